@@ -1,0 +1,172 @@
+/**
+ * What the chain is made of, as plain data: the block, receipt and log stores, the pool, the RPC and every execution engine
+ * speak these types and nothing of an engine's own, so that an engine can be replaced behind `ExecutionEngine`.
+ *
+ * Bytes are Uint8Array, amounts and gas bigint, heights and seconds number.
+ */
+export interface BlockHeader {
+  hash: Uint8Array
+  parentHash: Uint8Array
+  ommersHash: Uint8Array
+  beneficiary: Uint8Array
+  stateRoot: Uint8Array
+  transactionsRoot: Uint8Array
+  receiptsRoot: Uint8Array
+  /** 256 bytes. */
+  logsBloom: Uint8Array
+  number: number
+  gasLimit: bigint
+  gasUsed: bigint
+  /** Seconds; equal timestamps of neighbours are valid (chain.md 1). */
+  timestamp: number
+  extraData: Uint8Array
+  /** The header's mix hash: PREVRANDAO. */
+  prevRandao: Uint8Array
+  nonce: Uint8Array
+  baseFeePerGas: bigint
+  withdrawalsRoot: Uint8Array
+  blobGasUsed: bigint
+  excessBlobGas: bigint
+  parentBeaconBlockRoot: Uint8Array
+  requestsHash: Uint8Array
+}
+
+export interface AccessListEntry {
+  address: Uint8Array
+  storageKeys: Uint8Array[]
+}
+
+export interface Authorization {
+  chainId: bigint
+  address: Uint8Array
+  nonce: bigint
+  yParity: number
+  r: bigint
+  s: bigint
+}
+
+/** A signed transaction with its sender recovered. Types 0, 1, 2 and 4; the pool refuses 3. */
+export interface Transaction {
+  hash: Uint8Array
+  type: number
+  /** Absent for a legacy transaction without replay protection. */
+  chainId?: bigint
+  nonce: bigint
+  /** Types 0 and 1. */
+  gasPrice?: bigint
+  /** Types 2 and 4. */
+  maxFeePerGas?: bigint
+  maxPriorityFeePerGas?: bigint
+  gasLimit: bigint
+  to: Uint8Array | null
+  value: bigint
+  data: Uint8Array
+  accessList?: AccessListEntry[]
+  authorizationList?: Authorization[]
+  /** As signed: 27/28 or EIP-155 for type 0, else y parity. */
+  v: bigint
+  r: bigint
+  s: bigint
+  from: Uint8Array
+  /** EIP-2718 bytes. */
+  raw: Uint8Array
+}
+
+export interface Log {
+  address: Uint8Array
+  topics: Uint8Array[]
+  data: Uint8Array
+}
+
+export interface Receipt {
+  type: number
+  status: 0 | 1
+  gasUsed: bigint
+  cumulativeGasUsed: bigint
+  effectiveGasPrice: bigint
+  logsBloom: Uint8Array
+  logs: Log[]
+  contractAddress: Uint8Array | null
+}
+
+export interface Block {
+  header: BlockHeader
+  transactions: Transaction[]
+  /** RLP of header, transactions, no ommers, no withdrawals: what keccak(rlp(header)) and `size` are made of. */
+  raw: Uint8Array
+}
+
+/** A log with its place, as eth_getLogs returns it. */
+export interface PlacedLog extends Log {
+  blockHash: Uint8Array
+  blockNumber: number
+  blockTimestamp: number
+  transactionHash: Uint8Array
+  transactionIndex: number
+  logIndex: number
+}
+
+export interface Account {
+  nonce: bigint
+  balance: bigint
+  codeHash: Uint8Array
+  storageRoot: Uint8Array
+}
+
+/** State after a block (or on top of it, for dev changes). Absent accounts are undefined, absent slots zero. */
+export interface StateReader {
+  account(address: Uint8Array): Promise<Account | undefined>
+  code(address: Uint8Array): Promise<Uint8Array>
+  /** `slot` and the answer have 32 bytes. */
+  storage(address: Uint8Array, slot: Uint8Array): Promise<Uint8Array>
+  proof(address: Uint8Array, slots: Uint8Array[]): Promise<StateProof>
+}
+
+export interface StateProof {
+  account: Account
+  accountProof: Uint8Array[]
+  storage: { key: Uint8Array; value: bigint; proof: Uint8Array[] }[]
+}
+
+/** A message for eth_call and eth_estimateGas. */
+export interface CallRequest {
+  from: Uint8Array
+  to: Uint8Array | null
+  gas: bigint
+  gasPrice: bigint
+  value: bigint
+  data: Uint8Array
+  accessList?: AccessListEntry[]
+  authorizationList?: Authorization[]
+}
+
+export interface StateOverride {
+  balance?: bigint
+  nonce?: bigint
+  code?: Uint8Array
+  /** Replaces all storage. */
+  state?: [slot: Uint8Array, value: Uint8Array][]
+  /** Changes single slots. */
+  stateDiff?: [slot: Uint8Array, value: Uint8Array][]
+}
+
+export interface BlockOverride {
+  number?: number
+  timestamp?: number
+  gasLimit?: bigint
+  beneficiary?: Uint8Array
+  prevRandao?: Uint8Array
+  baseFeePerGas?: bigint
+}
+
+export interface CallResult {
+  /** Gas the sender would be charged, intrinsic gas included, after refunds. */
+  gasUsed: bigint
+  gasRefund: bigint
+  returnData: Uint8Array
+  logs: Log[]
+  /** Absent on success. `text` is geth's wording (`execution reverted`, `out of gas`, `invalid opcode`, …). */
+  error?: { kind: 'revert' | 'out of gas' | 'other'; text: string }
+  /** Touched addresses and slots, for eth_createAccessList. */
+  accessList?: AccessListEntry[]
+}
