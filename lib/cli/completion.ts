@@ -17,9 +17,7 @@ export function completion(tool: ToolSpec, shell: string): string | undefined {
     return [
       ...(shell === 'zsh' ? ['autoload -U +X bashcompinit && bashcompinit'] : []),
       `_${fn}() {`,
-      // biome-ignore lint/suspicious/noTemplateCurlyInString: shell text, not a template
       '  local cur="${COMP_WORDS[COMP_CWORD]}" words',
-      // biome-ignore lint/suspicious/noTemplateCurlyInString: shell text, not a template
       `  if [ "$COMP_CWORD" -eq 1 ]; then words="${words.join(' ')}"; else case "\${COMP_WORDS[1]}" in`,
       ...cases,
       '  esac; fi',
