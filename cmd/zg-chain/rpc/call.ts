@@ -217,9 +217,7 @@ export async function prepare(
     feeCap: cap,
     balance,
     at,
-    overrides: free
-      ? { ...overrides, blockOverride: { ...overrides.blockOverride, baseFeePerGas: 0n } }
-      : overrides
+    overrides: free ? { ...overrides, blockOverride: { ...overrides.blockOverride, baseFeePerGas: 0n } } : overrides
   }
 }
 

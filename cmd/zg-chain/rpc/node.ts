@@ -1,7 +1,8 @@
 /** `web3_*`, `net_*` and what a client asks first. */
-import { keccak_256 } from '@noble/hashes/sha3.js'
+
 import type { RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { toHex, toQuantity } from '../../../lib/base/hex.ts'
+import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { RpcSetup } from './context.ts'
 import { arg, asBytes } from './decode.ts'
 
@@ -10,7 +11,7 @@ export function nodeMethods(s: RpcSetup): RpcMethods {
   const modules = ['eth', 'net', 'web3', 'txpool', 'rpc', 'debug', ...(s.dev ? ['evm', 'anvil', 'hardhat'] : [])]
   return {
     web3_clientVersion: () => s.clientVersion,
-    web3_sha3: params => toHex(keccak_256(arg(params, 0, 'data', asBytes))),
+    web3_sha3: params => toHex(keccak256(arg(params, 0, 'data', asBytes))),
     net_version: () => chain.chainId.toString(),
     net_listening: () => true,
     // One sequencer decides alone: there are no peers to count.

@@ -1,5 +1,5 @@
 /** Sending transactions and reading them back, from the pool or from blocks. */
-import { type RpcContext, type RpcMethods, RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
+import { RPC, type RpcContext, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { PoolRefusal } from '../core/api.ts'
