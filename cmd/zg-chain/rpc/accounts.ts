@@ -2,22 +2,18 @@
  * What the node itself signs, with the well-known keys of a development network alone: eth_sendTransaction, eth_sign and
  * eth_signTypedData_v4. `personal_*` is absent on purpose (reliability.md 7).
  */
-import { RLP } from '@ethereumjs/rlp'
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { bigToBytes, concat, equalBytes, utf8 } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
+import { signTransaction, type UnsignedTransaction } from '../../../lib/clients/sign.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import { sign } from '../../../lib/crypto/secp256k1.ts'
-import type { Transaction } from '../core/types.ts'
 import { type CallArgs, readCall } from './call.ts'
 import { LATEST, type RpcSetup } from './context.ts'
 import { arg, asAddress, asBytes } from './decode.ts'
 import { estimateGas } from './execution.ts'
 import { refusals, submit } from './transactions.ts'
 import { typedDataDigest } from './typed-data.ts'
-
-/** A transaction with all fields settled, not yet signed. */
-export type Unsigned = Omit<Transaction, 'hash' | 'raw' | 'v' | 'r' | 's'>
 
 export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array) => boolean): RpcMethods {
   const { chain } = s
@@ -73,7 +69,11 @@ function signDigest(digest: Uint8Array, key: Uint8Array): string {
 }
 
 /** Adds what the caller left out: nonce after the pool, estimated gas, EIP-1559 fees of twice the base fee plus the usual tip. */
-export async function fillTransaction(s: RpcSetup, args: CallArgs, from: Uint8Array): Promise<Unsigned> {
+export async function fillTransaction(
+  s: RpcSetup,
+  args: CallArgs,
+  from: Uint8Array
+): Promise<UnsignedTransaction & { from: Uint8Array }> {
   const { chain } = s
   const legacy = args.gasPrice !== undefined
   const tip =
@@ -98,25 +98,3 @@ export async function fillTransaction(s: RpcSetup, args: CallArgs, from: Uint8Ar
 
 /** 1 gneuron. */
 const TIP = 1_000_000_000n
-
-/** EIP-2718 bytes of a transaction signed with `key`; legacy ones are replay-protected (EIP-155). */
-export function signTransaction(tx: Unsigned, key: Uint8Array): Uint8Array {
-  const chainId = tx.chainId ?? 0n
-  const to = tx.to ?? new Uint8Array(0)
-  const empty = new Uint8Array(0)
-  if (tx.type === 0) {
-    const body = [tx.nonce, tx.gasPrice ?? 0n, tx.gasLimit, to, tx.value, tx.data]
-    const sig = sign(keccak256(RLP.encode([...body, chainId, empty, empty])), key)
-    return RLP.encode([...body, chainId * 2n + 35n + BigInt(sig.yParity), sig.r, sig.s])
-  }
-  const fees = tx.type === 1 ? [tx.gasPrice ?? 0n] : [tx.maxPriorityFeePerGas ?? 0n, tx.maxFeePerGas ?? 0n]
-  const list = (tx.accessList ?? []).map(e => [e.address, e.storageKeys])
-  const body = [chainId, tx.nonce, ...fees, tx.gasLimit, to, tx.value, tx.data, list]
-  const fields =
-    tx.type === 4
-      ? [...body, (tx.authorizationList ?? []).map(a => [a.chainId, a.address, a.nonce, a.yParity, a.r, a.s])]
-      : body
-  const type = Uint8Array.of(tx.type)
-  const sig = sign(keccak256(type, RLP.encode(fields)), key)
-  return concat(type, RLP.encode([...fields, sig.yParity, sig.r, sig.s]))
-}
