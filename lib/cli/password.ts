@@ -63,9 +63,15 @@ function prompt(ctx: VerbContext, question: string): Promise<string> {
     }
     const onData = (chunk: Buffer): void => {
       for (const c of chunk.toString('utf8')) {
-        if (c === '\r' || c === '\n') return end(() => resolve(line))
+        if (c === '\r' || c === '\n') {
+          end(() => resolve(line))
+          return
+        }
         // Ctrl-C and Ctrl-D: raw mode delivers them as characters.
-        if (c === '\u0003' || c === '\u0004') return end(() => reject(new ZgError('ERR_STOPPED', 'stopped')))
+        if (c === '\u0003' || c === '\u0004') {
+          end(() => reject(new ZgError('ERR_STOPPED', 'stopped')))
+          return
+        }
         if (c === '\u007f' || c === '\b') line = line.slice(0, -1)
         else line += c
       }
