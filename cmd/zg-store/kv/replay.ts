@@ -5,6 +5,7 @@
  */
 import { compareBytes, concat, u64be } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
+import { CONTROL_TYPES, type KvControl, type KvOps } from '../../../lib/codec/storage/kv.ts'
 import type { KvOp } from '../../../lib/ports/kv.ts'
 import { at, CHUNK_BYTES, keys } from './keys.ts'
 import { encodeRef, type KvState } from './state.ts'
@@ -17,21 +18,6 @@ export interface KvTransaction {
   streams: readonly Uint8Array[]
 }
 
-export interface KvControl {
-  type: number
-  streamId: Uint8Array
-  key?: Uint8Array | undefined
-  account?: Uint8Array | undefined
-}
-
-/** The decoded content of a file. */
-export interface KvContent {
-  version: bigint
-  reads: readonly { streamId: Uint8Array; key: Uint8Array }[]
-  writes: readonly { streamId: Uint8Array; key: Uint8Array; value: Uint8Array }[]
-  controls: readonly KvControl[]
-}
-
 export interface ReplayResult {
   /** `Commit`, or why nothing was changed. */
   text: string
@@ -39,21 +25,18 @@ export interface ReplayResult {
   ops: KvOp[]
 }
 
-const GRANT_ADMIN = 0x00
-const RENOUNCE_ADMIN = 0x01
-
 /** Upstream's names of the operations, as they stand in denials. */
-const NAMES: Record<number, string> = {
-  0x00: 'GRANT_ADMIN_ROLE',
-  0x01: 'RENOUNCE_ADMIN_ROLE',
-  0x10: 'SET_KEY_TO_SPECIAL',
-  0x11: 'SET_KEY_TO_NORMAL',
-  0x20: 'GRANT_WRITER_ROLE',
-  0x21: 'REVOKE_WRITER_ROLE',
-  0x22: 'RENOUNCE_WRITER_ROLE',
-  0x30: 'GRANT_SPECIAL_WRITER_ROLE',
-  0x31: 'REVOKE_SPECIAL_WRITER_ROLE',
-  0x32: 'RENOUNCE_SPECIAL_WRITER_ROLE'
+const NAMES: Record<KvControl['type'], string> = {
+  grantAdmin: 'GRANT_ADMIN_ROLE',
+  renounceAdmin: 'RENOUNCE_ADMIN_ROLE',
+  setSpecial: 'SET_KEY_TO_SPECIAL',
+  setNormal: 'SET_KEY_TO_NORMAL',
+  grantWriter: 'GRANT_WRITER_ROLE',
+  revokeWriter: 'REVOKE_WRITER_ROLE',
+  renounceWriter: 'RENOUNCE_WRITER_ROLE',
+  grantSpecialWriter: 'GRANT_SPECIAL_WRITER_ROLE',
+  revokeSpecialWriter: 'REVOKE_SPECIAL_WRITER_ROLE',
+  renounceSpecialWriter: 'RENOUNCE_SPECIAL_WRITER_ROLE'
 }
 
 const denied = (text: string): ReplayResult => ({ text, ops: [] })
@@ -80,7 +63,7 @@ export async function checkSender(state: KvState, tx: KvTransaction): Promise<Re
 export async function replay(
   state: KvState,
   tx: KvTransaction,
-  content: KvContent,
+  content: KvOps,
   follows: (stream: Uint8Array) => boolean
 ): Promise<ReplayResult> {
   const tagged = new Set(tx.streams.map(toHex))
@@ -95,20 +78,20 @@ export async function replay(
   const noSender = await checkSender(state, tx)
   if (noSender !== undefined) return noSender
   for (const r of content.reads) {
-    if (!follows(r.streamId)) return denied('TagsMismatch')
-    if (await conflicts(state, r.streamId, r.key, content.version)) return denied('VersionConfliction')
+    if (!follows(r.stream)) return denied('TagsMismatch')
+    if (await conflicts(state, r.stream, r.key, content.version)) return denied('VersionConfliction')
   }
   for (const w of content.writes) {
-    if (!tagged.has(toHex(w.streamId))) return denied('TagsMismatch')
-    if (await conflicts(state, w.streamId, w.key, content.version)) return denied('VersionConfliction')
-    const admin = adminOf.get(toHex(w.streamId)) === true
-    if (!admin && !(await state.mayWrite(w.streamId, tx.sender, w.key))) {
-      return denied(`WritePermissionDenied: stream: ${toHex(w.streamId)}, key: ${toHex(w.key)}`)
+    if (!tagged.has(toHex(w.stream))) return denied('TagsMismatch')
+    if (await conflicts(state, w.stream, w.key, content.version)) return denied('VersionConfliction')
+    const admin = adminOf.get(toHex(w.stream)) === true
+    if (!admin && !(await state.mayWrite(w.stream, tx.sender, w.key))) {
+      return denied(`WritePermissionDenied: stream: ${toHex(w.stream)}, key: ${toHex(w.key)}`)
     }
   }
   for (const c of content.controls) {
-    if (!tagged.has(toHex(c.streamId))) return denied('TagsMismatch')
-    if (!(await mayControl(state, tx.sender, c, adminOf.get(toHex(c.streamId)) === true))) return denied(denial(c))
+    if (!tagged.has(toHex(c.stream))) return denied('TagsMismatch')
+    if (!(await mayControl(state, tx.sender, c, adminOf.get(toHex(c.stream)) === true))) return denied(denial(c))
   }
   return { text: 'Commit', ops: effects(tx, content, isNew) }
 }
@@ -122,14 +105,14 @@ async function conflicts(state: KvState, stream: Uint8Array, key: Uint8Array, ve
 /** The table of storage.md 6.2. */
 async function mayControl(state: KvState, sender: Uint8Array, c: KvControl, admin: boolean): Promise<boolean> {
   switch (c.type) {
-    case 0x01:
-    case 0x22:
-    case 0x32:
+    case 'renounceAdmin':
+    case 'renounceWriter':
+    case 'renounceSpecialWriter':
       return true
-    case 0x20:
-      return admin || state.isWriter(c.streamId, sender)
-    case 0x30:
-      return admin || state.isKeyWriter(c.streamId, sender, c.key!)
+    case 'grantWriter':
+      return admin || state.isWriter(c.stream, sender)
+    case 'grantSpecialWriter':
+      return admin || state.isKeyWriter(c.stream, sender, c.key!)
     default:
       return admin
   }
@@ -138,11 +121,11 @@ async function mayControl(state: KvState, sender: Uint8Array, c: KvControl, admi
 function denial(c: KvControl): string {
   const key = c.key === undefined ? '' : `, key: ${toHex(c.key)}`
   const account = c.account === undefined ? '' : `, account: ${toHex(c.account)}`
-  return `AccessControlPermissionDenied: operation: ${NAMES[c.type]}, stream: ${toHex(c.streamId)}${key}${account}`
+  return `AccessControlPermissionDenied: operation: ${NAMES[c.type]}, stream: ${toHex(c.stream)}${key}${account}`
 }
 
 /** The changes of a committed file, in a fixed order. */
-function effects(tx: KvTransaction, content: KvContent, isNew: Map<string, boolean>): KvOp[] {
+function effects(tx: KvTransaction, content: KvOps, isNew: Map<string, boolean>): KvOp[] {
   const ops: KvOp[] = []
   const controls: KvControl[] = []
   const streams = [...tx.streams].sort(compareBytes)
@@ -150,7 +133,7 @@ function effects(tx: KvTransaction, content: KvContent, isNew: Map<string, boole
     if (isNew.get(toHex(stream)) !== true) continue
     isNew.set(toHex(stream), false) // a stream named twice in the tags is born once
     ops.push({ put: keys.exists(stream), value: u64be(tx.seq) })
-    controls.push({ type: GRANT_ADMIN, streamId: stream, account: tx.sender })
+    controls.push({ type: 'grantAdmin', stream, account: tx.sender })
   }
   controls.push(...content.controls)
   for (const c of lastOf(controls, tx.sender)) ops.push(controlOp(c, tx))
@@ -163,39 +146,44 @@ function lastOf(controls: readonly KvControl[], sender: Uint8Array): KvControl[]
   const kept = new Map<string, KvControl>()
   for (const c of controls) {
     const account = accountOf(c, sender)
-    const id = [c.type & 0xf0, toHex(c.streamId), toHex(c.key ?? new Uint8Array(0)), toHex(account)].join()
-    if (c.type === GRANT_ADMIN && kept.has(id)) continue
+    const id = [kindOf(c), toHex(c.stream), toHex(c.key ?? new Uint8Array(0)), toHex(account)].join()
+    if (c.type === 'grantAdmin' && kept.has(id)) continue
     kept.set(id, c)
   }
   return [...kept.values()]
 }
 
+/** What an operation is about: 0x00 admins, 0x10 special keys, 0x20 writers, 0x30 special writers. */
+function kindOf(c: KvControl): number {
+  return CONTROL_TYPES[c.type] & 0xf0
+}
+
 /** Renunciations name nobody: they are about the sender. Key settings are about no account. */
 function accountOf(c: KvControl, sender: Uint8Array): Uint8Array {
   if (c.account !== undefined) return c.account
-  return (c.type & 0xf0) === 0x10 ? new Uint8Array(0) : sender
+  return kindOf(c) === 0x10 ? new Uint8Array(0) : sender
 }
 
 function controlOp(c: KvControl, tx: KvTransaction): KvOp {
   const account = accountOf(c, tx.sender)
-  const on = c.type === GRANT_ADMIN || (c.type !== RENOUNCE_ADMIN && (c.type & 0x0f) === 0)
-  const kind = c.type & 0xf0
+  const on = (CONTROL_TYPES[c.type] & 0x0f) === 0
+  const kind = kindOf(c)
   const prefix =
     kind === 0x00
-      ? keys.admin(c.streamId, account)
+      ? keys.admin(c.stream, account)
       : kind === 0x10
-        ? keys.special(c.streamId, c.key!)
+        ? keys.special(c.stream, c.key!)
         : kind === 0x20
-          ? keys.writer(c.streamId, account)
-          : keys.keyWriter(c.streamId, account, c.key!)
+          ? keys.writer(c.stream, account)
+          : keys.keyWriter(c.stream, account, c.key!)
   return { put: at(prefix, tx.seq), value: Uint8Array.of(on ? 1 : 0) }
 }
 
-function writeOps(tx: KvTransaction, content: KvContent): KvOp[] {
+function writeOps(tx: KvTransaction, content: KvOps): KvOp[] {
   // The last write of a key wins; only its bytes are kept.
   const last = new Map<string, number>()
   content.writes.forEach((w, i) => {
-    last.set(toHex(concat(w.streamId, w.key)), i)
+    last.set(toHex(concat(w.stream, w.key)), i)
   })
   const ops: KvOp[] = []
   for (const index of last.values()) {
@@ -205,7 +193,7 @@ function writeOps(tx: KvTransaction, content: KvContent): KvOp[] {
       ops.push({ put: keys.data(tx.seq, index, c), value })
     }
     ops.push({
-      put: at(keys.value(w.streamId, w.key), tx.seq),
+      put: at(keys.value(w.stream, w.key), tx.seq),
       value: encodeRef({ sizeBytes: w.value.length, index })
     })
   }

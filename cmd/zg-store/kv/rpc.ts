@@ -1,7 +1,7 @@
 /** The key-value RPC (storage.md 6.4) with the quirks that both SDKs rely on. */
 import { RPC, RpcError, type RpcMethods, type RpcParams } from '../../../lib/adapters/jsonrpc/types.ts'
-import { addressFromHex, hashFromHex, toHex } from '../../../lib/base/hex.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
+import { addressFromHex, hashFromHex, toHex } from '../../../lib/base/hex.ts'
 import { type KvState, NEWEST, type ValueRef } from './state.ts'
 
 /** What the RPC asks of the follower. */
@@ -64,8 +64,7 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
     kv_IsAdmin: isAdmin,
     kv_isWriterOfStream: ([account, stream, version]) =>
       state.isWriter(streamOf(stream), accountOf(account), versionOf(version)),
-    kv_isSpecialKey: ([stream, key, version]) =>
-      state.isSpecial(streamOf(stream), keyOf(key), versionOf(version)),
+    kv_isSpecialKey: ([stream, key, version]) => state.isSpecial(streamOf(stream), keyOf(key), versionOf(version)),
     kv_getStatus: () => true,
     kv_getReplayProgress: () => ({ appliedSeq: progress.appliedSeq ?? 0, firstTxSeq: progress.firstTxSeq ?? null })
   }

@@ -27,7 +27,12 @@ export class KvState {
 
   /** The newest entry under `prefix` with seq ≤ version. */
   async #last(prefix: Uint8Array, version: number): Promise<{ seq: number; value: Uint8Array } | undefined> {
-    const range: KvRange = { gte: at(prefix, 0), lt: concat(prefix, u64be(BigInt(version) + 1n)), reverse: true, limit: 1 }
+    const range: KvRange = {
+      gte: at(prefix, 0),
+      lt: concat(prefix, u64be(BigInt(version) + 1n)),
+      reverse: true,
+      limit: 1
+    }
     for await (const [key, value] of this.#db.scan(range)) {
       return { seq: readU64be(key, key.length - 8), value }
     }

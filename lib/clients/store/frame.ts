@@ -6,14 +6,9 @@
  */
 import { view } from '../../base/bytes.ts'
 import { assert } from '../../base/errors.ts'
+import type { Proof } from '../../codec/storage/merkle.ts'
 
 const MAGIC = 0x7a677331 // "zgs1"
-
-/** A proof as the wire has it: siblings from the leaf up; `path[i]` is true when the running hash is the left child. */
-export interface SegmentProof {
-  siblings: readonly Uint8Array[]
-  path: readonly boolean[]
-}
 
 /** Encodes the head of one frame. `dataSize` is a multiple of 256, at most 262,144. */
 export function frameHead(f: {
@@ -21,9 +16,11 @@ export function frameHead(f: {
   dataSize: number
   fileSize: number
   root: Uint8Array
-  proof: SegmentProof
+  proof: Proof
 }): Uint8Array {
-  const { siblings, path } = f.proof
+  const { lemma, path } = f.proof
+  // The leaf is computed by the receiver and the root stands in the head, so only what lies between is sent.
+  const siblings = path.length === 0 ? [] : lemma.slice(1, -1)
   assert(siblings.length === path.length && siblings.length <= 64, 'a proof has as many siblings as steps, at most 64')
   const out = new Uint8Array(64 + 32 * siblings.length)
   const v = view(out)

@@ -2,7 +2,7 @@
  * HTTP as the store's clients need it: kept-alive connections, a deadline and a byte bound on every exchange, errors that name
  * the node. Bodies are received into one buffer of the announced length, so that a segment is copied once.
  */
-import { Agent as HttpAgent, type IncomingHttpHeaders, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { messageOf, systemCode, ZgError } from '../../base/errors.ts'
 
@@ -68,7 +68,8 @@ export function exchange(url: string, opts: HttpRequest = {}): Promise<HttpAnswe
     let settled = false
     const secure = url.startsWith('https:')
     const headers: Record<string, string> = { ...opts.headers }
-    if (opts.body !== undefined) headers['content-length'] = String(opts.body.reduce((sum, part) => sum + part.length, 0))
+    if (opts.body !== undefined)
+      headers['content-length'] = String(opts.body.reduce((sum, part) => sum + part.length, 0))
     let req: ReturnType<typeof httpRequest>
     const finish = (fn: () => void): void => {
       if (settled) return

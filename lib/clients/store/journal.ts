@@ -5,7 +5,7 @@
  *
  * A lock file beside it keeps two puts of one root apart.
  */
-import { mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
+import { link, mkdir, open, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { systemCode, ZgError } from '../../base/errors.ts'
 import { toHex } from '../../base/hex.ts'
@@ -40,9 +40,10 @@ export class Journal {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     for (let attempt = 0; ; attempt++) {
       try {
-        const handle = await open(journal.#lock, 'wx', 0o600)
-        await handle.writeFile(`${process.pid}\n`)
-        await handle.close()
+        // A whole file linked into place: a lock without its pid would look stale to others.
+        const mine = `${journal.#lock}.${process.pid}`
+        await writeFile(mine, `${process.pid}\n`, { mode: 0o600 })
+        await link(mine, journal.#lock).finally(() => unlink(mine))
         return journal
       } catch (err) {
         if (systemCode(err) !== 'EEXIST') throw new ZgError('ERR_IO', `cannot write to '${dir}'`, { cause: err })
@@ -59,7 +60,8 @@ export class Journal {
   async read(): Promise<JournalEntry | undefined> {
     try {
       const entry = JSON.parse(await readFile(this.#path, 'utf8')) as JournalEntry
-      const whole = typeof entry.txHash === 'string' && typeof entry.flow === 'string' && typeof entry.chainId === 'number'
+      const whole =
+        typeof entry.txHash === 'string' && typeof entry.flow === 'string' && typeof entry.chainId === 'number'
       return whole ? entry : undefined
     } catch (err) {
       // A torn file cannot happen (rename), a foreign one is none of ours.

@@ -5,15 +5,13 @@
  */
 import { RpcClient } from '../../adapters/jsonrpc/client.ts'
 import { RpcError } from '../../adapters/jsonrpc/types.ts'
-import { hashFromHex, toHex } from '../../base/hex.ts'
 import { messageOf, ZgError } from '../../base/errors.ts'
-import { frameHead, type SegmentProof } from './frame.ts'
+import { hashFromHex, toHex } from '../../base/hex.ts'
+import type { Proof } from '../../codec/storage/merkle.ts'
+import { SEGMENT_BYTES } from '../../codec/storage/shape.ts'
+import { isShard, type Shard } from '../../codec/storage/shards.ts'
+import { frameHead } from './frame.ts'
 import { exchange, type HttpAnswer, origin } from './http.ts'
-
-export interface ShardConfig {
-  shardId: number
-  numShard: number
-}
 
 export interface NodeStatus {
   connectedPeers: number
@@ -42,9 +40,7 @@ export interface SegmentToSend {
   index: number
   /** Whole sectors: 262,144 bytes, or what is left of the file filled up to 256. */
   data: Uint8Array
-  proof: SegmentProof
-  /** Root over the padded sectors of this segment: the leaf of `proof`. */
-  leaf: Uint8Array
+  proof: Proof
 }
 
 /** What a zg node still wants of a file: half-open ranges of segment numbers. */
@@ -54,7 +50,6 @@ export interface RawFileState {
   missing: [number, number][]
 }
 
-const SEGMENT_BYTES = 262_144
 const ROOTS_MAX_BYTES = 512 * 1024 * 1024
 
 export class StoreNode {
@@ -84,13 +79,10 @@ export class StoreNode {
     }
   }
 
-  async shardConfig(opts: CallOptions = {}): Promise<ShardConfig> {
+  async shardConfig(opts: CallOptions = {}): Promise<Shard> {
     const c = record(await this.#rpc.call('zgs_getShardConfig', [], opts), this.url)
     const shard = { shardId: count(c.shardId, this.url), numShard: count(c.numShard, this.url) }
-    const { shardId, numShard } = shard
-    if (numShard < 1 || numShard > 2 ** 30 || (numShard & (numShard - 1)) !== 0 || shardId >= numShard) {
-      throw bad(this.url, `shard ${shardId} of ${numShard}`)
-    }
+    if (!isShard(shard)) throw bad(this.url, `shard ${shard.shardId} of ${shard.numShard}`)
     return shard
   }
 
@@ -185,14 +177,7 @@ export class StoreNode {
       root: toHex(file.root),
       data: base64(s.data),
       index: s.index,
-      proof: {
-        // One leaf: lemma = [root] alone (storage.md 1.5).
-        lemma:
-          s.proof.siblings.length === 0
-            ? [toHex(file.root)]
-            : [toHex(s.leaf), ...s.proof.siblings.map(toHex), toHex(file.root)],
-        path: s.proof.path
-      },
+      proof: { lemma: s.proof.lemma.map(toHex), path: s.proof.path },
       fileSize: file.sizeBytes
     }))
     try {
@@ -244,7 +229,7 @@ export class StoreNode {
     root: Uint8Array,
     index: number,
     opts: CallOptions = {}
-  ): Promise<{ data: Uint8Array; lemma: Uint8Array[]; path: boolean[] } | null> {
+  ): Promise<{ data: Uint8Array; proof: Proof } | null> {
     const answer = await this.#rpc.call('zgs_downloadSegmentWithProof', [toHex(root), index], {
       timeoutMs: 60_000,
       ...opts
@@ -258,8 +243,7 @@ export class StoreNode {
     }
     return {
       data: Buffer.from(r.data, 'base64'),
-      lemma: proof.lemma.map(h => hash(h, this.url)),
-      path: proof.path.map(b => b === true)
+      proof: { lemma: proof.lemma.map(h => hash(h, this.url)), path: proof.path.map(b => b === true) }
     }
   }
 
@@ -313,7 +297,8 @@ function record(v: unknown, url: string): Record<string, unknown> {
 }
 
 function count(v: unknown, url: string): number {
-  if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 0) throw bad(url, `${String(v).slice(0, 40)} as a number`)
+  if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 0)
+    throw bad(url, `${String(v).slice(0, 40)} as a number`)
   return v
 }
 

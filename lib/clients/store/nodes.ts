@@ -2,11 +2,12 @@
 import { RpcClient } from '../../adapters/jsonrpc/client.ts'
 import { messageOf, ZgError } from '../../base/errors.ts'
 import { toHex } from '../../base/hex.ts'
-import { type CallOptions, type ShardConfig, StoreNode } from './node.ts'
+import type { Shard } from '../../codec/storage/shards.ts'
+import { type CallOptions, StoreNode } from './node.ts'
 
 export interface Member {
   node: StoreNode
-  shard: ShardConfig
+  shard: Shard
 }
 
 export interface Where {
@@ -75,9 +76,7 @@ export class NodePool {
   async #fromIndexer(method: string, params: unknown[], opts: CallOptions): Promise<string[]> {
     const rpc = new RpcClient(this.#where.indexer!, { what: 'indexer', timeoutMs: 10_000 })
     const answer = await rpc.call<unknown>(method, params, opts)
-    const list = Array.isArray(answer)
-      ? answer
-      : [...listOf(answer, 'trusted'), ...listOf(answer, 'discovered')]
+    const list = Array.isArray(answer) ? answer : [...listOf(answer, 'trusted'), ...listOf(answer, 'discovered')]
     const urls: string[] = []
     for (const entry of list.slice(0, NODES_MAX)) {
       const url = (entry as { url?: unknown } | null)?.url
