@@ -201,8 +201,11 @@ export class ChainFollower {
     const known = await index.knownBlocks()
     let common: KnownBlock | undefined
     for (const b of known) {
+      if (b.block > (this.state.head ?? 0)) continue
       const there = await chain.block(b.block)
-      if (there !== undefined && equalBytes(there.hash, b.hash)) {
+      // No answer is no proof: an RPC that lags must not make us forget.
+      if (there === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer block ${b.block}`)
+      if (equalBytes(there.hash, b.hash)) {
         common = b
         break
       }

@@ -144,6 +144,7 @@ export class FileStore {
       if (await this.holds(up.root, up.index)) return 'known'
       const [leaf] = await codec().segmentRoots(up.data, segmentLeaves(s, up.index))
       assert(leaf !== undefined, 'a segment has one root')
+      if (up.namesLeaf === false) up.proof.lemma[0] = leaf
       checkProof(up, s, leaf)
       if (tx === undefined) {
         // The event may have come while we were hashing; then the cache was already emptied for it.

@@ -14,6 +14,8 @@ export interface SegmentUpload {
   readonly fileSize: number
   readonly data: Uint8Array
   readonly proof: Proof
+  /** False when the sender left the leaf out (frames do): then `lemma[0]` is a place holder for the computed one. */
+  readonly namesLeaf?: boolean
 }
 
 /** Why a segment was not taken; `reason` is for edges with other words than JSON-RPC. */
