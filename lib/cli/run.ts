@@ -59,7 +59,15 @@ function watchSignals(daemon: boolean): Signals {
       if (!daemon) setTimeout(() => process.exit(SIGNAL_EXIT[name]), STOP_GRACE_MS).unref()
     })
   }
+  if (daemon && process.env.ZG_SUPERVISED === '1') endWithParent()
   return { signal: abort.signal, stopped, received: () => received }
+}
+
+/** A supervisor holds the other end of stdin: when it dies, even by SIGKILL, the pipe closes and its children stop. */
+function endWithParent(): void {
+  process.stdin.on('end', () => process.kill(process.pid, 'SIGTERM'))
+  process.stdin.on('error', () => process.kill(process.pid, 'SIGTERM'))
+  process.stdin.resume()
 }
 
 function context(
