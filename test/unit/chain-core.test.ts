@@ -21,6 +21,7 @@ import { memoryDisk, memoryKv } from '../../cmd/zg-chain/store/memory.ts'
 import { concat, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
+import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
 
 const CHAIN_ID = 31337
@@ -90,16 +91,7 @@ const contract = (name: keyof typeof CODE) =>
   `0x${(0xc0de00 + Object.keys(CODE).indexOf(name)).toString(16).padStart(40, '0')}`
 const word = (n: number | bigint) => n.toString(16).padStart(64, '0')
 
-const SYSTEM: [string, string][] = [
-  [
-    '0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02',
-    '0x3373fffffffffffffffffffffffffffffffffffffffe14604d57602036146024575f5ffd5b5f35801560495762001fff810690815414603c575f5ffd5b62001fff01545f5260205ff35b5f5ffd5b62001fff42064281555f359062001fff015500'
-  ],
-  [
-    '0x0000F90827F1C53a10cb7A02335B175320002935',
-    '0x3373fffffffffffffffffffffffffffffffffffffffe14604657602036036042575f35600143038111604257611fff81430311604257611fff9006545f5260205ff35b5f5ffd5b5f35611fff60014303065500'
-  ]
-]
+const SYSTEM: [string, string][] = Object.values(SYSTEM_CONTRACTS).map(c => [c.address, c.code])
 
 function genesisOf(): Genesis {
   return {
