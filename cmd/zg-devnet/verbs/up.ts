@@ -1,6 +1,5 @@
 /** `zg-devnet up`: plan, start, say when ready, keep alive, stop. */
 import { mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir, stateDir } from '../../../lib/adapters/paths.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
