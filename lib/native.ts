@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ZgError } from './base/errors.ts'
-import { keccak256Reference, segmentRootsReference } from './crypto/reference.ts'
+import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
 
 const SEGMENT_BYTES = 262_144
 const SECTOR_BYTES = 256
@@ -21,7 +21,7 @@ export interface Codec {
   keccak256(data: Uint8Array): Uint8Array
   /**
    * Merkle roots of consecutive segments, off the event loop. The data must not change before the promise settles; if it
-   * does the roots are of a mixture, nothing worse.
+   * does the roots are of a mixture, nothing worse. Its buffer must not be transferred away meanwhile.
    * @param data - whole segments of 262,144 bytes, the last may be shorter; empty data is one segment of zeros.
    * @param lastLeaves - leaves of the last segment; absent: as many as it has sectors of data (at least 1).
    * @returns one root a segment.
@@ -32,14 +32,19 @@ export interface Codec {
   segmentRootsSync(data: Uint8Array, lastLeaves?: number): Uint8Array[]
   /** The same on the calling thread, 32 bytes a segment in one array; a SIMD path by name (tests and benchmarks). */
   segmentRootsFlat(data: Uint8Array, lastLeaves?: number, cpu?: string): Uint8Array
+  /** Root of the tree over n ≥ 1 hashes that lie one behind the other. */
+  treeRoot(hashes: Uint8Array): Uint8Array
+  /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
+  readonly paths: readonly string[]
 }
 
 /** What codec.node exports (native/napi/codec_napi.cpp). */
 interface CodecAddon {
-  info(): { cpu: string; paths: string[]; node: string; platform: string }
+  info(): { cpu: string; paths: string[] }
   keccak256(data: Uint8Array, out: Uint8Array): void
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
+  treeRoot(hashes: Uint8Array): Uint8Array
 }
 
 let chosen: Codec | undefined
@@ -79,14 +84,18 @@ export function reference(): Codec {
     keccak256: keccak256Reference,
     segmentRoots: async (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
-    segmentRootsFlat: flat
+    segmentRootsFlat: flat,
+    treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
+    paths: []
   }
 }
 
 function native(addon: CodecAddon): Codec {
+  const { cpu, paths } = addon.info()
   return {
     path: 'native',
-    cpu: addon.info().cpu,
+    cpu,
+    paths,
     keccak256: data => {
       const out = new Uint8Array(32)
       addon.keccak256(data, out)
@@ -97,7 +106,8 @@ function native(addon: CodecAddon): Codec {
     segmentRootsFlat: (data, lastLeaves, cpu) =>
       cpu === undefined
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
-        : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu)
+        : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
+    treeRoot: hashes => addon.treeRoot(checkedHashes(hashes))
   }
 }
 
@@ -110,6 +120,13 @@ function checkedLeaves(data: Uint8Array, lastLeaves: number | undefined): number
     throw new ZgError('ERR_BAD_INPUT', `last segment cannot have ${lastLeaves} leaves, its data needs ${least} to 1024`)
   }
   return lastLeaves
+}
+
+function checkedHashes(hashes: Uint8Array): Uint8Array {
+  if (hashes.length === 0 || hashes.length % 32 !== 0) {
+    throw new ZgError('ERR_BAD_INPUT', `${hashes.length} bytes are not one or more hashes of 32 bytes`)
+  }
+  return hashes
 }
 
 function split(flat: Uint8Array): Uint8Array[] {
