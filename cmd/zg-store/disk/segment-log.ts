@@ -34,15 +34,15 @@
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { assert, messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { shortHash } from '../../../lib/base/units.ts'
 import { toHex } from '../../../lib/base/hex.ts'
+import { shortHash } from '../../../lib/base/units.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 import { type DecodedHead, decodeHead, encodeHead, HEADER_BYTES, MAX_SIBLINGS, type Segment } from './record.ts'
-import { decodeLocation, encodeLocation, indexKey, type Location, LOG_HEAD_KEY, locationsOf } from './segment-index.ts'
 import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanRecords } from './segment-file.ts'
+import { decodeLocation, encodeLocation, indexKey, LOG_HEAD_KEY, type Location, locationsOf } from './segment-index.ts'
 
 /** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes. */
 export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Promise<Uint8Array>
@@ -287,7 +287,9 @@ export class SegmentLog {
     const t = this.#trouble
     if (t === undefined) return
     if (t.kind === 'failed') {
-      throw new ZgError('ERR_IO', `the disk failed: ${t.message}`, { hint: 'check the disk, then start the node again' })
+      throw new ZgError('ERR_IO', `the disk failed: ${t.message}`, {
+        hint: 'check the disk, then start the node again'
+      })
     }
     const now = this.#o.clock.monotonic()
     if (now < this.#retryAtMs) throw diskFull(t.message)

@@ -68,8 +68,14 @@ function readLine(): Promise<string> {
     let text = ''
     const onData = (part: Buffer): void => {
       for (const c of part.toString('utf8')) {
-        if (c === '\r' || c === '\n') return finish(() => resolve(text))
-        if (c === '\u0003') return finish(() => reject(new ZgError('ERR_STOPPED', 'stopped')))
+        if (c === '\r' || c === '\n') {
+          finish(() => resolve(text))
+          return
+        }
+        if (c === '\u0003') {
+          finish(() => reject(new ZgError('ERR_STOPPED', 'stopped')))
+          return
+        }
         text = c === '\u007f' ? text.slice(0, -1) : text + c
       }
     }
