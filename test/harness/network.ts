@@ -21,7 +21,11 @@ export interface TestNetwork {
 export async function startNetwork(name: string, args: string[] = []): Promise<TestNetwork> {
   const box = sandbox(name)
   const { readFileSync } = await import('node:fs')
-  const up = await startTool('zg-devnet', ['up', '--name', name, ...args], { env: box.env, timeoutMs: 60_000, readyType: 'network_ready' })
+  const up = await startTool('zg-devnet', ['up', '--name', name, ...args], {
+    env: box.env,
+    timeoutMs: 60_000,
+    readyType: 'network_ready'
+  })
   const file = JSON.parse(readFileSync(box.path('run', 'zg', name, 'network.json'), 'utf8'))
   return {
     box,
@@ -36,7 +40,11 @@ export async function startNetwork(name: string, args: string[] = []): Promise<T
     async pid(service) {
       const { runTool } = await import('./tools.ts')
       const { stdout } = await runTool('zg-devnet', ['status', '--name', name, '--json'], { env: box.env })
-      const row = stdout.split('\n').filter(l => l.startsWith('{')).map(l => JSON.parse(l)).find(r => r.name === service)
+      const row = stdout
+        .split('\n')
+        .filter(l => l.startsWith('{'))
+        .map(l => JSON.parse(l))
+        .find(r => r.name === service)
       return row.pid
     },
     async stop() {

@@ -23,6 +23,8 @@ export interface ToolOptions {
   input?: string | Uint8Array
   /** SIGKILL after this; default 30 s. */
   timeoutMs?: number
+  /** The record that announces readiness; default `ready`. */
+  readyType?: string
   /** Working directory; default the package root. */
   cwd?: string
 }
@@ -111,7 +113,7 @@ export async function startTool(name: ToolName, args: string[], opts: ToolOption
   try {
     await waitFor(
       () => {
-        ready = records().find(r => r.type === 'ready')
+        ready = records().find(r => r.type === (opts.readyType ?? 'ready'))
         return ready !== undefined || end !== undefined
       },
       { timeoutMs, everyMs: 10, what: `'${command}' to be ready` }

@@ -10,13 +10,15 @@ import * as ethers from 'ethers'
 import t from 'tap'
 import * as viem from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
-import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { counterAbi } from '../../lib/contracts/generated/abi.ts'
 import { CREATION_CODE } from '../../lib/contracts/generated/artifacts.ts'
+import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { packageRoot, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
 const box = sandbox('interop-chain')
-const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '200ms'], { env: box.env })
+const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '200ms'], {
+  env: box.env
+})
 const wsUrl = node.url.replace('http', 'ws')
 t.teardown(async () => {
   await node.stop()
@@ -36,10 +38,18 @@ t.test('ethers: deploy, call, send, revert reasons, logs, receipts, subscription
   const wallet = new ethers.Wallet(DEV_ACCOUNTS[0]!.privateKey, provider)
   const heads: number[] = []
   await provider.on('block', n => heads.push(n))
-  const factory = new ethers.ContractFactory(counterAbi as unknown as ethers.InterfaceAbi, CREATION_CODE.Counter, wallet)
+  const factory = new ethers.ContractFactory(
+    counterAbi as unknown as ethers.InterfaceAbi,
+    CREATION_CODE.Counter,
+    wallet
+  )
   const counter = (await factory.deploy()) as ethers.Contract
   await counter.waitForDeployment()
-  t.equal(await counter.getAddress(), ethers.getCreateAddress({ from: wallet.address, nonce: 0 }), 'plain --dev starts account 0 at nonce 0')
+  t.equal(
+    await counter.getAddress(),
+    ethers.getCreateAddress({ from: wallet.address, nonce: 0 }),
+    'plain --dev starts account 0 at nonce 0'
+  )
   const changes: bigint[] = []
   await counter.on('Changed', (_by: string, n: bigint) => changes.push(n))
   const estimate = await counter.getFunction('setNumber').estimateGas(41n)
@@ -60,7 +70,10 @@ t.test('ethers: deploy, call, send, revert reasons, logs, receipts, subscription
   const fee = await provider.getFeeData()
   t.ok(fee.maxFeePerGas! > 0n && fee.gasPrice! > 0n)
   await waitFor(() => heads.length >= 3, { what: 'three new heads' })
-  t.ok(heads.every((n, i) => i === 0 || n === heads[i - 1]! + 1), 'heads come in order, none skipped')
+  t.ok(
+    heads.every((n, i) => i === 0 || n === heads[i - 1]! + 1),
+    'heads come in order, none skipped'
+  )
   await provider.destroy()
 })
 
@@ -88,8 +101,19 @@ t.test('viem: read, write, multicall, watch, simulate, typed errors', async t =>
   const address = contractAddress!
   const seen: bigint[] = []
   const live = viem.createPublicClient({ chain, transport: viem.webSocket() })
-  const unwatch = live.watchContractEvent({ address, abi: counterAbi, eventName: 'Changed', onLogs: logs => seen.push(...logs.map(l => l.args.number!)) })
-  const { request } = await publicClient.simulateContract({ account, address, abi: counterAbi, functionName: 'setNumber', args: [7n] })
+  const unwatch = live.watchContractEvent({
+    address,
+    abi: counterAbi,
+    eventName: 'Changed',
+    onLogs: logs => seen.push(...logs.map(l => l.args.number!))
+  })
+  const { request } = await publicClient.simulateContract({
+    account,
+    address,
+    abi: counterAbi,
+    functionName: 'setNumber',
+    args: [7n]
+  })
   await publicClient.waitForTransactionReceipt({ hash: await wallet.writeContract(request) })
   const results = await publicClient.multicall({
     contracts: [
@@ -97,7 +121,11 @@ t.test('viem: read, write, multicall, watch, simulate, typed errors', async t =>
       { address, abi: counterAbi, functionName: 'number' }
     ]
   })
-  t.strictSame(results.map(r => r.result), [7n, 7n], 'multicall3 stands in genesis')
+  t.strictSame(
+    results.map(r => r.result),
+    [7n, 7n],
+    'multicall3 stands in genesis'
+  )
   await waitFor(() => seen.length === 1, { what: 'the watched event' })
   t.equal(seen[0], 7n)
   unwatch()
@@ -113,7 +141,10 @@ t.test('viem: read, write, multicall, watch, simulate, typed errors', async t =>
 })
 
 t.test('viem test client: snapshots, time, balances, impersonation', async t => {
-  const client = viem.createTestClient({ chain, transport: viem.http(), mode: 'anvil' }).extend(viem.publicActions).extend(viem.walletActions)
+  const client = viem
+    .createTestClient({ chain, transport: viem.http(), mode: 'anvil' })
+    .extend(viem.publicActions)
+    .extend(viem.walletActions)
   const whale = '0x00000000000000000000000000000000000000AA'
   const id = await client.snapshot()
   await client.setBalance({ address: whale, value: viem.parseEther('5') })
@@ -131,26 +162,38 @@ t.test('viem test client: snapshots, time, balances, impersonation', async t => 
 })
 
 const cast = join(packageRoot, 'test', 'interop', 'node_modules', '.bin', 'cast')
-const castPlace = existsSync(cast) ? cast : process.env.PATH!.split(':').map(d => join(d, 'cast')).find(p => existsSync(p))
+const castPlace = existsSync(cast)
+  ? cast
+  : process.env
+      .PATH!.split(':')
+      .map(d => join(d, 'cast'))
+      .find(p => existsSync(p))
 
-t.test('cast: chain id, send, call, receipt, logs, estimate', { skip: castPlace === undefined ? 'cast is not available for this platform' : false }, async t => {
-  const run = async (...args: string[]): Promise<string> => {
-    const env = { PATH: process.env.PATH, HOME: box.dir, ETH_RPC_URL: node.url, NO_PROXY: '*' }
-    return (await promisify(execFile)(castPlace!, args, { env, timeout: 30_000 })).stdout.trim()
+t.test(
+  'cast: chain id, send, call, receipt, logs, estimate',
+  { skip: castPlace === undefined ? 'cast is not available for this platform' : false },
+  async t => {
+    const run = async (...args: string[]): Promise<string> => {
+      const env = { PATH: process.env.PATH, HOME: box.dir, ETH_RPC_URL: node.url, NO_PROXY: '*' }
+      return (await promisify(execFile)(castPlace!, args, { env, timeout: 30_000 })).stdout.trim()
+    }
+    const key = DEV_ACCOUNTS[4]!.privateKey
+    t.equal(await run('chain-id'), '31337')
+    const deployed = JSON.parse(await run('send', '--json', '--private-key', key, '--create', CREATION_CODE.Counter))
+    const address = deployed.contractAddress as string
+    t.equal(deployed.status, '0x1')
+    const sent = JSON.parse(await run('send', '--json', '--private-key', key, address, 'setNumber(uint256)', '99'))
+    t.equal(sent.logs.length, 1)
+    t.equal(await run('call', address, 'number()(uint256)'), '99')
+    t.ok(Number(await run('estimate', address, 'increment()')) > 21_000)
+    t.match(await run('receipt', sent.transactionHash), /status\s+1/)
+    t.match(
+      await run('logs', '--address', address, '--from-block', '0', 'Changed(address,uint256)'),
+      sent.transactionHash
+    )
+    t.ok(Number(await run('block-number')) > 0)
+    t.equal(await run('balance', '0x00000000000000000000000000000000000000bb'), '0')
+    t.ok(BigInt(await run('base-fee')) > 0n)
+    t.match(await run('code', address), /^0x60/)
   }
-  const key = DEV_ACCOUNTS[4]!.privateKey
-  t.equal(await run('chain-id'), '31337')
-  const deployed = JSON.parse(await run('send', '--json', '--private-key', key, '--create', CREATION_CODE.Counter))
-  const address = deployed.contractAddress as string
-  t.equal(deployed.status, '0x1')
-  const sent = JSON.parse(await run('send', '--json', '--private-key', key, address, 'setNumber(uint256)', '99'))
-  t.equal(sent.logs.length, 1)
-  t.equal(await run('call', address, 'number()(uint256)'), '99')
-  t.ok(Number(await run('estimate', address, 'increment()')) > 21_000)
-  t.match(await run('receipt', sent.transactionHash), /status\s+1/)
-  t.match(await run('logs', '--address', address, '--from-block', '0', 'Changed(address,uint256)'), sent.transactionHash)
-  t.ok(Number(await run('block-number')) > 0)
-  t.equal(await run('balance', '0x00000000000000000000000000000000000000bb'), '0')
-  t.ok(BigInt(await run('base-fee')) > 0n)
-  t.match(await run('code', address), /^0x60/)
-})
+)
