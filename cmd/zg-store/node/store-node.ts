@@ -374,7 +374,8 @@ interface Facts {
 function readiness({ index, log, state, clock }: Facts): Readiness {
   const height = index.progress?.block
   const head = state.follower?.state.head
-  const facts = { log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
+  const progress = head === undefined ? '' : `block ${height ?? 0} of ${head}`
+  const facts = { progress, log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
   const not = (name: string, reason: string): Readiness => ({ ok: false, state: name, reason, ...facts })
   if (state.fatal !== undefined) return not('degraded', messageOf(state.fatal))
   if (log.trouble !== undefined) {
@@ -388,7 +389,7 @@ function readiness({ index, log, state, clock }: Facts): Readiness {
   }
   if (head - height > 2) {
     const stalled = clock.monotonic() - state.follower.state.progressedAtMs > STALL_MS
-    return not(stalled ? 'stalled' : 'syncing', `block ${height} of ${head}`)
+    return not(stalled ? 'stalled' : 'syncing', progress)
   }
   return { ok: true, state: 'ready', ...facts }
 }
