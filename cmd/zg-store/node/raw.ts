@@ -132,7 +132,10 @@ async function storeOne(
 
 function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown; index: number | undefined }): void {
   const e = toHttpError(fault.err)
-  if (fault.index === undefined) return sendError(req, res, e)
+  if (fault.index === undefined) {
+    sendError(req, res, e)
+    return
+  }
   if (!req.complete) {
     res.setHeader('connection', 'close')
     res.once('finish', () => req.destroy())

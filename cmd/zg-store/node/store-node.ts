@@ -25,7 +25,6 @@ import { LIMITS } from '../../../lib/base/limits.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
 import { contractAddresses } from '../../../lib/contracts/addresses.ts'
-import { codec } from '../../../lib/native.ts'
 import { opsRoutes, type Readiness } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
@@ -36,7 +35,8 @@ import { ChainFollower, type FlowChain } from '../core/chain-follower.ts'
 import { FileStore, type ShardPosition } from '../core/file-store.ts'
 import { FlowIndex } from '../core/flow-index.ts'
 import { fact } from '../core/tx.ts'
-import { type LeafOf, SegmentLog } from '../disk/segment-log.ts'
+import { leafOf } from '../disk/leaf.ts'
+import { SegmentLog } from '../disk/segment-log.ts'
 import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
@@ -136,6 +136,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       log,
       clock,
       logger: o.log('files'),
+      leafOf,
       shard,
       onFinal: txs => {
         replicator.done(txs)
@@ -284,16 +285,6 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
   }
 }
 
-/** Segment root with the padding that belongs to the segment. */
-const leafOf: LeafOf = async (data, index, fileSize) => {
-  const s = shape(fileSize)
-  if (index >= s.segments) return new Uint8Array(32)
-  const leaves = segmentLeaves(s, index)
-  // A damaged header may claim a size that cannot hold the data: no root, no match.
-  if (data.length > leaves * 256) return new Uint8Array(32)
-  return (await codec().segmentRoots(data, leaves))[0]!
-}
-
 interface Network {
   chainId: number
   flow: string
@@ -384,7 +375,8 @@ interface Facts {
 function readiness({ index, log, state, clock }: Facts): Readiness {
   const height = index.progress?.block
   const head = state.follower?.state.head
-  const facts = { log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
+  const progress = head === undefined ? '' : `block ${height ?? 0} of ${head}`
+  const facts = { progress, log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
   const not = (name: string, reason: string): Readiness => ({ ok: false, state: name, reason, ...facts })
   if (state.fatal !== undefined) return not('degraded', messageOf(state.fatal))
   if (log.trouble !== undefined) {
@@ -398,7 +390,7 @@ function readiness({ index, log, state, clock }: Facts): Readiness {
   }
   if (head - height > 2) {
     const stalled = clock.monotonic() - state.follower.state.progressedAtMs > STALL_MS
-    return not(stalled ? 'stalled' : 'syncing', `block ${height} of ${head}`)
+    return not(stalled ? 'stalled' : 'syncing', progress)
   }
   return { ok: true, state: 'ready', ...facts }
 }
