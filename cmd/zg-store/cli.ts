@@ -3,7 +3,7 @@ import { parseDuration, parseSize } from '../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
-import { nodeOptions } from './node/options.ts'
+import { NODE_OPTIONS } from './node/options.ts'
 
 const NODES: OptionSpec[] = [
   { flags: '--indexer <url>', help: 'indexer to ask for nodes', parse: parseUrl },
@@ -194,7 +194,7 @@ await tool({
       name: 'node',
       summary: 'run a storage node',
       examples: ['zg-store node', 'zg-store node --dir /srv/store --rpc-url http://127.0.0.1:8545'],
-      options: nodeOptions,
+      options: NODE_OPTIONS,
       daemon: true,
       load: async () => (await import('./node/node.ts')).node
     },
