@@ -193,7 +193,10 @@ export class ChainFollower {
     if (known === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain is at block ${head}, far behind what was read`)
     const there = await this.#o.chain.block(known.block)
     if (there !== undefined && !equalBytes(there.hash, known.hash)) return this.#goBack()
-    throw new ZgError('ERR_UNAVAILABLE', `chain lags: it is at block ${head}, ${this.#o.index.progress?.block} was read`)
+    throw new ZgError(
+      'ERR_UNAVAILABLE',
+      `chain lags: it is at block ${head}, ${this.#o.index.progress?.block} was read`
+    )
   }
 
   async #goBack(): Promise<void> {
@@ -217,11 +220,15 @@ export class ChainFollower {
     }
     const gone = await index.rollback(common)
     this.state.reorgs++
-    logger.warn('chain reorganised', { to_block: common?.block ?? this.#o.startBlock, submissions_removed: gone.length })
+    logger.warn('chain reorganised', {
+      to_block: common?.block ?? this.#o.startBlock,
+      submissions_removed: gone.length
+    })
     await onRemoved(gone)
   }
 }
 
 class FatalMismatch extends Error {
-  readonly hint = 'the log was read wrongly or the RPC lies: check --chain, --flow and --start-block, then use an empty --dir'
+  readonly hint =
+    'the log was read wrongly or the RPC lies: check --chain, --flow and --start-block, then use an empty --dir'
 }

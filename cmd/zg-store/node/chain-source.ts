@@ -40,7 +40,8 @@ export function chainSource(client: ChainClient, flow: string, clock: Clock): Ch
         false
       ])
       if (b === null) return undefined
-      if (toNumber(b.number) !== number) throw new ZgError('ERR_PROTOCOL', `chain answered another block than ${number}`)
+      if (toNumber(b.number) !== number)
+        throw new ZgError('ERR_PROTOCOL', `chain answered another block than ${number}`)
       return { number, hash: hash(b.hash, 'block hash'), parentHash: hash(b.parentHash, 'parent hash') }
     },
     async submitLogs(fromBlock, toBlock) {

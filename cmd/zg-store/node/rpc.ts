@@ -26,7 +26,8 @@ const P2P_VERSION = { major: 0, minor: 4, build: 0 }
 export function nodeMethods(o: NodeRpcOptions): RpcMethods {
   const { store, index } = o
   const bySeq = async (p: RpcParams, at: number): Promise<Tx | undefined> => index.tx(counter(p[at], 'tx_seq'))
-  const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> => store.select(hash(p[at], 'data_root'), true)
+  const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> =>
+    store.select(hash(p[at], 'data_root'), true)
   return {
     zgs_getStatus: () => {
       const progress = index.progress
@@ -80,7 +81,9 @@ function debugMethods({ store, index, log }: NodeRpcOptions): RpcMethods {
     const { tx, inFile } = await found(p)
     const segment = tx === undefined ? undefined : await store.read(tx, inFile)
     if (segment === undefined) return null
-    return Array.from({ length: segment.data.length / 256 }, (_, k) => [...segment.data.subarray(256 * k, 256 * k + 256)])
+    return Array.from({ length: segment.data.length / 256 }, (_, k) => [
+      ...segment.data.subarray(256 * k, 256 * k + 256)
+    ])
   }
   const getMeta: RpcMethod = async p => {
     const { i, tx, inFile } = await found(p)
