@@ -207,7 +207,7 @@ await tool({
     {
       name: 'keys import',
       args: '<name> [file]',
-      summary: 'take over another wallet's key file, or a key from stdin',
+      summary: 'take over the key file of another wallet, or a key from stdin',
       examples: ['zg-chain keys import alice UTC--2024.json', 'zg-chain keys import alice < key.hex'],
       options: PASSWORD_OPTIONS,
       exits: { 65: 'not a key', 73: 'there is one of that name', 77: 'wrong password' },
