@@ -124,7 +124,7 @@ await tool({
     {
       name: 'deploy',
       args: '<file> [args...]',
-      summary: 'create a contract from an artifact, or from hex code, and print its address',
+      summary: 'create a contract from an artifact or hex, print its address',
       examples: ['zg-chain deploy Counter.json', 'solc --bin Counter.sol | tail -1 | zg-chain deploy -'],
       options: [VALUE, ...SIGNER_OPTIONS],
       exits: { ...SEND_EXITS, 65: 'no code in the file', 66: 'no such file' },
@@ -207,7 +207,7 @@ await tool({
     {
       name: 'keys import',
       args: '<name> [file]',
-      summary: 'take over a key file of another wallet, or a bare key from stdin',
+      summary: 'take over the key file of another wallet, or a key from stdin',
       examples: ['zg-chain keys import alice UTC--2024.json', 'zg-chain keys import alice < key.hex'],
       options: PASSWORD_OPTIONS,
       exits: { 65: 'not a key', 73: 'there is one of that name', 77: 'wrong password' },
