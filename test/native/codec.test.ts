@@ -239,7 +239,10 @@ t.test('a missing, foreign or misconfigured build is said in the right words', a
     message: `native part was built for Node 22 darwin-arm64, this is ${here}`,
     hint: "run 'npm run build'"
   })
-  t.match(loadError(new Error('undefined symbol: x'), file), { code: 'ERR_NATIVE', message: /does not load/ })
+  t.match(loadError(new Error('undefined symbol: x'), join(dir, 'other.node')), {
+    code: 'ERR_NATIVE',
+    message: /does not load/
+  })
   if (skip === false) {
     const bad = child(script, { ZG_CPU: 'mmx' }, tsx)
     t.match(bad.stderr, /ZG_CPU=mmx is not a path of this machine/)
