@@ -20,6 +20,8 @@ export interface Call {
   to: string
   value?: bigint
   data?: string
+  /** Limit, 30 million by default. */
+  gas?: bigint
 }
 
 export interface Outcome {
@@ -110,7 +112,11 @@ export class TestContract {
     this.abi = abi
   }
 
-  async send(name: string, args: unknown[] = [], opts: { from?: string; value?: bigint } = {}): Promise<Outcome> {
+  async send(
+    name: string,
+    args: unknown[] = [],
+    opts: { from?: string; value?: bigint; gas?: bigint } = {}
+  ): Promise<Outcome> {
     const data = this.abi.encodeFunctionData(name, args)
     const outcome = await this.chain.send({ to: this.address, data, ...opts })
     return { ...outcome, error: this.named(outcome.error) }

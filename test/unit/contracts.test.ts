@@ -301,7 +301,7 @@ t.test('a thousand random submissions give the root of a tree built another way'
     s = (Math.imul(s, 1664525) + 1013904223) >>> 0
     return Math.floor((s / 2 ** 32) * n)
   }
-  const { chain, flow } = await flowOf({ storage: { pricePerSectorWei: 0n } })
+  const { chain, flow, submit } = await flowOf({ storage: { pricePerSectorWei: 0n } })
   const multicall = chain.contract(AT.multicall3, multicall3Abi)
   const tree = new SparseTree()
   for (let batch = 0; batch < 40; batch++) {
@@ -330,6 +330,19 @@ t.test('a thousand random submissions give the root of a tree built another way'
   t.equal((await flow.read('numSubmissions'))[0], 1000n)
   t.equal((await flow.read('tree'))[0], tree.length)
   t.equal((await flow.read('computeFlowRoot'))[0], tree.root())
+
+  t.test('the history of roots answers for the last thousand', async t => {
+    t.equal((await flow.read('rootHistory'))[0], AT.flow)
+    const [first] = await flow.read('getFlowRootByTxSeq', [0])
+    t.same([(await flow.read('at', [0]))[0], (await flow.read('contains', [first]))[0]], [first, true])
+    t.same([(await flow.read('available', [999]))[0], (await flow.read('available', [1000]))[0]], [true, false])
+    t.equal((await flow.read('contains', [rootOf(99)]))[0], false)
+    await t.rejects(flow.read('at', [1000]), /Unavailable root/)
+    await submit(file([0], 9), 0n)
+    t.same([(await flow.read('available', [0]))[0], (await flow.read('available', [1]))[0]], [false, true])
+    t.equal((await flow.read('contains', [first]))[0], false, 'the first has left the window')
+    t.equal((await flow.read('getFlowRootByTxSeq', [0]))[0], first, 'by its number it is still known')
+  })
 })
 
 t.test('a submission of another shape than a padded file is refused', async t => {
@@ -607,21 +620,6 @@ t.test('only whoever may can pause, and a paused flow takes nothing', async t =>
   }
 })
 
-t.test('the history of roots answers for the last thousand', async t => {
-  const { flow, submit } = await flowOf({ storage: { pricePerSectorWei: 0n } })
-  t.equal((await flow.read('rootHistory'))[0], AT.flow)
-  for (let i = 0; i < 3; i++) await submit(file([0], i), 0n)
-  const [first] = await flow.read('getFlowRootByTxSeq', [0])
-  t.same([(await flow.read('at', [0]))[0], (await flow.read('contains', [first]))[0]], [first, true])
-  t.same([(await flow.read('available', [2]))[0], (await flow.read('available', [3]))[0]], [true, false])
-  t.equal((await flow.read('contains', [rootOf(99)]))[0], false)
-  await t.rejects(flow.read('at', [3]), /Unavailable root/)
-  const files = Array.from({ length: 250 }, (_, i) => tuple(file([0], i + 10)))
-  for (let i = 0; i < 4; i++) await flow.send(BATCH_OLD, [files])
-  t.same([(await flow.read('available', [2]))[0], (await flow.read('available', [3]))[0]], [false, true])
-  t.equal((await flow.read('contains', [first]))[0], false, 'the first has left the window')
-})
-
 // Market and reward ----------------------------------------------------------------------------------------------------------------
 
 t.test('fees reach the pots of the sectors they were paid for, and stay there until somebody mines', async t => {
@@ -650,25 +648,24 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
   t.same((await reward.read('firstRewardableChunk'))[0], 0n)
   t.same([await chain.balance(AT.flow), await chain.balance(AT.market)], [0n, 0n], 'nothing rests on the way')
 
-  // 64 MiB at 262144: the padding fills chunks 0 to 63 and the upload 64 to 127, in one call.
-  const big = file([18], 2)
+  // 8 MiB at 32768: the padding fills chunks 0 to 7 and the upload 8 to 15, in one call.
+  const big = file([15], 2)
   const done = await submit(big)
   t.ok(done.ok, done.error)
-  t.ok(done.gas < 600_000n, `gas ${done.gas} for 128 chunks`)
   const fee = sectorsOf(big) * PRICE
-  const padding = 2n ** 18n - 2048n
-  const paddingPart = (fee * padding) / (padding + 2n ** 18n)
+  const padding = 2n ** 15n - 2048n
+  const paddingPart = (fee * padding) / (padding + 2n ** 15n)
   let sum = 0n
-  for (let i = 0; i < 128; i++) {
+  for (let i = 0; i < 16; i++) {
     const { locked, startTime } = await pot(i)
     sum += locked
     if (startTime !== BigInt(chain.timestamp)) t.fail(`chunk ${i} began at ${startTime}`)
   }
   t.equal(sum, fee + 1024n * PRICE, 'together they hold both fees')
   t.equal(await content(5), (paddingPart * perChunk) / padding)
-  t.equal(await content(70), ((fee - paddingPart) * perChunk) / 2n ** 18n)
-  t.equal((await pot(128)).startTime, 0n)
-  await balanced(129, [])
+  t.equal(await content(10), ((fee - paddingPart) * perChunk) / 2n ** 15n)
+  t.equal((await pot(16)).startTime, 0n)
+  await balanced(17, [])
 
   const id = rootOf(1)
   for (const from of [account(0), account(1), AT.flow, AT.mine] as Hex[]) {
@@ -685,7 +682,7 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
     t.ok((await reward.send('grantRole', [await reward.read('MINE_ROLE').then(r => r[0]), mine])).ok)
     const claim = (i: number) => reward.send('claimMineReward', [i, account(2), id], { from: mine })
     const due = async () => (await reward.read('payments', [account(2)]))[0] as bigint
-    t.same((await claim(128)).logs, [], 'a chunk that is not full gives nothing')
+    t.same((await claim(16)).logs, [], 'a chunk that is not full gives nothing')
     t.same((await claim(5)).logs, [], 'nor does one that is just full')
     await chain.skip({ seconds: release / 4 })
     const quarter = await claim(5)
@@ -701,21 +698,21 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
     t.match((await reward.send('setBaseReward', [1n], { from: account(1) })).error, /AccessControlUnauthorizedAccount/)
     t.ok((await reward.send('donate', [], { value: 150n })).ok)
     const before = await due()
-    await claim(70)
+    await claim(10)
     t.equal((await reward.read('totalBaseReward'))[0], 50n)
-    await claim(71)
+    await claim(11)
     t.equal((await reward.read('totalBaseReward'))[0], 0n, 'as far as the pool lasts')
     t.ok((await due()) > before + 150n)
-    await balanced(129, [account(2)])
+    await balanced(17, [account(2)])
 
     await chain.skip({ seconds: release })
-    t.same((await reward.read('firstRewardableChunk'))[0], 128n, 'all full chunks are past their period')
-    for (let i = 0; i < 200; i++) await claim(5)
+    t.same((await reward.read('firstRewardableChunk'))[0], 16n, 'all full chunks are past their period')
+    for (let i = 0; i < 60; i++) await claim(5)
     t.ok(
       (await content(5)) === whole && (await pot(5)).locked === 0n && (await pot(5)).claimable <= 1n,
       'all but the last wei'
     )
-    await balanced(129, [account(2)])
+    await balanced(17, [account(2)])
 
     const owed = await due()
     const held = await chain.balance(account(2))
@@ -724,7 +721,7 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
     t.equal(await due(), 0n)
     t.ok((await reward.send('withdrawPayments', [account(2)])).ok)
     t.equal((await chain.balance(account(2))) - held, owed, 'once')
-    await balanced(129, [account(2)])
+    await balanced(17, [account(2)])
   })
 
   t.test('a service fee goes to the treasury, by pull', async t => {
@@ -734,7 +731,7 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
     t.notOk((await reward.send('setServiceFeeRate', [10_001])).ok)
     await submit(file([0], 9))
     t.equal((await reward.read('payments', [account(7)]))[0], (PRICE * 500n) / 10_000n)
-    await balanced(130, [account(2), account(7)])
+    await balanced(18, [account(2), account(7)])
   })
 
   t.test('money sent to the market plainly goes with the next fee', async t => {
@@ -753,6 +750,18 @@ t.test('chunks fill and their clocks start at price zero too', async t => {
   await submit(file([13], 1), 0n)
   for (const i of [0, 1, 2, 3]) t.equal((await reward.read('rewards', [i]))[0].startTime, BigInt(chain.timestamp))
   t.equal((await reward.read('rewards', [4]))[0].startTime, 0n)
+})
+
+t.test('a file of 1 GiB fills a thousand pricing chunks at a bounded price', async t => {
+  const { chain, submit } = await flowOf()
+  const reward = chain.contract(AT.reward, chunkLinearRewardAbi)
+  const small = await submit(file([10], 1))
+  const large = await submit(file([22], 2))
+  t.ok(large.gas < small.gas + 200_000n, `gas ${small.gas} for 256 KiB, ${large.gas} for 1 GiB`)
+  const fee = 2n ** 22n * PRICE
+  const padding = 2n ** 22n - 2048n
+  const uploadPart = fee - (fee * padding) / (padding + 2n ** 22n)
+  t.equal((await reward.read('rewards', [1500]))[0].locked, (uploadPart * 4096n) / 2n ** 22n)
 })
 
 // The others -----------------------------------------------------------------------------------------------------------------------
@@ -931,7 +940,49 @@ t.test('a genesis is a function of its arguments', async t => {
   }
 })
 
-t.test('gas of a submission', async t => {
+t.test('a gas limit estimated before others submit is still enough after them', async t => {
+  const perEpoch = 10
+  const { chain, flow, submit } = await flowOf({ storage: { blocksPerEpoch: perEpoch } })
+  const data = (f: File) => flow.abi.encodeFunctionData(SUBMIT_OLD, [tuple(f)])
+  const tagged = { ...file([3, 1], 1), tags: `0x${'ab'.repeat(3000)}` as Hex }
+  for (const f of [file([0], 1), tagged]) {
+    const trial = (gas: bigint) => chain.call({ to: AT.flow, data: data(f), value: sectorsOf(f) * PRICE, gas })
+    let [low, high] = [100_000n, 3_000_000n]
+    while (high - low > 100n) {
+      const middle = (low + high) / 2n
+      if ((await trial(middle)).ok) high = middle
+      else low = middle
+    }
+    t.equal((await trial(low)).error, 'Not enough gas')
+    // Gaps, carries into fresh levels, a new pricing chunk, the end of an epoch: all that makes a submission dear.
+    for (const heights of [[0], [10], [3, 2, 1, 0], [12], [0]]) t.ok((await submit(file(heights, 2))).ok)
+    await chain.mine(perEpoch)
+    const done = await chain.send({ to: AT.flow, data: data(f), value: sectorsOf(f) * PRICE, gas: high })
+    t.ok(done.ok, `limit ${high}, used ${done.gas} ${done.error}`)
+  }
+})
+
+t.test('a submission never needs more gas than it asks for', async t => {
+  for (const plan of [
+    [[0], [10]],
+    [[60, 59, 58, 57]],
+    [[13], [50, 49, 48, 47]],
+    [
+      [3, 2, 1],
+      [9, 8, 7, 6]
+    ]
+  ]) {
+    const { chain, submit } = await flowOf({ storage: { blocksPerEpoch: 10 } })
+    await chain.setBalance(account(1), 10n ** 40n)
+    for (const [i, heights] of plan.entries()) {
+      await chain.mine(30)
+      const { ok, gas } = await submit(file(heights, i))
+      t.ok(ok && gas < 700_000n, `gas ${gas} for ${heights} with an epoch to close, 750,000 asked for`)
+    }
+  }
+})
+
+t.test('what a submission costs', async t => {
   const { chain, flow, submit } = await flowOf()
   await chain.mine()
   const gas = []
