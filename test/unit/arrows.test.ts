@@ -89,7 +89,14 @@ interface Source {
 }
 
 function read(path: string): Source {
-  const file = ts.createSourceFile(path, readFileSync(join(packageRoot, path), 'utf8'), ts.ScriptTarget.ES2023, true)
+  const text = readFileSync(join(packageRoot, path), 'utf8')
+  const file = ts.createSourceFile(
+    path,
+    text,
+    { languageVersion: ts.ScriptTarget.ES2023, jsDocParsingMode: ts.JSDocParsingMode.ParseNone },
+    true
+  )
+  const grammar = text.includes('daemon: true')
   const out: Source = { imports: [], daemons: [], addons: [] }
   const target = (word: string): string =>
     word.startsWith('.') ? posix.normalize(posix.join(posix.dirname(path), word)) : word
@@ -107,7 +114,7 @@ function read(path: string): Source {
       if ((dynamic || required) && first !== undefined && ts.isStringLiteral(first)) {
         out.imports.push({ to: target(first.text), kind: dynamic ? 'dynamic' : 'static' })
       }
-    } else if (ts.isObjectLiteralExpression(node) && /\bdaemon: true\b/.test(ownText(node))) {
+    } else if (grammar && ts.isObjectLiteralExpression(node) && /\bdaemon: true\b/.test(ownText(node))) {
       const load = node.properties.find(p => p.name?.getText() === 'load')?.getText() ?? ''
       const word = /import\('([^']+)'\)/.exec(load)?.[1]
       if (word !== undefined) out.daemons.push(target(word))

