@@ -1,6 +1,7 @@
 /** eth_getLogs and the log criteria that filters and subscriptions share (chain.md 9.5). */
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
+import { ZgError } from '../../../lib/base/errors.ts'
 import { formatCount } from '../../../lib/base/units.ts'
 import type { PlacedLog } from '../core/types.ts'
 import { isCanonical, type RpcSetup } from './context.ts'
@@ -97,20 +98,21 @@ export async function rangeLogs(s: RpcSetup, query: LogQuery, from: number, to: 
       `query spans ${formatCount(blocks)} blocks, at most ${formatCount(s.logsBlocks)}: ${narrower(from, from + s.logsBlocks - 1)}`
     )
   }
-  // One more than allowed is asked for, so that exactly the limit is still an answer.
-  const logs = await s.chain.logs({
-    fromBlock: from,
-    toBlock: to,
-    addresses: query.addresses,
-    topics: query.topics,
-    limit: s.logsResults + 1
-  })
-  if (logs.length > s.logsResults) {
-    const last = logs[s.logsResults]!.blockNumber
-    const hint = last > from ? `: ${narrower(from, last - 1)}` : ': name an address or a topic'
-    throw new RpcError(RPC.limit, `query returns more than ${formatCount(s.logsResults)} results${hint}`)
+  try {
+    return await s.chain.logs({
+      fromBlock: from,
+      toBlock: to,
+      addresses: query.addresses,
+      topics: query.topics,
+      limit: s.logsResults
+    })
+  } catch (err) {
+    // The chain names the last block up to which the answer would have fitted.
+    if (!(err instanceof ZgError) || err.facts[0] !== 'limit') throw err
+    const fits = Number(err.facts[1])
+    const hint = fits > from ? narrower(from, fits) : 'name an address or a topic'
+    throw new RpcError(RPC.limit, `query returns more than ${formatCount(s.logsResults)} results: ${hint}`)
   }
-  return logs
 }
 
 function narrower(from: number, to: number): string {
