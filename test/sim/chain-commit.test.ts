@@ -139,7 +139,7 @@ function scenario(wrap: Wrap = {}): CrashPlan<Acked>['scenario'] {
 }
 
 /** Reopens and compares with what was promised. */
-const check: CrashPlan<Acked>['check'] = async (disk, acked) => {
+const check: CrashPlan<Acked>['check'] = async (disk, acked, at) => {
   const chain = await open(disk)
   const head = chain.head()
   const promised = Math.max(-1, ...acked.blocks.keys())
@@ -166,7 +166,8 @@ const check: CrashPlan<Acked>['check'] = async (disk, acked) => {
   // Equal hashes are equal histories: each is executed anew once.
   if (!recomputed.has(toHex(head.hash))) await recompute(chain, head)
   recomputed.add(toHex(head.hash))
-  await goesOn(chain)
+  // Half of the time of the whole: of the eight draws of a point, two go on.
+  if (/\/[01]$/.test(at.seed)) await goesOn(chain)
   await chain.close()
 }
 
