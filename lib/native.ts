@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ZgError } from './base/errors.ts'
-import { keccak256Reference, segmentRootsReference } from './crypto/reference.ts'
+import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
 
 const SEGMENT_BYTES = 262_144
 const SECTOR_BYTES = 256
@@ -21,7 +21,7 @@ export interface Codec {
   keccak256(data: Uint8Array): Uint8Array
   /**
    * Merkle roots of consecutive segments, off the event loop. The data must not change before the promise settles; if it
-   * does the roots are of a mixture, nothing worse.
+   * does the roots are of a mixture, nothing worse. Its buffer must not be transferred away meanwhile.
    * @param data - whole segments of 262,144 bytes, the last may be shorter; empty data is one segment of zeros.
    * @param lastLeaves - leaves of the last segment; absent: as many as it has sectors of data (at least 1).
    * @returns one root a segment.
@@ -32,14 +32,19 @@ export interface Codec {
   segmentRootsSync(data: Uint8Array, lastLeaves?: number): Uint8Array[]
   /** The same on the calling thread, 32 bytes a segment in one array; a SIMD path by name (tests and benchmarks). */
   segmentRootsFlat(data: Uint8Array, lastLeaves?: number, cpu?: string): Uint8Array
+  /** Root of the tree over n ≥ 1 hashes that lie one behind the other. */
+  treeRoot(hashes: Uint8Array): Uint8Array
+  /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
+  readonly paths: readonly string[]
 }
 
 /** What codec.node exports (native/napi/codec_napi.cpp). */
 interface CodecAddon {
-  info(): { cpu: string; paths: string[]; node: string; platform: string }
+  info(): { cpu: string; paths: string[] }
   keccak256(data: Uint8Array, out: Uint8Array): void
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
+  treeRoot(hashes: Uint8Array): Uint8Array
 }
 
 let chosen: Codec | undefined
@@ -79,14 +84,18 @@ export function reference(): Codec {
     keccak256: keccak256Reference,
     segmentRoots: async (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
-    segmentRootsFlat: flat
+    segmentRootsFlat: flat,
+    treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
+    paths: []
   }
 }
 
 function native(addon: CodecAddon): Codec {
+  const { cpu, paths } = addon.info()
   return {
     path: 'native',
-    cpu: addon.info().cpu,
+    cpu,
+    paths,
     keccak256: data => {
       const out = new Uint8Array(32)
       addon.keccak256(data, out)
@@ -97,12 +106,14 @@ function native(addon: CodecAddon): Codec {
     segmentRootsFlat: (data, lastLeaves, cpu) =>
       cpu === undefined
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
-        : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu)
+        : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
+    treeRoot: hashes => addon.treeRoot(checkedHashes(hashes))
   }
 }
 
 /** The leaf count of the last segment, checked against the data: the native part relies on it. */
 function checkedLeaves(data: Uint8Array, lastLeaves: number | undefined): number {
+  if (data.length === 0) checkAttached(data)
   const rest = data.length === 0 ? 0 : ((data.length - 1) % SEGMENT_BYTES) + 1
   const least = Math.max(1, Math.ceil(rest / SECTOR_BYTES))
   if (lastLeaves === undefined) return least
@@ -110,6 +121,22 @@ function checkedLeaves(data: Uint8Array, lastLeaves: number | undefined): number
     throw new ZgError('ERR_BAD_INPUT', `last segment cannot have ${lastLeaves} leaves, its data needs ${least} to 1024`)
   }
   return lastLeaves
+}
+
+/** An array whose buffer was transferred away looks empty: hashing it must not give the root of nothing. */
+function checkAttached(data: Uint8Array): void {
+  try {
+    new Uint8Array(data.buffer)
+  } catch (err) {
+    throw new ZgError('ERR_BAD_INPUT', 'the bytes were transferred away', { cause: err })
+  }
+}
+
+function checkedHashes(hashes: Uint8Array): Uint8Array {
+  if (hashes.length === 0 || hashes.length % 32 !== 0) {
+    throw new ZgError('ERR_BAD_INPUT', `${hashes.length} bytes are not one or more hashes of 32 bytes`)
+  }
+  return hashes
 }
 
 function split(flat: Uint8Array): Uint8Array[] {
@@ -148,21 +175,23 @@ export function loadError(err: unknown, file: string): ZgError {
   const hint = "run 'npm run build'"
   if (/ZG_CPU/.test(text))
     return new ZgError('ERR_NATIVE', text, { hint: 'unset ZG_CPU or name a path of this machine' })
-  if (/NODE_MODULE_VERSION|Module version|API version|napi|invalid ELF|wrong architecture|different CPU/i.test(text)) {
-    const built = builtFor(file)
-    const here = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
-    return new ZgError('ERR_NATIVE', `native part was built for ${built}, this is ${here}`, { hint, cause: err })
+  const built = builtFor(file)
+  const here = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
+  const foreign = /NODE_MODULE_VERSION|Node-API version|invalid ELF|wrong ELF|wrong architecture|incompatible arch/i
+  if (foreign.test(text) || (built !== undefined && built !== here)) {
+    const message = `native part was built for ${built ?? 'another Node or platform'}, this is ${here}`
+    return new ZgError('ERR_NATIVE', message, { hint, cause: err })
   }
   return new ZgError('ERR_NATIVE', `native part '${file}' does not load`, { hint, cause: err })
 }
 
-/** What the build script wrote beside the file. */
-function builtFor(file: string): string {
+/** What the build script wrote beside the file, when it did. */
+function builtFor(file: string): string | undefined {
   try {
-    const info = JSON.parse(readFileSync(file.replace(/\.node$/, '.json'), 'utf8')) as { built?: unknown }
-    if (typeof info.built === 'string') return info.built
+    const note = JSON.parse(readFileSync(file.replace(/\.node$/, '.json'), 'utf8')) as { built?: unknown }
+    return typeof note.built === 'string' ? note.built : undefined
   } catch {
-    // No note beside it: the build was not ours, so all that is known is that it does not fit.
+    // The note is a courtesy: without it the error is only less exact.
+    return undefined
   }
-  return 'another Node or platform'
 }

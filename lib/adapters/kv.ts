@@ -33,6 +33,7 @@ export async function openKv(path: string, opts: { cacheBytes?: number; create?:
     writeBufferSize: 8 * 1024 * 1024
   })
   await guard(path, 'open', () => db.open())
+  const batch = inOrder((ops, sync) => guard(path, 'write', () => db.batch(ops, { sync })))
   return {
     get: key => guard(path, 'read', async () => plain(await db.get(key))),
     getSync(key) {
@@ -43,20 +44,69 @@ export async function openKv(path: string, opts: { cacheBytes?: number; create?:
       }
     },
     getMany: keys => guard(path, 'read', async () => (await db.getMany([...keys])).map(plain)),
-    batch: (ops, batchOpts) =>
-      guard(path, 'write', () => db.batch(ops.map(levelOp), { sync: batchOpts?.sync === true })),
+    batch,
     scan(range) {
       // The iterator, and with it the snapshot, is made now, not at the first step.
       const iterator = db.iterator(levelRange(range))
       return walk(iterator, path)
     },
-    close: () => guard(path, 'close', () => db.close())
+    // An empty batch is a barrier: those issued before it are written.
+    close: async () => {
+      if (db.status === 'open') await batch([])
+      await guard(path, 'close', () => db.close())
+    }
   }
 }
 
 interface LevelIterator {
   nextv(size: number): Promise<[Uint8Array, Uint8Array][]>
   close(): Promise<void>
+}
+
+/** A joined batch stops growing here: below LevelDB's write buffer, so that one write never stalls two. */
+const JOINED_OPS_MAX = 10_000
+
+/**
+ * Batches in the order they were issued: the binding hands each to a thread pool, where two at once may change places. Those
+ * that arrive while one is being written are joined into the next write, so that a crowd of synced batches shares one fsync.
+ * A caller's buffers must stay as they are until its batch has returned.
+ */
+function inOrder(write: (ops: LevelOp[], sync: boolean) => Promise<void>): KvStore['batch'] {
+  interface Waiting {
+    ops: LevelOp[]
+    sync: boolean
+    resolve: () => void
+    reject: (err: unknown) => void
+  }
+  let waiting: Waiting[] = []
+  let writing = false
+  const drain = async (): Promise<void> => {
+    writing = true
+    while (waiting.length > 0) {
+      let count = 0
+      let size = 0
+      while (count < waiting.length && (count === 0 || size + waiting[count]!.ops.length <= JOINED_OPS_MAX)) {
+        size += waiting[count++]!.ops.length
+      }
+      const joined = waiting.slice(0, count)
+      waiting = waiting.slice(count)
+      try {
+        await write(
+          count === 1 ? joined[0]!.ops : joined.flatMap(w => w.ops),
+          joined.some(w => w.sync)
+        )
+        for (const w of joined) w.resolve()
+      } catch (err) {
+        for (const w of joined) w.reject(err)
+      }
+    }
+    writing = false
+  }
+  return (ops, opts) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ ops: ops.map(levelOp), sync: opts?.sync === true, resolve, reject })
+      if (!writing) void drain()
+    })
 }
 
 /** Entries are fetched by the hundred: one crossing into LevelDB's thread each, not one an entry. */

@@ -30,12 +30,24 @@ export function segmentRootsReference(data: Uint8Array, lastLeaves: number): Uin
 }
 
 function rootOf(data: Uint8Array, leaves: number): Uint8Array {
-  let level: Uint8Array[] = []
+  const level: Uint8Array[] = []
   for (let i = 0; i < leaves; i++) {
     const sector = new Uint8Array(SECTOR_BYTES)
     sector.set(data.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES))
     level.push(keccak_256(sector))
   }
+  return fold(level)
+}
+
+/** Root of the tree over hashes of 32 bytes that lie one behind the other, at least one. */
+export function treeRootReference(hashes: Uint8Array): Uint8Array {
+  const level: Uint8Array[] = []
+  for (let i = 0; i < hashes.length; i += 32) level.push(hashes.slice(i, i + 32))
+  return fold(level)
+}
+
+function fold(leaves: Uint8Array[]): Uint8Array {
+  let level = leaves
   while (level.length > 1) {
     const next: Uint8Array[] = []
     for (let i = 0; i + 1 < level.length; i += 2) {

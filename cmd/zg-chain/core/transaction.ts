@@ -3,9 +3,9 @@
  * the gas they must bring. Refusals carry geth's words (chain.md 9.6).
  */
 import { RLP } from '@ethereumjs/rlp'
-import { secp256k1 } from '@noble/curves/secp256k1.js'
 import { bytesToBig, concat } from '../../../lib/base/bytes.ts'
-import { messageOf } from '../../../lib/base/errors.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { recoverAddress } from '../../../lib/crypto/secp256k1.ts'
 import { PoolRefusal } from './api.ts'
 import { keccak256 } from './hash.ts'
 import type { AccessListEntry, Authorization, Transaction } from './types.ts'
@@ -14,7 +14,6 @@ import type { AccessListEntry, Authorization, Transaction } from './types.ts'
 export const MAX_TX_BYTES = 128 * 1024
 /** EIP-3860. */
 export const MAX_INITCODE_BYTES = 49_152
-const ORDER = secp256k1.Point.Fn.ORDER
 const MAX_U64 = (1n << 64n) - 1n
 
 type Item = Uint8Array | Item[]
@@ -221,14 +220,13 @@ function sender(digest: Uint8Array, r: bigint, s: bigint, parity: number): Uint8
 }
 
 function recoverSender(digest: Uint8Array, r: bigint, s: bigint, parity: number): Uint8Array | undefined {
-  // Low s for every type (EIP-2).
-  if (parity > 1 || r <= 0n || r >= ORDER || s <= 0n || s > ORDER / 2n) return undefined
+  if (parity > 1) return undefined
   try {
-    const point = new secp256k1.Signature(r, s, parity).recoverPublicKey(digest)
-    return keccak256(point.toBytes(false).subarray(1)).slice(12)
-  } catch {
-    // No point of the curve has this x: a made-up signature.
-    return undefined
+    // Low s for every type (EIP-2).
+    return recoverAddress(digest, { r, s, yParity: parity as 0 | 1 })
+  } catch (err) {
+    if (err instanceof ZgError) return undefined
+    throw err
   }
 }
 

@@ -27,7 +27,7 @@ export function pragueRules(chainId: number): Common {
   }
   return createCustomCommon({ chainId, name: 'zg', hardforks }, Mainnet, {
     hardfork: Hardfork.Prague,
-    customCrypto: { keccak256 }
+    customCrypto: { keccak256: data => keccak256(data) }
   })
 }
 

@@ -105,8 +105,8 @@ function memoryFile(f: { data: Uint8Array; size: number }): DiskFile {
     },
     async write(offset, ...buffers) {
       let at = offset
+      grow(buffers.reduce((size, b) => size + b.length, offset))
       for (const b of buffers) {
-        grow(at + b.length)
         f.data.set(b, at)
         at += b.length
       }

@@ -20,7 +20,13 @@ export interface SegmentPeers {
   /** Connected peers. */
   ids(): string[]
   /** What a peer holds of a file; undefined when it does not know it. */
-  have(peer: string, root: Uint8Array, first: number, count: number, signal: AbortSignal): Promise<boolean[] | undefined>
+  have(
+    peer: string,
+    root: Uint8Array,
+    first: number,
+    count: number,
+    signal: AbortSignal
+  ): Promise<boolean[] | undefined>
   /** Up to `count` segments from `first` on, fewer when the peer lacks some. */
   get(peer: string, root: Uint8Array, first: number, count: number, signal: AbortSignal): Promise<SegmentUpload[]>
 }

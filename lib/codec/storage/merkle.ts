@@ -12,7 +12,7 @@
  *      /   \     \
  *    s0     s1    s2
  */
-import { equalBytes } from '../../base/bytes.ts'
+import { concat, equalBytes } from '../../base/bytes.ts'
 import { assert } from '../../base/errors.ts'
 import { keccak256 } from '../../crypto/hash.ts'
 import { codec } from '../../native.ts'
@@ -78,9 +78,7 @@ export function foldNodes(roots: readonly Uint8Array[]): Uint8Array {
 /** Root of the tree over these leaves. */
 export function treeRoot(leaves: readonly Uint8Array[]): Uint8Array {
   assert(leaves.length > 0, 'a tree has at least one leaf')
-  let level = leaves
-  while (level.length > 1) level = parents(level)
-  return level[0]!
+  return codec().treeRoot(concat(...leaves))
 }
 
 function parents(level: readonly Uint8Array[]): Uint8Array[] {

@@ -1,0 +1,35 @@
+# The native parts. Called by scripts/build-native.mjs, never by npm itself ("gypfile": false in package.json).
+# No -march: wide code sits in functions with target attributes and is chosen at load (native/codec/cpu.cpp).
+{
+  'target_defaults': {
+    'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
+    'cflags!': ['-O2', '-O3'],
+    'cflags': ['-O3', '-fvisibility=hidden', '-ffunction-sections'],
+    'cflags_cc!': ['-std=gnu++17', '-std=gnu++20', '-fno-rtti'],
+    'cflags_cc': ['-std=c++20', '-fno-exceptions', '-Wall', '-Wextra'],
+    'ldflags': ['-Wl,--exclude-libs,ALL', '-Wl,-z,now', '-Wl,--gc-sections'],
+    'xcode_settings': {
+      'CLANG_CXX_LANGUAGE_STANDARD': 'c++20',
+      'GCC_ENABLE_CPP_EXCEPTIONS': 'NO',
+      'GCC_OPTIMIZATION_LEVEL': '3',
+      'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
+      'MACOSX_DEPLOYMENT_TARGET': '12.0'
+    }
+  },
+  'targets': [
+    {
+      'target_name': 'codec',
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/codec'],
+      'sources': [
+        'native/codec/cpu.cpp',
+        'native/codec/keccak_avx2.cpp',
+        'native/codec/keccak_avx512.cpp',
+        'native/codec/keccak_avx512vl.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp',
+        'native/codec/merkle.cpp',
+        'native/napi/codec_napi.cpp'
+      ]
+    }
+  ]
+}

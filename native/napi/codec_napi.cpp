@@ -1,0 +1,209 @@
+// Binding of native/codec: checks arguments, calls, returns. lib/native.ts is its only caller.
+//
+//   info()                                    {cpu, paths}: the path in use, and all of this machine
+//   keccak256(data, out)                      writes 32 bytes into out
+//   segmentRootsSync(data, leaves[, cpu])     Uint8Array, 32 bytes a segment; cpu forces a path of this machine
+//   segmentRoots(data, leaves)                the same in a promise, hashed on a worker thread
+//   treeRoot(hashes)                          root over n × 32 bytes
+//
+// segmentRoots reads the caller's memory on the worker: copying 4 MiB would cost the event loop a tenth of the hashing. A
+// reference keeps the array alive until the promise settles. Writing to it meanwhile gives the roots of a mixture; memory that
+// can shrink (resizable buffers) is copied first. The one thing left to the caller is not to transfer the buffer away.
+#include <napi.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "cpu.h"
+#include "merkle.h"
+
+namespace {
+
+// Chosen at load. Never null afterwards.
+const zg::Kernels* kernels = nullptr;
+
+constexpr size_t kMaxBytes = size_t{1} << 31;
+
+Napi::Value fail(Napi::Env env, const char* message) {
+  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+// A Uint8Array (or Buffer), or false for anything else. A detached one is refused: it would pass for an empty one.
+bool bytes_of(const Napi::Value& value, Napi::Uint8Array* array) {
+  if (!value.IsTypedArray()) return false;
+  const Napi::TypedArray typed = value.As<Napi::TypedArray>();
+  if (typed.TypedArrayType() != napi_uint8_array) return false;
+  *array = value.As<Napi::Uint8Array>();
+  return array->ByteLength() > 0 || !array->ArrayBuffer().IsDetached();
+}
+
+Napi::Value keccak256(const Napi::CallbackInfo& info) {
+  Napi::Uint8Array data;
+  Napi::Uint8Array out;
+  if (info.Length() != 2 || !bytes_of(info[0], &data) || !bytes_of(info[1], &out)) {
+    return fail(info.Env(), "keccak256: two Uint8Arrays wanted");
+  }
+  if (out.ByteLength() != zg::kHashBytes) return fail(info.Env(), "keccak256: the result needs 32 bytes");
+  uint8_t hash[zg::kHashBytes];
+  kernels->one(data.Data(), data.ByteLength(), hash);
+  // The result may lie within the message.
+  std::memcpy(out.Data(), hash, sizeof hash);
+  return info.Env().Undefined();
+}
+
+// Reads (data, leaves) of both forms of segmentRoots; says what is wrong with them, or nullptr.
+const char* segment_arguments(const Napi::CallbackInfo& info, Napi::Uint8Array* data, size_t* leaves) {
+  if (info.Length() < 2 || !bytes_of(info[0], data) || !info[1].IsNumber()) {
+    return "segmentRoots: a Uint8Array and a number of leaves wanted";
+  }
+  const double n = info[1].As<Napi::Number>().DoubleValue();
+  if (!(n >= 1 && n <= zg::kSegmentSectors) || n != static_cast<double>(static_cast<size_t>(n))) {
+    return "segmentRoots: leaves of the last segment are 1 to 1024";
+  }
+  *leaves = static_cast<size_t>(n);
+  if (data->ByteLength() > kMaxBytes) return "segmentRoots: at most 2 GiB at once";
+  if (!zg::leaves_fit(data->ByteLength(), *leaves)) return "segmentRoots: the leaves do not hold the last segment's data";
+  return nullptr;
+}
+
+Napi::Value segment_roots_sync(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Uint8Array data;
+  size_t leaves = 0;
+  if (const char* fault = segment_arguments(info, &data, &leaves)) return fail(env, fault);
+  const zg::Kernels* k = kernels;
+  if (info.Length() > 2 && !info[2].IsUndefined()) {
+    if (!info[2].IsString()) return fail(env, "segmentRoots: the path is a name");
+    k = zg::kernels_by_name(info[2].As<Napi::String>().Utf8Value().c_str());
+    if (k == nullptr) return fail(env, "segmentRoots: this machine lacks the path");
+  }
+  Napi::Uint8Array out = Napi::Uint8Array::New(env, zg::segment_count(data.ByteLength()) * zg::kHashBytes);
+  if (env.IsExceptionPending()) return env.Undefined();
+  zg::segment_roots(data.Data(), data.ByteLength(), leaves, out.Data(), *k);
+  return out;
+}
+
+class SegmentRootsWorker final : public Napi::AsyncWorker {
+ public:
+  SegmentRootsWorker(Napi::Env env, const Napi::Uint8Array& data, size_t leaves)
+      : AsyncWorker(env, "zg:segmentRoots"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        array_(Napi::Persistent(data.As<Napi::Object>())),
+        data_(data.Data()),
+        size_(data.ByteLength()),
+        leaves_(leaves),
+        roots_(zg::segment_count(size_) * zg::kHashBytes) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  // Before Queue(): the worker will read a copy. False when there is no memory for it.
+  bool copy_data() {
+    copy_.reset(new (std::nothrow) uint8_t[size_ + 1]);
+    if (copy_ == nullptr) return false;
+    if (size_ > 0) std::memcpy(copy_.get(), data_, size_);
+    data_ = copy_.get();
+    return true;
+  }
+
+ protected:
+  void Execute() override { zg::segment_roots(data_, size_, leaves_, roots_.data(), *kernels); }
+
+  void OnOK() override {
+    Napi::Uint8Array out = Napi::Uint8Array::New(Env(), roots_.size());
+    if (Env().IsExceptionPending()) {
+      deferred_.Reject(Env().GetAndClearPendingException().Value());
+      return;
+    }
+    std::memcpy(out.Data(), roots_.data(), roots_.size());
+    deferred_.Resolve(out);
+  }
+
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  Napi::ObjectReference array_;
+  const uint8_t* data_;
+  size_t size_;
+  size_t leaves_;
+  std::vector<uint8_t> roots_;
+  std::unique_ptr<uint8_t[]> copy_;
+};
+
+// True when the memory behind an array can be taken away while a worker reads it.
+bool can_shrink(const Napi::Uint8Array& data) {
+  const Napi::Value buffer = data.As<Napi::Object>().Get("buffer");
+  if (!buffer.IsObject()) return true;
+  const Napi::Value resizable = buffer.As<Napi::Object>().Get("resizable");
+  return resizable.IsBoolean() && resizable.As<Napi::Boolean>().Value();
+}
+
+Napi::Value segment_roots(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Uint8Array data;
+  size_t leaves = 0;
+  if (const char* fault = segment_arguments(info, &data, &leaves)) return fail(env, fault);
+  // Owned by the queue once queued: it deletes itself after OnOK or OnError.
+  auto* worker = new SegmentRootsWorker(env, data, leaves);
+  if (can_shrink(data) && !worker->copy_data()) {
+    delete worker;
+    return fail(env, "segmentRoots: out of memory");
+  }
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value tree_root(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Uint8Array hashes;
+  if (info.Length() != 1 || !bytes_of(info[0], &hashes)) return fail(env, "treeRoot: a Uint8Array wanted");
+  const size_t size = hashes.ByteLength();
+  if (size == 0 || size % zg::kHashBytes != 0 || size > kMaxBytes) {
+    return fail(env, "treeRoot: one or more hashes of 32 bytes wanted");
+  }
+  const std::unique_ptr<uint8_t[]> work(new (std::nothrow) uint8_t[size]);
+  if (work == nullptr) return fail(env, "treeRoot: out of memory");
+  std::memcpy(work.get(), hashes.Data(), size);
+  zg::tree_root(work.get(), size / zg::kHashBytes, *kernels);
+  Napi::Uint8Array out = Napi::Uint8Array::New(env, zg::kHashBytes);
+  if (env.IsExceptionPending()) return env.Undefined();
+  std::memcpy(out.Data(), work.get(), zg::kHashBytes);
+  return out;
+}
+
+Napi::Value info_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object out = Napi::Object::New(env);
+  Napi::Array paths = Napi::Array::New(env);
+  uint32_t count = 0;
+  for (auto p = zg::available_kernels(); *p != nullptr; p++) paths.Set(count++, (*p)->name);
+  out.Set("cpu", kernels->name);
+  out.Set("paths", paths);
+  return out;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  const char* wanted = std::getenv("ZG_CPU");
+  kernels = zg::kernels_by_name(wanted);
+  if (kernels == nullptr) {
+    const std::string message = std::string("ZG_CPU=") + wanted + " is not a path of this machine";
+    Napi::Error::New(env, message).ThrowAsJavaScriptException();
+    return exports;
+  }
+  exports.Set("info", Napi::Function::New(env, info_of));
+  exports.Set("keccak256", Napi::Function::New(env, keccak256));
+  exports.Set("segmentRootsSync", Napi::Function::New(env, segment_roots_sync));
+  exports.Set("segmentRoots", Napi::Function::New(env, segment_roots));
+  exports.Set("treeRoot", Napi::Function::New(env, tree_root));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(codec, init)
