@@ -17,6 +17,10 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   const finished = new Promise<void>(resolve => {
     finish = resolve
   })
+  const socket = (opts.socket as string | undefined) ?? join(dir, 'admin.sock')
+  // The system takes at most 107 bytes; without a word about it the listen call fails.
+  if (Buffer.byteLength(socket) > 107)
+    ctx.log('node').warn('no admin socket: its path is too long, name one by --socket')
   const options: StoreNodeOptions = {
     dir,
     chain: await findEndpoint(given, ctx.network, 'rpc', 'zg-store node'),
@@ -25,7 +29,6 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     startBlock: opts.startBlock as number,
     confirmations: opts.confirmations as number,
     p2pHost: opts.p2pHost as string,
-    socket: (opts.socket as string | undefined) ?? join(dir, 'admin.sock'),
     log: module => ctx.log(module),
     onShutdown: () => finish(),
     onFatal: err => {
@@ -33,6 +36,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
       finish()
     }
   }
+  if (Buffer.byteLength(socket) <= 107) options.socket = socket
   if (opts.flow !== undefined) options.flow = opts.flow as string
   if (opts.shard !== undefined) options.shard = opts.shard as ShardPosition
   if (opts.publicUrl !== undefined) options.publicUrl = opts.publicUrl as string

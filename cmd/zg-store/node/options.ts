@@ -1,14 +1,17 @@
 /** Options of `zg-store node`. Light: cli.ts imports this file for the help. */
 import { ZgError } from '../../../lib/base/errors.ts'
-import { parseInteger, parseUrl } from '../../../lib/cli/options.ts'
+import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import type { ShardPosition } from '../core/file-store.ts'
 
-const port = parseInteger(0, 65_535)
-
 export const NODE_OPTIONS: OptionSpec[] = [
   { flags: '--dir <dir>', help: 'data directory (default: under the user data directory, by network)' },
-  { flags: '--rpc-port <port>', help: 'JSON-RPC and raw routes; 0 chooses a free port', default: 5678, parse: port },
+  {
+    flags: '--rpc-port <port>',
+    help: 'JSON-RPC and raw routes; 0 chooses a free port',
+    default: 5678,
+    parse: parsePort
+  },
   { flags: '--rpc-host <address>', help: 'address to listen on', default: '127.0.0.1' },
   {
     flags: '-r, --rpc-url <url>',
@@ -39,7 +42,7 @@ export const NODE_OPTIONS: OptionSpec[] = [
   {
     flags: '--p2p-port <port>',
     help: 'port for other nodes; 0 chooses a free one; absent and no --peer: none',
-    parse: port
+    parse: parsePort
   },
   { flags: '--p2p-host <address>', help: 'address to listen on for other nodes', default: '127.0.0.1' },
   { flags: '--public-url <url>', help: 'how clients reach this node; told to other nodes', parse: parseUrl },
