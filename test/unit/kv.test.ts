@@ -429,7 +429,7 @@ function follower(db: KvDatabase, chain: TestChain, more: Partial<FollowOptions>
 
 const put1 = (key: string, value: string, s = stream(1)): Uint8Array =>
   encodeKv(ops({ writes: [{ stream: s, key: text(key), value: text(value) }] }))
-const valueOf = async (db: KvDatabase, key: string, s = stream(1)): Promise<string | undefined> => {
+const readValue = async (db: KvDatabase, key: string, s = stream(1)): Promise<string | undefined> => {
   const ref = await db.state.value(s, text(key))
   return ref === undefined ? undefined : Buffer.from(await db.state.read(ref, 0, 1000)).toString()
 }
@@ -450,7 +450,7 @@ t.test(
     )
     const node = follower(db, chain)
     await node.catchUp(never)
-    t.equal(await valueOf(db, 'k'), 'last')
+    t.equal(await readValue(db, 'k'), 'last')
     const results = []
     for (let seq = 0; seq < 6; seq++) results.push(await db.state.result(seq))
     t.same(results, [
@@ -487,7 +487,7 @@ t.test('the follower goes back with the chain', async t => {
   chain.add({ by: 1, streams: [stream(1)], data: put1('k', 'new 3') })
   chain.add()
   await node.catchUp(never)
-  t.same([await valueOf(db, 'k'), await valueOf(db, 'other')], ['new 3', 'x'])
+  t.same([await readValue(db, 'k'), await readValue(db, 'other')], ['new 3', 'x'])
   t.equal((await db.state.value(stream(1), text('k')))?.version, 2)
   t.same(db.progress, { nextSeq: 3, block: 4, firstSeq: 0 })
 })
@@ -498,11 +498,11 @@ t.test('confirmations hold back the newest blocks', async t => {
   chain.add({ by: 1, streams: [stream(1)], data: put1('k', '1') })
   const node = follower(db, chain, { confirmations: 3 })
   await node.catchUp(new AbortController().signal)
-  t.equal(await valueOf(db, 'k'), undefined)
+  t.equal(await readValue(db, 'k'), undefined)
   chain.add()
   chain.add()
   await node.catchUp(new AbortController().signal)
-  t.equal(await valueOf(db, 'k'), '1')
+  t.equal(await readValue(db, 'k'), '1')
 })
 
 // ---- the RPC -----------------------------------------------------------------------------------------------------------------
