@@ -3,7 +3,9 @@
  * contract): shapes, roots, proofs, submissions, events, the flow's accumulator and its proofs, key-value files, encryption,
  * fragments, shards. Then the refusals: every altered proof, event and file, and laws over random input.
  */
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { truncateSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -200,6 +202,24 @@ t.test('streams in chunks of any size and files on disk give the same hash as by
     await writeFile(path, data)
     t.same(await hashFile(path), want, `file of ${size}`)
   }
+  // A pipe has no size; a file that changes under the reader has no root; an abort ends the reading.
+  const pipe = join(dir, 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const data = generated(5, 1_000_000)
+  const [fromPipe] = await Promise.all([hashFile(pipe), writeFile(pipe, data)])
+  t.same(fromPipe.root, hashBytes(data).root, 'pipe')
+  const big = join(dir, 'big')
+  await writeFile(big, new Uint8Array(40 * 1024 * 1024))
+  const progress: number[] = []
+  const changing = hashFile(big, {
+    parallelism: 1,
+    onProgress: done => {
+      if (progress.push(done) === 1) truncateSync(big, 30_000_000)
+    }
+  })
+  await t.rejects(changing, { code: 'ERR_IO' })
+  const stop = new AbortController()
+  await t.rejects(hashFile(big, { signal: stop.signal, onProgress: () => stop.abort() }), { name: 'AbortError' })
   await writeFile(join(dir, 'empty'), '')
   await t.rejects(hashFile(join(dir, 'empty')), { code: 'ERR_BAD_INPUT' })
   await t.rejects(hashFile(join(dir, 'absent')), { code: 'ERR_NO_INPUT' })

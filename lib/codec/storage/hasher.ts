@@ -130,7 +130,8 @@ export class FileHasher {
  * Hashes a file. A regular file is read in blocks of 4 MiB straight into what is hashed, one block ahead of the workers;
  * anything else (a pipe) is streamed.
  * @param onProgress - called with the bytes hashed so far and the size.
- * @throws {ZgError} ERR_NO_INPUT, ERR_PERMISSION, ERR_IO (also when the file changes its size meanwhile), ERR_BAD_INPUT when empty.
+ * @throws {ZgError} ERR_NO_INPUT, ERR_PERMISSION, ERR_IO (also when the file changes meanwhile), ERR_BAD_INPUT when empty;
+ *   the signal's reason when aborted.
  */
 export async function hashFile(
   path: string,
@@ -140,7 +141,14 @@ export async function hashFile(
   try {
     const stat = await file.stat()
     if (stat.isDirectory()) throw new ZgError('ERR_BAD_INPUT', `'${path}' is a directory`)
-    return stat.isFile() ? await hashRegular(file, path, stat.size, opts) : await hashStream(file, opts)
+    if (!stat.isFile()) return await hashStream(file, opts)
+    const result = await hashRegular(file, path, stat.size, opts)
+    const after = await file.stat()
+    // A root of half old and half new bytes would name a file that never was.
+    if (after.size !== stat.size || after.mtimeMs !== stat.mtimeMs) {
+      throw new ZgError('ERR_IO', `'${path}' was changed while it was read`)
+    }
+    return result
   } finally {
     await file.close()
   }
