@@ -5,10 +5,8 @@ import type { Logger } from '../ops/log.ts'
 /** Options as a verb gets them: long names in camelCase. */
 export type Options = Record<string, unknown>
 
-/** What a verb returns: nothing is 0. */
-export type VerbResult = number | undefined | void
-
-export type VerbFn = (ctx: VerbContext, args: string[], opts: Options) => Promise<VerbResult>
+/** A verb answers its exit status; nothing is 0. */
+export type VerbFn = (ctx: VerbContext, args: string[], opts: Options) => Promise<number | undefined> | Promise<void>
 
 export interface OptionSpec {
   /** commander's notation: `-n, --dry-run` or `--rpc-port <port>`. */

@@ -16,12 +16,12 @@ export interface Disk {
    * @param mode - `open` fails with ERR_NOT_FOUND, `create` makes it when absent, `new` fails with ERR_EXISTS.
    */
   open(path: string, mode: 'open' | 'create' | 'new'): Promise<DiskFile>
-  /** Creates a directory and its parents; existing ones are fine. */
+  /** Creates a directory and its parents, durably; existing ones are fine. */
   mkdir(path: string): Promise<void>
   /** Names in a directory, sorted; ERR_NOT_FOUND when it is absent. */
   list(path: string): Promise<string[]>
   exists(path: string): Promise<boolean>
-  /** Atomically replaces `to`. */
+  /** Renames a file; atomically replaces `to`. */
   rename(from: string, to: string): Promise<void>
   /** Removes a file; an absent one is fine. */
   remove(path: string): Promise<void>

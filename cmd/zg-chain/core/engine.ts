@@ -33,6 +33,8 @@ export interface BuiltPayload {
   receipts: Receipt[]
   /** Transactions that could not be included, with geth's words; the pool drops them. */
   rejected: { hash: Uint8Array; reason: string }[]
+  /** Accounts that the block may have changed: whose pool transactions must be looked at again. */
+  touched: Uint8Array[]
 }
 
 export type PayloadStatus =

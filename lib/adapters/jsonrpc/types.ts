@@ -66,6 +66,8 @@ export interface RpcServerOptions {
   /** Host header names accepted beside localhost and IP literals. */
   allowedHosts?: string[]
   bodyBytes?: number
+  /** Bytes of one answer; LIMITS.rpcAnswerBytes when absent. */
+  answerBytes?: number
   connections?: number
   /** Called for each answered call: for metrics and logs. */
   onCall?: (method: string, ms: number, errorCode: number | undefined) => void
@@ -80,3 +82,6 @@ export interface RpcServer {
   /** Stops accepting, lets what is in flight finish within LIMITS.shutdownMs, closes. */
   close(): Promise<void>
 }
+
+/** The connections and requests a server has open; aborted when it stops. */
+export type Live = Set<AbortController>

@@ -1,0 +1,196 @@
+/** Blocks, transactions, receipts and logs as Ethereum's JSON-RPC writes them (chain.md 9.3). Addresses are lower case. */
+import { type Hex, toHex, toQuantity } from '../../../lib/base/hex.ts'
+import type { Block, BlockHeader, Log, PlacedLog, Receipt, Transaction } from '../core/types.ts'
+
+const ZERO_ADDRESS: Hex = `0x${'00'.repeat(20)}`
+
+const quantity = toQuantity
+
+export function encodeHeader(h: BlockHeader): Record<string, unknown> {
+  return {
+    hash: toHex(h.hash),
+    parentHash: toHex(h.parentHash),
+    sha3Uncles: toHex(h.ommersHash),
+    miner: toHex(h.beneficiary),
+    stateRoot: toHex(h.stateRoot),
+    transactionsRoot: toHex(h.transactionsRoot),
+    receiptsRoot: toHex(h.receiptsRoot),
+    logsBloom: toHex(h.logsBloom),
+    difficulty: '0x0',
+    number: quantity(h.number),
+    gasLimit: quantity(h.gasLimit),
+    gasUsed: quantity(h.gasUsed),
+    timestamp: quantity(h.timestamp),
+    extraData: toHex(h.extraData),
+    mixHash: toHex(h.prevRandao),
+    nonce: toHex(h.nonce),
+    baseFeePerGas: quantity(h.baseFeePerGas),
+    withdrawalsRoot: toHex(h.withdrawalsRoot),
+    blobGasUsed: quantity(h.blobGasUsed),
+    excessBlobGas: quantity(h.excessBlobGas),
+    parentBeaconBlockRoot: toHex(h.parentBeaconBlockRoot),
+    requestsHash: toHex(h.requestsHash)
+  }
+}
+
+/** A block with transaction hashes, or with whole transactions when `full`. */
+export function encodeBlock(block: Block, full: boolean): Record<string, unknown> {
+  return {
+    ...encodeHeader(block.header),
+    size: quantity(block.raw.length),
+    transactions: block.transactions.map((tx, i) =>
+      full ? encodeTransaction(tx, placeOf(block.header, i)) : toHex(tx.hash)
+    ),
+    uncles: [],
+    withdrawals: []
+  }
+}
+
+/** What a block would be if it were built now; the fields that only sealing gives are null. */
+export function encodePendingBlock(
+  parent: BlockHeader,
+  next: { baseFee: bigint; gasLimit: bigint; timestamp: number; transactions: Transaction[] },
+  full: boolean
+): Record<string, unknown> {
+  return {
+    ...encodeHeader({ ...parent, gasUsed: 0n, logsBloom: new Uint8Array(256) }),
+    hash: null,
+    nonce: null,
+    parentHash: toHex(parent.hash),
+    number: quantity(parent.number + 1),
+    timestamp: quantity(next.timestamp),
+    baseFeePerGas: quantity(next.baseFee),
+    gasLimit: quantity(next.gasLimit),
+    miner: ZERO_ADDRESS,
+    size: quantity(next.transactions.reduce((size, tx) => size + tx.raw.length, 0)),
+    transactions: next.transactions.map(tx => (full ? encodeTransaction(tx) : toHex(tx.hash))),
+    uncles: [],
+    withdrawals: []
+  }
+}
+
+/** Where a mined transaction stands. */
+export interface Place {
+  blockHash: Uint8Array
+  blockNumber: number
+  blockTimestamp: number
+  index: number
+  baseFee: bigint
+}
+
+export function placeOf(h: BlockHeader, index: number): Place {
+  return { blockHash: h.hash, blockNumber: h.number, blockTimestamp: h.timestamp, index, baseFee: h.baseFeePerGas }
+}
+
+/** The price a transaction pays under a base fee; its cap without one. */
+export function effectivePrice(tx: Transaction, baseFee: bigint | undefined): bigint {
+  if (tx.maxFeePerGas === undefined) return tx.gasPrice ?? 0n
+  if (baseFee === undefined) return tx.maxFeePerGas
+  const price = baseFee + (tx.maxPriorityFeePerGas ?? 0n)
+  return price < tx.maxFeePerGas ? price : tx.maxFeePerGas
+}
+
+/** A transaction; block fields are null while it waits in the pool. */
+export function encodeTransaction(tx: Transaction, place?: Place): Record<string, unknown> {
+  const out: Record<string, unknown> = {
+    blockHash: place === undefined ? null : toHex(place.blockHash),
+    blockNumber: place === undefined ? null : quantity(place.blockNumber),
+    blockTimestamp: place === undefined ? null : quantity(place.blockTimestamp),
+    transactionIndex: place === undefined ? null : quantity(place.index),
+    hash: toHex(tx.hash),
+    type: quantity(tx.type),
+    from: toHex(tx.from),
+    to: tx.to === null ? null : toHex(tx.to),
+    nonce: quantity(tx.nonce),
+    gas: quantity(tx.gasLimit),
+    gasPrice: quantity(effectivePrice(tx, place?.baseFee)),
+    value: quantity(tx.value),
+    input: toHex(tx.data)
+  }
+  if (tx.maxFeePerGas !== undefined) {
+    out.maxFeePerGas = quantity(tx.maxFeePerGas)
+    out.maxPriorityFeePerGas = quantity(tx.maxPriorityFeePerGas ?? 0n)
+  }
+  if (tx.chainId !== undefined) out.chainId = quantity(tx.chainId)
+  if (tx.type >= 1) {
+    out.accessList = (tx.accessList ?? []).map(e => ({
+      address: toHex(e.address),
+      storageKeys: e.storageKeys.map(toHex)
+    }))
+    out.yParity = quantity(tx.v)
+  }
+  if (tx.type === 4) {
+    out.authorizationList = (tx.authorizationList ?? []).map(a => ({
+      chainId: quantity(a.chainId),
+      address: toHex(a.address),
+      nonce: quantity(a.nonce),
+      yParity: quantity(a.yParity),
+      r: quantity(a.r),
+      s: quantity(a.s)
+    }))
+  }
+  out.v = quantity(tx.v)
+  out.r = quantity(tx.r)
+  out.s = quantity(tx.s)
+  return out
+}
+
+/** The receipt of transaction `index`; `firstLog` is the number of logs before it in the block. */
+export function encodeReceipt(block: Block, receipts: Receipt[], index: number): Record<string, unknown> {
+  const tx = block.transactions[index]!
+  const receipt = receipts[index]!
+  let firstLog = 0
+  for (let i = 0; i < index; i++) firstLog += receipts[i]!.logs.length
+  return {
+    transactionHash: toHex(tx.hash),
+    transactionIndex: quantity(index),
+    blockHash: toHex(block.header.hash),
+    blockNumber: quantity(block.header.number),
+    from: toHex(tx.from),
+    to: tx.to === null ? null : toHex(tx.to),
+    cumulativeGasUsed: quantity(receipt.cumulativeGasUsed),
+    gasUsed: quantity(receipt.gasUsed),
+    contractAddress: receipt.contractAddress === null ? null : toHex(receipt.contractAddress),
+    logs: receipt.logs.map((log, i) => encodeLog(placeLog(block, tx, index, log, firstLog + i))),
+    logsBloom: toHex(receipt.logsBloom),
+    status: quantity(receipt.status),
+    type: quantity(receipt.type),
+    effectiveGasPrice: quantity(receipt.effectiveGasPrice)
+  }
+}
+
+function placeLog(block: Block, tx: Transaction, transactionIndex: number, log: Log, logIndex: number): PlacedLog {
+  return {
+    ...log,
+    blockHash: block.header.hash,
+    blockNumber: block.header.number,
+    blockTimestamp: block.header.timestamp,
+    transactionHash: tx.hash,
+    transactionIndex,
+    logIndex
+  }
+}
+
+/** All logs of a block in order, with their places. */
+export function placedLogs(block: Block, receipts: Receipt[]): PlacedLog[] {
+  const out: PlacedLog[] = []
+  receipts.forEach((receipt, i) => {
+    for (const log of receipt.logs) out.push(placeLog(block, block.transactions[i]!, i, log, out.length))
+  })
+  return out
+}
+
+export function encodeLog(log: PlacedLog, removed = false): Record<string, unknown> {
+  return {
+    address: toHex(log.address),
+    topics: log.topics.map(toHex),
+    data: toHex(log.data),
+    blockNumber: quantity(log.blockNumber),
+    transactionHash: toHex(log.transactionHash),
+    transactionIndex: quantity(log.transactionIndex),
+    blockHash: toHex(log.blockHash),
+    blockTimestamp: quantity(log.blockTimestamp),
+    logIndex: quantity(log.logIndex),
+    removed
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * The table of services that a network runs: one row a process, started by its public command line. A later layer joins by
+ * adding its rows here; everything else (ready table, status, env, logs, restart) follows from them.
+ */
+import { join } from 'node:path'
+import { ZgError } from '../../lib/base/errors.ts'
+
+export interface NetworkPlan {
+  name: string
+  dataDir: string
+  chainId: number
+  blockTime: string
+  gasLimit: string | undefined
+  stores: number
+  ports: Ports
+  verbose: boolean
+}
+
+export interface Ports {
+  chain: number
+  stores: number[]
+  p2p: number[]
+  indexer: number
+  kv: number
+}
+
+export interface Service {
+  name: string
+  kind: 'chain' | 'store' | 'indexer' | 'kv'
+  /** Launcher in bin/. */
+  tool: string
+  args: string[]
+  port: number
+  /** What stands behind the URL in the table of `up`. */
+  note: string
+}
+
+/** Ports where others' tools look for these services (ux.md section 1). */
+const KNOWN = { chain: 8545, store: 5678, indexer: 12345, kv: 6789 }
+
+/** Rows of the table in the order in which they are shown. They start together; whoever needs another retries until it answers. */
+export function serviceTable(plan: NetworkPlan): Service[] {
+  const rpc = `http://127.0.0.1:${plan.ports.chain}`
+  const stores = plan.ports.stores.map(port => `http://127.0.0.1:${port}`)
+  const dir = (service: string): string => join(plan.dataDir, service)
+  const every =
+    plan.blockTime === 'on-demand'
+      ? 'blocks on demand'
+      : `block every ${plan.blockTime.replace(/(\d)(ms|s|m)$/, '$1 $2')}`
+  return [
+    {
+      name: 'chain',
+      kind: 'chain',
+      tool: 'zg-chain',
+      port: plan.ports.chain,
+      note: `id ${plan.chainId}, ${every}`,
+      args: [
+        'node',
+        '--dev',
+        '--dir',
+        dir('chain'),
+        '--rpc-port',
+        `${plan.ports.chain}`,
+        '--block-time',
+        plan.blockTime,
+        ...(plan.gasLimit === undefined ? [] : ['--gas-limit', plan.gasLimit])
+      ]
+    },
+    ...plan.ports.stores.map(
+      (port, i): Service => ({
+        name: `store-${i}`,
+        kind: 'store',
+        tool: 'zg-store',
+        port,
+        note: 'shard 0/1',
+        args: [
+          'node',
+          ...['--dir', dir(`store-${i}`), '--rpc-port', `${port}`, '--rpc-url', rpc],
+          ...['--p2p-port', `${plan.ports.p2p[i]}`],
+          ...plan.ports.p2p.filter((_, j) => j !== i).flatMap(p => ['--peer', `/ip4/127.0.0.1/tcp/${p}`])
+        ]
+      })
+    ),
+    {
+      name: 'indexer',
+      kind: 'indexer',
+      tool: 'zg-store',
+      port: plan.ports.indexer,
+      note: 'gateway on the same port',
+      args: [
+        'indexer',
+        '--rpc-port',
+        `${plan.ports.indexer}`,
+        '--rpc-url',
+        rpc,
+        ...stores.flatMap(url => ['--node', url])
+      ]
+    },
+    {
+      name: 'kv',
+      kind: 'kv',
+      tool: 'zg-store',
+      port: plan.ports.kv,
+      note: '',
+      args: [
+        'kv',
+        'node',
+        '--dir',
+        dir('kv'),
+        '--rpc-port',
+        `${plan.ports.kv}`,
+        '--rpc-url',
+        rpc,
+        '--indexer',
+        `http://127.0.0.1:${plan.ports.indexer}`
+      ]
+    }
+  ]
+}
+
+/** Ports of a network: the known ones for `devnet`, a block from `base` on otherwise. p2p ports come from the free range. */
+export function planPorts(stores: number, base: number | undefined, p2p: number[]): Ports {
+  const many = (first: number): number[] => Array.from({ length: stores }, (_, i) => first + i)
+  if (base === undefined)
+    return { chain: KNOWN.chain, stores: many(KNOWN.store), p2p, indexer: KNOWN.indexer, kv: KNOWN.kv }
+  if (base < 1024 || base + 40 + stores > 65_535)
+    throw new ZgError('ERR_USAGE', `port base ${base} is out of range (1024 to 65000)`)
+  return { chain: base, stores: many(base + 10), p2p, indexer: base + 1, kv: base + 2 }
+}
+
+/** All TCP ports that clients of the network use. */
+export function listOfPorts(ports: Ports): number[] {
+  return [ports.chain, ...ports.stores, ports.indexer, ports.kv]
+}

@@ -1,0 +1,156 @@
+/** `zg-devnet up`: plan, start, say when ready, keep alive, stop. */
+import { mkdir, rm } from 'node:fs/promises'
+import { lockDirectory } from '../../../lib/adapters/lock.ts'
+import { dataDir, stateDir } from '../../../lib/adapters/paths.ts'
+import { ZgError } from '../../../lib/base/errors.ts'
+import type { Options, VerbContext } from '../../../lib/cli/types.ts'
+import { readNetwork } from '../../../lib/clients/network.ts'
+import { type Control, openControl } from '../control.ts'
+import { detach } from '../detach.ts'
+import { clearGenesis, ensureGenesis } from '../genesis.ts'
+import { describe, withdraw } from '../network-file.ts'
+import { freeBlock, freePorts, portFree, portOwner } from '../ports.ts'
+import { readyLines, serviceLine, summaryLines } from '../print.ts'
+import { listOfPorts, type NetworkPlan, planPorts, serviceTable } from '../services.ts'
+import { Supervisor } from '../supervisor.ts'
+
+export async function up(ctx: VerbContext, _args: string[], opts: Options): Promise<void> {
+  const started = performance.now()
+  const name = checkName(opts.name as string)
+  const running = await readNetwork(name)
+  if (running !== undefined) {
+    throw new ZgError('ERR_LOCKED', `network '${name}' is running already (pid ${running.pid})`, {
+      hint: `zg-devnet status${flag(name)}, or 'zg-devnet down${flag(name)}'`
+    })
+  }
+  if (opts.detach === true) return detach(ctx, name, opts.timeout as number)
+  const ephemeral = opts.ephemeral === true
+  const dir = (opts.data as string | undefined) ?? dataDir(ephemeral ? `${name}.ephemeral-${process.pid}` : name)
+  const lock = await lockDirectory(dir)
+  let control: Control | undefined
+  let supervisor: Supervisor | undefined
+  try {
+    if (opts.fresh === true) await clearGenesis(dir)
+    const plan = await makePlan(name, dir, opts)
+    const logDir = stateDir(name)
+    await mkdir(logDir, { recursive: true, mode: 0o700 })
+    await ensureGenesis(plan)
+    const failure = failureSignal()
+    supervisor = new Supervisor(serviceTable(plan), logDir, {
+      ready: status => {
+        if (!ctx.json && !ctx.quiet && !allReady) ctx.say(serviceLine(status, noteOf(plan, status.name)))
+        if (allReady) ctx.log('devnet').info('service is ready again', { service: status.name, pid: status.pid })
+      },
+      crashed: (status, how, lines, final) => {
+        ctx.warn(
+          [
+            `${status.name} crashed (${how}), last lines:`,
+            ...lines.map(l => `  ${l}`),
+            final ? `${status.name} stays down after three restarts in a minute` : `restarting ${status.name}`
+          ].join('\n')
+        )
+        if (!allReady && final)
+          failure.fail(
+            new ZgError('ERR_CRASHED', `${status.name} does not start (${how})`, {
+              hint: `zg-devnet logs ${status.name}${flag(name)}`
+            })
+          )
+      },
+      ...(opts.log === true ? { log: (service: string, line: string) => ctx.warn(`${service.padEnd(8)} ${line}`) } : {})
+    })
+    let allReady = false
+    control = await openControl(name, supervisor)
+    supervisor.start()
+    await Promise.race([untilReady(supervisor), failure.promise, ctx.stopped()])
+    if (!ctx.signal.aborted) {
+      allReady = true
+      const file = await describe(plan, supervisor, control.path)
+      const seconds = Math.round((performance.now() - started) / 100) / 10
+      for (const s of file.services) ctx.print({ type: 'service', ...s }, null)
+      ctx.print(
+        {
+          type: 'network_ready',
+          name,
+          chainId: plan.chainId,
+          seconds,
+          services: file.services.length,
+          accounts: 10,
+          data_dir: dir
+        },
+        null
+      )
+      if (!ctx.json && !ctx.quiet)
+        for (const line of [...summaryLines(file), ...readyLines({ seconds, dir, ephemeral, name })]) ctx.say(line)
+      await Promise.race([ctx.stopped(), control.stopAsked])
+    }
+    if (!ctx.json) ctx.say('stopping')
+  } finally {
+    await withdraw(name)
+    await supervisor?.stop()
+    await control?.close()
+    await lock.release()
+    if (ephemeral) await rm(dir, { recursive: true, force: true })
+  }
+}
+
+function flag(name: string): string {
+  return name === 'devnet' ? '' : ` --name ${name}`
+}
+
+function checkName(name: string): string {
+  if (!/^[a-z0-9][a-z0-9._-]{0,40}$/i.test(name))
+    throw new ZgError('ERR_USAGE', `'${name}' is not a network name`, {
+      hint: 'letters, digits, dot, dash and underscore, at most 41'
+    })
+  return name
+}
+
+function noteOf(plan: NetworkPlan, service: string): string {
+  return serviceTable(plan).find(s => s.name === service)?.note ?? ''
+}
+
+async function makePlan(name: string, dir: string, opts: Options): Promise<NetworkPlan> {
+  const stores = opts.stores as number
+  const p2p = await freePorts(stores)
+  let base = opts.portBase as number | undefined
+  // A second network must not fight for the known ports; it gets a block of its own unless told which.
+  if (base === undefined && name !== 'devnet')
+    base = await freeBlock(listOfPorts(planPorts(stores, 18_000, p2p)).map(p => p - 18_000))
+  const ports = planPorts(stores, base, p2p)
+  for (const port of listOfPorts(ports)) {
+    if (await portFree(port)) continue
+    const owner = await portOwner(port)
+    throw new ZgError(
+      'ERR_PORT_IN_USE',
+      `port ${port} is in use${owner === undefined ? '' : ` by ${owner.name} (pid ${owner.pid})`}`,
+      {
+        hint: `run 'zg-devnet up --port-base 18000'${owner === undefined ? '' : `, or stop it with 'kill ${owner.pid}'`}`
+      }
+    )
+  }
+  const blockTime = opts.blockTime as string
+  return {
+    name,
+    dataDir: dir,
+    chainId: 31337,
+    blockTime,
+    gasLimit: opts.gasLimit as string | undefined,
+    stores,
+    ports,
+    verbose: false
+  }
+}
+
+/** Resolves when each service has been ready once. */
+async function untilReady(supervisor: Supervisor): Promise<void> {
+  while (!supervisor.status().every(s => s.state === 'ready')) await new Promise(resolve => setTimeout(resolve, 20))
+}
+
+function failureSignal(): { promise: Promise<never>; fail(err: Error): void } {
+  let fail: (err: Error) => void = () => {}
+  const promise = new Promise<never>((_, reject) => {
+    fail = reject
+  })
+  promise.catch(() => {})
+  return { promise, fail: err => fail(err) }
+}

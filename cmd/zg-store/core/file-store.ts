@@ -1,0 +1,504 @@
+/**
+ * Which files are here, and how a file becomes final.
+ *
+ * ```
+ *              Submit event                      all segments synced, tree checked            prune
+ *   (nothing) ─────────────► pending ───────────────────────────────────────────► final ─────────────► pruned
+ *       │                      ▲   ▲                                                │
+ *       └── cached (memory) ───┘   └────────── a segment found damaged ─────────────┘
+ * ```
+ *
+ * Bytes belong to a **root**, states to a **submission**: several submissions of one root share the bytes. So when a root is
+ * complete all its pending submissions become final together, and a submission whose root is complete becomes final when its event
+ * is seen. A submission is more than a root, though: size and shape are claims of whoever sent the transaction, and a liar can
+ * submit a root with a size that does not fit. Therefore finality is decided for each submission by folding the segment roots held,
+ * with zero segments behind the claimed size, to the root. Sizes that differ only by zero bytes at the end share all bytes.
+ *
+ * `final` is written with a sync, after the segments themselves were synced one by one; a crash between leaves `pending`, and the
+ * next start (or the next segment) finds that nothing is missing.
+ */
+import { equalBytes } from '../../../lib/base/bytes.ts'
+import { messageOf } from '../../../lib/base/errors.ts'
+import { toHex } from '../../../lib/base/hex.ts'
+import { foldNodes, nodeHash, type Proof, zeroRoot, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
+import {
+  SEGMENT_HEIGHT,
+  SEGMENT_SECTORS,
+  segmentLeaves,
+  segmentWireBytes,
+  shape
+} from '../../../lib/codec/storage/shape.ts'
+import { codec } from '../../../lib/native.ts'
+import type { Logger } from '../../../lib/ops/log.ts'
+import type { Clock } from '../../../lib/ports/clock.ts'
+import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import type { PackedProof } from '../disk/record.ts'
+import type { LeafOf, SegmentLog } from '../disk/segment-log.ts'
+import type { FlowIndex } from './flow-index.ts'
+import { SegmentCache } from './segment-cache.ts'
+import { encodeTx, key, type Tx, type TxStatus } from './tx.ts'
+import { checkProof, checkUpload, type SegmentUpload, UploadRefusal } from './upload-checks.ts'
+
+/** An explicit position among sharded nodes; {shardId 0, numShard 1} holds everything. */
+export interface ShardPosition {
+  readonly shardId: number
+  readonly numShard: number
+}
+
+export interface FileStoreOptions {
+  kv: KvStore
+  index: FlowIndex
+  log: SegmentLog
+  clock: Clock
+  logger: Logger
+  /** Segment roots, off the event loop. */
+  leafOf: LeafOf
+  shard: ShardPosition
+  /** Submissions that have just become final here. */
+  onFinal?: (txs: readonly Tx[]) => void
+  /** A root of which segments are wanted. */
+  onWanted?: (root: Uint8Array) => void
+}
+
+export type StoreResult = 'stored' | 'known' | 'cached'
+
+/** A segment as it goes out: cut or zero-filled to the size of the submission asked for. */
+export interface ServedSegment {
+  readonly data: Uint8Array
+  readonly leaf: Uint8Array
+  readonly proof: Proof
+  readonly packed: PackedProof
+}
+
+interface Presence {
+  readonly bits: Uint8Array
+  count: number
+  /** All segments below are present. */
+  contiguous: number
+}
+
+const PRESENCE_FILES = 512
+const ORPHAN_MS = 3_600_000
+
+export class FileStore {
+  readonly #o: FileStoreOptions
+  readonly cache: SegmentCache = new SegmentCache()
+  readonly #presence = new Map<string, Promise<Presence>>()
+  readonly #unsettled = new Map<string, { root: Uint8Array; done: Promise<boolean> }>()
+  readonly #settled = new Map<string, boolean>()
+  #tail: Promise<unknown> = Promise.resolve()
+  #uploads = 0
+
+  constructor(options: FileStoreOptions) {
+    this.#o = options
+  }
+
+  /** Uploads being checked or written. */
+  get uploads(): number {
+    return this.#uploads
+  }
+
+  get shard(): ShardPosition {
+    return this.#o.shard
+  }
+
+  /** True when this node is to hold segment `index` of the file of `tx`. */
+  mine(tx: Pick<Tx, 'startPos'>, index: number): boolean {
+    const { shardId, numShard } = this.#o.shard
+    return (Math.floor(tx.startPos / SEGMENT_SECTORS) + index) % numShard === shardId
+  }
+
+  /**
+   * The submission that answers for a root (storage.md 3.2): the first final one; else, with `needAvailable`, the first that is
+   * not pruned, otherwise simply the first.
+   */
+  async select(root: Uint8Array, needAvailable: boolean): Promise<Tx | undefined> {
+    let first: Tx | undefined
+    for await (const tx of this.#o.index.txsOf(root)) {
+      if (tx.status === 'final') return tx
+      if (first === undefined && !(needAvailable && tx.status === 'pruned')) first = tx
+    }
+    return first
+  }
+
+  /** The submission that an upload by root is for: the one that answers for the root, but rather one of that size. */
+  async target(root: Uint8Array, fileSize: number): Promise<Tx | undefined> {
+    const chosen = await this.select(root, true)
+    if (chosen === undefined) return this.select(root, false)
+    if (chosen.size === fileSize) return chosen
+    for await (const tx of this.#o.index.txsOf(root)) if (tx.size === fileSize) return tx
+    return chosen
+  }
+
+  /**
+   * Checks a segment and stores it.
+   * @param tx - the submission it is for; undefined when none is known: a small file is then cached.
+   * @returns 'stored' once it is on stable storage.
+   * @throws {UploadRefusal} what is wrong with it; {ZgError} ERR_DISK_FULL, ERR_IO, ERR_STOPPED.
+   */
+  async store(up: SegmentUpload, tx: Tx | undefined): Promise<StoreResult> {
+    const s = checkUpload(up, tx)
+    if (tx !== undefined && !this.mine(tx, up.index)) {
+      throw new UploadRefusal('other-shard', -32602, 'Invalid params: index', 'segment belongs to another shard')
+    }
+    this.#uploads++
+    try {
+      if (await this.holds(up.root, up.index)) return 'known'
+      const leaf = await this.#o.leafOf(up.data, up.index, up.fileSize)
+      if (up.namesLeaf === false) up.proof.lemma[0] = leaf
+      checkProof(up, s, leaf)
+      if (tx === undefined) {
+        // The event may have come while we were hashing; then the cache was already emptied for it.
+        const late = await this.target(up.root, up.fileSize)
+        if (late !== undefined) return await this.store(up, late)
+        return this.cache.put({ ...up, leaf }, this.#o.clock.monotonic()) ? 'cached' : 'known'
+      }
+      return await this.#write(up, leaf, tx)
+    } finally {
+      this.#uploads--
+    }
+  }
+
+  async #write(up: SegmentUpload, leaf: Uint8Array, tx: Tx): Promise<StoreResult> {
+    const siblings = new Uint8Array(32 * up.proof.path.length)
+    for (let i = 0; i < up.proof.path.length; i++) siblings.set(up.proof.lemma[i + 1]!, 32 * i)
+    const { root, index, fileSize, data } = up
+    const proof: PackedProof = { siblings, path: up.proof.path }
+    const result = await this.#o.log.append({ root, index, fileSize, leaf, proof, data })
+    const presence = await this.#presenceOf(root)
+    mark(presence, index)
+    if (presence.count >= this.#required(tx)) await this.settle(root)
+    else if ((await this.#o.index.tx(tx.seq)) === undefined) {
+      throw new UploadRefusal('input', -32000, 'Transaction reverted, please upload again')
+    }
+    return result
+  }
+
+  /** True when the segment is on stable storage here. */
+  async holds(root: Uint8Array, index: number): Promise<boolean> {
+    return (await this.#o.log.locate(root, index)) !== undefined
+  }
+
+  /** How many segments from the first on are here (`uploadedSegNum` of a pending file). */
+  async contiguous(root: Uint8Array): Promise<number> {
+    return (await this.#presenceOf(root)).contiguous
+  }
+
+  /** Half-open ranges of segments that this node still wants of a submission, at most `limit`. */
+  async missing(tx: Tx, limit = 1024): Promise<[number, number][]> {
+    if (tx.status !== 'pending') return []
+    const presence = await this.#presenceOf(tx.root)
+    const ranges: [number, number][] = []
+    for (let i = presence.contiguous, n = shape(tx.size).segments; i < n && ranges.length < limit; i++) {
+      if (has(presence, i) || !this.mine(tx, i)) continue
+      const last = ranges[ranges.length - 1]
+      if (last !== undefined && last[1] === i) last[1] = i + 1
+      else ranges.push([i, i + 1])
+    }
+    return ranges
+  }
+
+  /** Segments held of a file among `count` from `first` on. */
+  async held(root: Uint8Array, first: number, count: number): Promise<boolean[]> {
+    const presence = await this.#presenceOf(root)
+    return Array.from({ length: count }, (_, i) => has(presence, first + i))
+  }
+
+  /** A segment as submission `tx` has it, verified; undefined when it is not held. */
+  async read(tx: Tx, index: number): Promise<ServedSegment | undefined> {
+    if (tx.status === 'pruned') return undefined
+    const found = await this.#o.log.read(tx.root, index)
+    if (found === undefined) return undefined
+    const data = fit(found.data, segmentWireBytes(shape(tx.size), index))
+    return { data, leaf: found.leaf, packed: found.proof, proof: unpackProof(found.leaf, tx.root, found.proof) }
+  }
+
+  /** The roots of all padded segments of a final file, 32 bytes each; undefined when some are not known here. */
+  async leaves(tx: Tx): Promise<Uint8Array | undefined> {
+    const s = shape(tx.size)
+    const out = new Uint8Array(32 * s.paddedSegments)
+    let next = 0
+    for await (const [i, at] of this.#o.log.locations(tx.root, 0, s.segments)) {
+      if (i !== next++) return undefined
+      out.set(at.leaf, 32 * i)
+    }
+    if (next < s.segments) return undefined
+    for (let i = s.segments; i < s.paddedSegments; i++) out.set(zeroTreeRoot(segmentLeaves(s, i)), 32 * i)
+    return out
+  }
+
+  /**
+   * Brings the states of all submissions of a root in line with the bytes that are here.
+   * @returns true when none of them is pending any more.
+   */
+  settle(root: Uint8Array): Promise<boolean> {
+    const name = toHex(root)
+    let waiting = this.#unsettled.get(name)
+    if (waiting === undefined) {
+      waiting = { root, done: Promise.resolve(false) }
+      // Whoever comes while a group is being written forms the next one: one sync for all of them.
+      waiting.done = this.#serial(async () => {
+        if (this.#settled.has(name)) return this.#take(name)
+        await this.#settleGroup()
+        return this.#take(name)
+      })
+      this.#unsettled.set(name, waiting)
+    }
+    return waiting.done
+  }
+
+  #take(name: string): boolean {
+    const result = this.#settled.get(name)
+    this.#settled.delete(name)
+    return result ?? false
+  }
+
+  async #settleGroup(): Promise<void> {
+    const group = [...this.#unsettled]
+    this.#unsettled.clear()
+    const final: Tx[] = []
+    const ops: KvOp[] = []
+    for (const [name, { root }] of group) {
+      let pending = 0
+      for await (const tx of this.#o.index.txsOf(root)) {
+        if (tx.status !== 'pending') continue
+        if (await this.#complete(tx)) {
+          final.push({ ...tx, status: 'final' })
+          ops.push(statusOp(tx, 'final'))
+        } else pending++
+      }
+      if (pending === 0) ops.push({ del: key('u', root) })
+      this.#settled.set(name, pending === 0)
+    }
+    if (ops.length > 0) await this.#o.kv.batch(ops, { sync: final.length > 0 })
+    if (final.length > 0) this.#o.onFinal?.(final)
+  }
+
+  /** New submissions are in the index: files that are here already, or wait in the cache, become final. */
+  async submitted(txs: readonly Tx[]): Promise<void> {
+    // A further submission may claim a larger size than the bits were made for.
+    for (const tx of txs) this.#presence.delete(toHex(tx.root))
+    for (const tx of txs) {
+      for (const segment of this.cache.take(tx.root)) {
+        const target = (await this.target(segment.root, segment.fileSize)) ?? tx
+        try {
+          await this.store(segment, target)
+        } catch (err) {
+          // A cached segment of another size than the submission's, or a full disk: the client sends it again.
+          this.#o.logger.debug('cached segment not stored', { root: toHex(tx.root), error: messageOf(err) })
+        }
+      }
+      const now = await this.#o.index.tx(tx.seq)
+      if (now?.status === 'pending' && !(await this.settle(tx.root))) this.#o.onWanted?.(tx.root)
+    }
+  }
+
+  /** Submissions vanished in a reorganisation: their bytes are kept for an hour, then dropped unless the root came back. */
+  async removed(txs: readonly Tx[]): Promise<void> {
+    const nowMs = this.#o.clock.now()
+    const ops: KvOp[] = []
+    for (const tx of txs) {
+      const value = new Uint8Array(8)
+      new DataView(value.buffer).setBigUint64(0, BigInt(nowMs))
+      ops.push({ put: key('o', tx.root), value })
+    }
+    await this.#o.kv.batch(ops, { sync: true })
+  }
+
+  /** Drops bytes that no submission has named for an hour. */
+  async sweepOrphans(): Promise<number> {
+    let dropped = 0
+    const nowMs = this.#o.clock.now()
+    for await (const [k, v] of this.#o.kv.scan({ gte: key('o'), lt: key('p'), limit: 1000 })) {
+      const since = Number(new DataView(v.buffer, v.byteOffset, v.byteLength).getBigUint64(0))
+      if (nowMs - since < ORPHAN_MS && since <= nowMs) continue
+      const root = k.slice(1)
+      await this.#serial(async () => {
+        const named = (await this.select(root, false)) !== undefined
+        if (!named) dropped += await this.#o.log.forget(root, [{ del: key('u', root) }])
+        await this.#o.kv.batch([{ del: k }])
+        this.#presence.delete(toHex(root))
+      })
+    }
+    return dropped
+  }
+
+  /** Drops a file by command. @returns how many segments were dropped. */
+  prune(root: Uint8Array): Promise<number> {
+    return this.#serial(async () => {
+      const ops: KvOp[] = [{ del: key('u', root) }]
+      for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
+      this.#presence.delete(toHex(root))
+      return this.#o.log.forget(root, ops)
+    })
+  }
+
+  /** A segment was damaged and is gone: final is not for ever (storage.md 11). */
+  async lost(root: Uint8Array): Promise<void> {
+    await this.#serial(async () => {
+      this.#presence.delete(toHex(root))
+      const ops: KvOp[] = [{ put: key('u', root), value: new Uint8Array(0) }]
+      for await (const tx of this.#o.index.txsOf(root)) if (tx.status === 'final') ops.push(statusOp(tx, 'pending'))
+      await this.#o.kv.batch(ops, { sync: true })
+    })
+    this.#o.onWanted?.(root)
+  }
+
+  /** Roots that lack segments here, from the store. */
+  async *unsettled(): AsyncGenerator<Uint8Array> {
+    for await (const [k] of this.#o.kv.scan({ gte: key('u'), lt: key('v') })) yield k.slice(1)
+  }
+
+  /**
+   * A node of the flow tree inside a submission, for sector proofs: above segments from their roots, below from the data.
+   * @returns undefined when the data is not held.
+   */
+  async inside(height: number, index: number): Promise<Uint8Array | undefined> {
+    const start = index * 2 ** height
+    const tx = await this.#o.index.txAt(start)
+    if (tx === undefined) return undefined
+    const s = shape(tx.size)
+    const inFile = start - tx.startPos
+    const segment = Math.floor(inFile / SEGMENT_SECTORS)
+    if (height >= SEGMENT_HEIGHT) {
+      const count = 2 ** (height - SEGMENT_HEIGHT)
+      const fold = new TreeFold()
+      let next = segment
+      for await (const [i, at] of this.#o.log.locations(tx.root, segment, Math.min(segment + count, s.segments))) {
+        if (i !== next++) return undefined
+        fold.push(at.leaf)
+      }
+      if (next < Math.min(segment + count, s.segments)) return undefined
+      for (; next < segment + count; next++) fold.push(zeroRoot(SEGMENT_HEIGHT))
+      return fold.root()
+    }
+    if (segment >= s.segments) return zeroRoot(height)
+    const found = await this.#o.log.read(tx.root, segment)
+    if (found === undefined) return undefined
+    const from = (inFile % SEGMENT_SECTORS) * 256
+    const [root] = await codec().segmentRoots(found.data.slice(from, from + 256 * 2 ** height), 2 ** height)
+    return root
+  }
+
+  #required(tx: Tx): number {
+    const { segments } = shape(tx.size)
+    const { numShard } = this.#o.shard
+    if (numShard === 1) return segments
+    let count = 0
+    for (let i = 0; i < Math.min(segments, numShard); i++) {
+      if (this.mine(tx, i)) count = Math.floor((segments - 1 - i) / numShard) + 1
+    }
+    return count
+  }
+
+  /** True when every segment of this node's share is here and the tree of this submission holds. */
+  async #complete(tx: Tx): Promise<boolean> {
+    const s = shape(tx.size)
+    if (!equalHeights(s.heights, tx)) return false
+    const presence = await this.#presenceOf(tx.root)
+    if (presence.count < this.#required(tx)) return false
+    const whole = this.#o.shard.numShard === 1
+    const fold = new TreeFold()
+    let next = 0
+    for await (const [i, at] of this.#o.log.locations(tx.root, 0, s.segments)) {
+      while (!whole && next < i && !this.mine(tx, next)) next++
+      if (i > next) return false
+      if (whole || this.mine(tx, i)) next = i + 1
+      fold.push(at.leaf)
+      const wire = segmentWireBytes(s, i)
+      if (at.dataSize > wire && !(await this.#zeroBehind(tx.root, i, wire))) return false
+    }
+    while (!whole && next < s.segments && !this.mine(tx, next)) next++
+    if (next < s.segments) return false
+    // A sharded node has only some leaves; each of them came with a proof, checked under the size it was sent with.
+    if (!whole) return true
+    for (let i = s.segments; i < s.paddedSegments; i++) fold.push(zeroTreeRoot(segmentLeaves(s, i)))
+    return equalBytes(fold.root(), tx.root)
+  }
+
+  async #zeroBehind(root: Uint8Array, index: number, from: number): Promise<boolean> {
+    const found = await this.#o.log.read(root, index)
+    return found?.data.subarray(from).every(b => b === 0) ?? false
+  }
+
+  #presenceOf(root: Uint8Array): Promise<Presence> {
+    const name = toHex(root)
+    let found = this.#presence.get(name)
+    if (found === undefined) {
+      found = this.#loadPresence(root)
+      found.catch(() => this.#presence.delete(name))
+      if (this.#presence.size >= PRESENCE_FILES) {
+        const oldest = this.#presence.keys().next()
+        if (!oldest.done) this.#presence.delete(oldest.value)
+      }
+    } else this.#presence.delete(name)
+    this.#presence.set(name, found)
+    return found
+  }
+
+  async #loadPresence(root: Uint8Array): Promise<Presence> {
+    let most = 1
+    for await (const tx of this.#o.index.txsOf(root)) most = Math.max(most, shape(tx.size).segments)
+    const presence: Presence = { bits: new Uint8Array(Math.ceil(most / 8)), count: 0, contiguous: 0 }
+    for await (const [i] of this.#o.log.locations(root, 0, most)) mark(presence, i)
+    return presence
+  }
+
+  #serial<T>(fn: () => Promise<T>): Promise<T> {
+    const run = this.#tail.then(fn)
+    this.#tail = run.catch(() => {})
+    return run
+  }
+}
+
+/** Folds leaves as they come, in memory of one hash a level: the same root as the whole tree at once. */
+export class TreeFold {
+  #open: { height: number; hash: Uint8Array }[] = []
+
+  push(leaf: Uint8Array): void {
+    let node = { height: 0, hash: leaf }
+    for (let last = this.#open.at(-1); last?.height === node.height; last = this.#open.at(-1)) {
+      this.#open.pop()
+      node = { height: node.height + 1, hash: nodeHash(last.hash, node.hash) }
+    }
+    this.#open.push(node)
+  }
+
+  root(): Uint8Array {
+    return foldNodes(this.#open.map(n => n.hash))
+  }
+}
+
+function equalHeights(heights: readonly number[], tx: Tx): boolean {
+  return heights.length === tx.nodes.length && heights.every((h, i) => h === tx.nodes[i]!.height)
+}
+
+function statusOp(tx: Tx, status: TxStatus): KvOp {
+  return { put: key('t', tx.seq), value: encodeTx({ ...tx, status }) }
+}
+
+function unpackProof(leaf: Uint8Array, root: Uint8Array, packed: PackedProof): Proof {
+  const lemma = [leaf]
+  for (let i = 0; i < packed.path.length; i++) lemma.push(packed.siblings.subarray(32 * i, 32 * i + 32))
+  if (packed.path.length > 0) lemma.push(root)
+  return { lemma, path: [...packed.path] }
+}
+
+/** Data cut or zero-filled: submissions of one root may differ by zero bytes at the end. */
+function fit(data: Uint8Array, size: number): Uint8Array {
+  if (data.length >= size) return data.subarray(0, size)
+  const out = new Uint8Array(size)
+  out.set(data)
+  return out
+}
+
+function has(p: Presence, index: number): boolean {
+  return ((p.bits[index >> 3] ?? 0) & (1 << (index & 7))) !== 0
+}
+
+function mark(p: Presence, index: number): void {
+  if (index >> 3 >= p.bits.length || has(p, index)) return
+  p.bits[index >> 3]! |= 1 << (index & 7)
+  p.count++
+  while (has(p, p.contiguous)) p.contiguous++
+}

@@ -1,0 +1,260 @@
+/** The JSON-RPC face of a storage node: the methods, shapes, codes and texts of the 0G network (storage.md 3.2 to 3.6). */
+import { RPC, RpcError, type RpcMethod, type RpcMethods, type RpcParams } from '../../../lib/adapters/jsonrpc/types.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { hashFromHex, toHex } from '../../../lib/base/hex.ts'
+import type { Proof } from '../../../lib/codec/storage/merkle.ts'
+import { SEGMENT_HEIGHT, SEGMENT_SECTORS, shape } from '../../../lib/codec/storage/shape.ts'
+import type { FileStore } from '../core/file-store.ts'
+import type { FlowIndex } from '../core/flow-index.ts'
+import type { Tx } from '../core/tx.ts'
+import { ALREADY_FINAL, duplicate, type SegmentUpload, UploadRefusal } from '../core/upload-checks.ts'
+import type { SegmentLog } from '../disk/segment-log.ts'
+
+export interface NodeRpcOptions {
+  store: FileStore
+  index: FlowIndex
+  log: SegmentLog
+  /** Chain and flow, once known; the address as the configuration spells it. */
+  network: () => { chainId: number; flowAddress: string }
+  connectedPeers: () => number
+}
+
+/** Reported as ours; upstream is at 0.4.0 and clients only look at the shape. */
+const P2P_VERSION = { major: 0, minor: 4, build: 0 }
+
+/** All methods of the public port. */
+export function nodeMethods(o: NodeRpcOptions): RpcMethods {
+  const { store, index } = o
+  const bySeq = async (p: RpcParams, at: number): Promise<Tx | undefined> => index.tx(counter(p[at], 'tx_seq'))
+  const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> =>
+    store.select(hash(p[at], 'data_root'), true)
+  return {
+    zgs_getStatus: () => {
+      const progress = index.progress
+      return {
+        connectedPeers: o.connectedPeers(),
+        logSyncHeight: progress?.block ?? 0,
+        logSyncBlock: toHex(progress?.hash ?? new Uint8Array(32)),
+        nextTxSeq: index.nextSeq,
+        networkIdentity: { ...o.network(), p2pProtocolVersion: P2P_VERSION }
+      }
+    },
+    zgs_getShardConfig: () => ({ ...store.shard }),
+    zgs_getFileInfo: async p => fileInfo(o, await store.select(hash(p[0], 'data_root'), p[1] === true)),
+    zgs_getFileInfoByTxSeq: async p => fileInfo(o, await bySeq(p, 0)),
+    zgs_checkFileFinalized: async p => {
+      const tx = typeof p[0] === 'number' ? await bySeq(p, 0) : await store.select(hash(p[0], 'tx_seq_or_root'), false)
+      return tx === undefined ? null : tx.status === 'final'
+    },
+    zgs_uploadSegment: async p => {
+      const up = segment(p[0])
+      return uploadOne(store, up, await store.target(up.root, up.fileSize))
+    },
+    zgs_uploadSegments: async p =>
+      uploadList(store, segments(p[0]), up => store.target(up.root, up.fileSize), 'refuse'),
+    zgs_uploadSegmentByTxSeq: async p => uploadOne(store, segment(p[0]), await bySeqOrNone(index, p[1])),
+    zgs_uploadSegmentsByTxSeq: async p => {
+      const ups = segments(p[0])
+      const tx = await bySeqOrNone(index, p[1])
+      return uploadList(store, ups, async () => tx, 'skip')
+    },
+    zgs_downloadSegment: async p => download(store, p, () => byRoot(p, 0)),
+    zgs_downloadSegmentByTxSeq: async p => download(store, p, () => bySeq(p, 0)),
+    zgs_downloadSegmentWithProof: async p => downloadWithProof(store, await byRoot(p, 0), p[1]),
+    zgs_downloadSegmentWithProofByTxSeq: async p => downloadWithProof(store, await bySeq(p, 0), p[1]),
+    zgs_getSectorProof: async p => {
+      const root = p[1] === null || p[1] === undefined ? undefined : hash(p[1], 'flow_root')
+      const sector = counter(p[0], 'sector_index')
+      return wireProof(await index.proveSector(sector, root, (h, i) => store.inside(h, i)))
+    },
+    zgs_getFlowContext: () => [toHex(index.root), index.length],
+    ...debugMethods(o)
+  }
+}
+
+/** Debugging: node i is the flow's segment i, sectors [1024 i, 1024 (i + 1)). */
+function debugMethods({ store, index, log }: NodeRpcOptions): RpcMethods {
+  const found = async (p: RpcParams) => {
+    const i = counter(p[0], 'node_index')
+    const tx = i * SEGMENT_SECTORS < index.length ? await index.txAt(i * SEGMENT_SECTORS) : undefined
+    return { i, tx, inFile: tx === undefined ? 0 : i - Math.floor(tx.startPos / SEGMENT_SECTORS) }
+  }
+  const getHash: RpcMethod = async p => {
+    const { i } = await found(p)
+    const node = (await index.node(SEGMENT_HEIGHT, i)) ?? (await store.inside(SEGMENT_HEIGHT, i))
+    return node === undefined ? null : toHex(node)
+  }
+  const getData: RpcMethod = async p => {
+    const { tx, inFile } = await found(p)
+    const segment = tx === undefined ? undefined : await store.read(tx, inFile)
+    if (segment === undefined) return null
+    return Array.from({ length: segment.data.length / 256 }, (_, k) => [
+      ...segment.data.subarray(256 * k, 256 * k + 256)
+    ])
+  }
+  const getMeta: RpcMethod = async p => {
+    const { i, tx, inFile } = await found(p)
+    if (tx === undefined) return `segment ${i}: no submission`
+    const at = await log.locate(tx.root, inFile)
+    const where = at === undefined ? 'not held' : `file ${at.file} offset ${at.offset} bytes ${at.dataSize}`
+    return `segment ${i}: submission ${tx.seq} segment ${inFile} ${where}`
+  }
+  return { zgs_getHashAtNodeIndex: getHash, zgs_getDataByNodeIndex: getData, zgs_getMetaDataByNodeIndex: getMeta }
+}
+
+async function fileInfo(o: NodeRpcOptions, tx: Tx | undefined): Promise<unknown> {
+  if (tx === undefined) return null
+  const pending = tx.status === 'pending'
+  return {
+    tx: {
+      streamIds: [],
+      data: [],
+      dataMerkleRoot: toHex(tx.root),
+      merkleNodes: tx.nodes.map(n => [n.height + 1, toHex(n.root)]),
+      startEntryIndex: tx.startPos,
+      size: tx.size,
+      seq: tx.seq
+    },
+    finalized: tx.status === 'final',
+    isCached: o.store.cache.has(tx.root),
+    uploadedSegNum: pending ? await o.store.contiguous(tx.root) : shape(tx.size).segments,
+    pruned: tx.status === 'pruned'
+  }
+}
+
+/** An upload by a number that no event has brought yet is treated as one without transaction. */
+async function bySeqOrNone(index: FlowIndex, seq: unknown): Promise<Tx | undefined> {
+  return index.tx(counter(seq, 'tx_seq'))
+}
+
+async function uploadOne(store: FileStore, up: SegmentUpload, tx: Tx | undefined): Promise<number> {
+  try {
+    if ((await store.store(up, tx)) === 'known') throw duplicate()
+    return 1
+  } catch (err) {
+    throw refusal(err)
+  }
+}
+
+async function uploadList(
+  store: FileStore,
+  ups: readonly SegmentUpload[],
+  target: (up: SegmentUpload) => Promise<Tx | undefined>,
+  repeats: 'skip' | 'refuse'
+): Promise<number> {
+  const results = await Promise.allSettled(ups.map(async up => store.store(up, await target(up))))
+  for (const r of results) {
+    if (r.status === 'rejected') {
+      // Segments of one call are stored side by side: one of them may complete the file before the next is looked at.
+      const completed = r.reason instanceof UploadRefusal && r.reason.reason === 'final'
+      if (!(completed && results.some(x => x.status === 'fulfilled'))) throw refusal(r.reason)
+    } else if (r.value === 'known' && repeats === 'refuse') throw refusal(duplicate())
+  }
+  return ups.length
+}
+
+function refusal(err: unknown): unknown {
+  if (err instanceof UploadRefusal) return new RpcError(err.code, err.message, err.data)
+  if (err instanceof ZgError && (err.code === 'ERR_DISK_FULL' || err.code === 'ERR_IO')) {
+    return new RpcError(RPC.server, err.message, err.hint)
+  }
+  return err
+}
+
+async function download(store: FileStore, p: RpcParams, find: () => Promise<Tx | undefined>): Promise<string | null> {
+  const start = counter(p[1], 'start_index')
+  const end = counter(p[2], 'end_index')
+  if (start >= end) throw new RpcError(RPC.params, 'Invalid params: end_index', 'invalid chunk index')
+  if (end - start > SEGMENT_SECTORS) {
+    throw new RpcError(RPC.params, 'Invalid params: end_index', `exceeds maximum chunks ${SEGMENT_SECTORS}`)
+  }
+  const tx = await find()
+  if (tx === undefined) return null
+  const { chunks } = shape(tx.size)
+  if (end > chunks) throw new RpcError(RPC.server, `end entry index exceeds tx size: end ${end}, tx size ${chunks}`)
+  const first = Math.floor(start / SEGMENT_SECTORS)
+  const last = Math.floor((end - 1) / SEGMENT_SECTORS)
+  const parts: Buffer[] = []
+  for (let i = first; i <= last; i++) {
+    const found = await store.read(tx, i)
+    if (found === undefined) return null
+    const from = Math.max(0, start - i * SEGMENT_SECTORS) * 256
+    const to = Math.min(SEGMENT_SECTORS, end - i * SEGMENT_SECTORS) * 256
+    parts.push(Buffer.from(found.data.buffer, found.data.byteOffset + from, Math.min(to, found.data.length) - from))
+  }
+  return (parts.length === 1 ? parts[0]! : Buffer.concat(parts)).toString('base64')
+}
+
+async function downloadWithProof(store: FileStore, tx: Tx | undefined, index: unknown): Promise<unknown> {
+  const i = counter(index, 'index')
+  if (tx === undefined) return null
+  if (i >= shape(tx.size).segments) throw new RpcError(RPC.params, 'Invalid params: index', 'index out of bound')
+  const found = await store.read(tx, i)
+  if (found === undefined) return null
+  const data = Buffer.from(found.data.buffer, found.data.byteOffset, found.data.length).toString('base64')
+  return { root: toHex(tx.root), data, index: i, proof: wireProof(found.proof), fileSize: tx.size }
+}
+
+function wireProof(proof: Proof): { lemma: string[]; path: boolean[] } {
+  return { lemma: proof.lemma.map(toHex), path: proof.path }
+}
+
+/** Segments of one call: bounded by the body anyway; the old SDK sends an empty list at times. */
+function segments(value: unknown): SegmentUpload[] {
+  if (!Array.isArray(value)) throw invalid('segments', 'not a list')
+  return value.map(segment)
+}
+
+function segment(value: unknown): SegmentUpload {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('segment', 'not an object')
+  const s = value as Record<string, unknown>
+  const root = hash(s.root, 'root')
+  const index = counter(s.index, 'index')
+  if (index > 0xffff_ffff) throw invalid('index', 'index out of bound')
+  return { root, index, fileSize: counter(s.fileSize, 'file_size'), data: base64(s.data), proof: proof(s.proof) }
+}
+
+function proof(value: unknown): Proof {
+  const { lemma, path } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  // Longer than any tree: refused before the hashes are read.
+  if (!Array.isArray(lemma) || !Array.isArray(path) || lemma.length > 66 || path.length > 64) {
+    throw invalid('proof', 'invalid proof')
+  }
+  if (path.some(b => typeof b !== 'boolean')) throw invalid('proof', 'invalid proof')
+  return { lemma: lemma.map(h => hash(h, 'proof')), path: path as boolean[] }
+}
+
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
+
+/** Standard base64 with padding and nothing else: what decodes loosely would be hashed as something else than was meant. */
+function base64(text: unknown): Uint8Array {
+  if (typeof text !== 'string') throw invalid('data', 'not a base64 string')
+  if (text.length > 349_528) throw invalid('data', 'invalid data length')
+  if (text.length % 4 !== 0 || !BASE64.test(text)) throw invalid('data', 'not base64')
+  const bytes = Buffer.from(text, 'base64')
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+function hash(value: unknown, name: string): Uint8Array {
+  try {
+    return hashFromHex(value, name)
+  } catch (err) {
+    throw invalid(name, messageOf(err))
+  }
+}
+
+function counter(value: unknown, name: string): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
+    throw invalid(name, 'not a non-negative integer')
+  }
+  return value
+}
+
+function invalid(name: string, why: string): RpcError {
+  return new RpcError(RPC.params, `Invalid params: ${name}`, why)
+}
+
+/** True for the answer that clients take for success. */
+export function isAlreadyFinal(err: unknown): boolean {
+  return err instanceof RpcError && err.data === ALREADY_FINAL
+}

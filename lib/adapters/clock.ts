@@ -1,0 +1,38 @@
+/** The system's clock. */
+import type { Clock } from '../ports/clock.ts'
+
+/** setTimeout takes at most 2³¹−1 ms and fires at once above it. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(ms, fn) {
+    let timer: NodeJS.Timeout
+    const arm = (left: number): void => {
+      timer =
+        left > TIMER_MAX_MS
+          ? setTimeout(() => arm(left - TIMER_MAX_MS), TIMER_MAX_MS)
+          : setTimeout(fn, Math.max(0, left))
+    }
+    arm(ms)
+    return () => clearTimeout(timer)
+  },
+  sleep(ms, signal) {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason)
+        return
+      }
+      const onAbort = (): void => {
+        cancel()
+        reject(signal?.reason)
+      }
+      const cancel = systemClock.after(ms, () => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      })
+      signal?.addEventListener('abort', onAbort, { once: true })
+    })
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The accounts a chain begins with. Contracts get there by running their constructors at their final addresses in an EVM and
+ * keeping what that left: immutables are filled in, `address(this)` is right, storage is what a deployment would have written.
+ * Compiler output alone (`deployedBytecode`) would have zeros for immutables.
+ *
+ * Two kinds:
+ *   network  what zg-devnet and real networks start from: the accounts, all contracts. Account 0 begins at nonce 13, because on chain
+ *            id 31337 clients of the compute layer expect contracts at its own CREATE addresses of nonces 2, 6 and 12 (compute.md
+ *            1.1); a transaction that created a contract there would collide and lose its gas.
+ *   dev      a bare chain for contract work, as such users know it: accounts at nonce 0, system contracts, deterministic deployer,
+ *            Multicall3, and nothing of 0G.
+ *
+ * The result depends on the arguments alone, byte for byte; entries stand in order of their addresses.
+ */
+import type { Common } from '@ethereumjs/common'
+import type { SimpleStateManager } from '@ethereumjs/statemanager'
+import type { Address } from '@ethereumjs/util'
+import { bigToBytes, compareBytes, concat, padLeft } from '../base/bytes.ts'
+import { assert, ZgError } from '../base/errors.ts'
+import { fromHex, type Hex } from '../base/hex.ts'
+import { contractAddresses } from './addresses.ts'
+import { SYSTEM_CONTRACTS } from './system-contracts.ts'
+
+/** An account of a genesis, shaped as the chain's engine takes it. Slots and values have 32 bytes. */
+export interface AllocEntry {
+  address: Uint8Array
+  balance: bigint
+  nonce: bigint
+  code: Uint8Array
+  storage: [slot: Uint8Array, value: Uint8Array][]
+}
+
+export interface StorageParams {
+  /** Wei a sector; 0 makes storage free. */
+  pricePerSectorWei: bigint
+  /** Blocks of a mining epoch. */
+  blocksPerEpoch: number
+  /** Sectors of a pricing chunk: its pot opens when it is full. */
+  sectorsPerPrice: bigint
+  /** How long a pot takes to become claimable. */
+  releaseSeconds: number
+}
+
+export interface AllocOptions {
+  chainId: number
+  /** Unix seconds of the genesis block: constructors may store it. */
+  timestamp: number
+  kind: 'network' | 'dev'
+  /** 20-byte addresses that get a balance; the first owns the contracts of a network. */
+  accounts: readonly Uint8Array[]
+  /** Wei of each account; 10,000 0G by default. */
+  balance?: bigint
+  /** Changes to DEVNET_STORAGE. */
+  storage?: Partial<StorageParams>
+}
+
+const SECONDS_PER_MONTH = 31 * 24 * 3600
+
+/**
+ * What deployed networks charge for a life of `months` (storage.md 2.6): unitPrice × months × 10¹⁸ / 2³⁰ / 12 wei a sector, which is
+ * unitPrice / 256 tokens a GiB and year.
+ */
+export function pricePerSectorWei(unitPrice: bigint, months: bigint): bigint {
+  return (unitPrice * months * 10n ** 18n) / 2n ** 30n / 12n
+}
+
+/**
+ * The fee is that of the public turbo networks, so that costs shown on a devnet are real. Epochs, release and pricing chunk are those of
+ * small networks: an epoch of 1,200 blocks is 20 minutes at a block a second, and 1 MiB of data already fills a pricing chunk (8 GiB
+ * on public networks, where nobody on a laptop would ever see a reward).
+ */
+export const DEVNET_STORAGE: StorageParams = {
+  pricePerSectorWei: pricePerSectorWei(33n, 12n),
+  blocksPerEpoch: 1200,
+  sectorsPerPrice: 4096n,
+  releaseSeconds: 3 * SECONDS_PER_MONTH
+}
+
+/** Nonce of account 0 in a network, as if it had deployed the compute contracts. */
+const NETWORK_OWNER_NONCE = 13n
+const DEFAULT_BALANCE = 10_000n * 10n ** 18n
+/** EIP-170; running a constructor directly does not check it. */
+const CODE_BYTES_MAX = 24_576
+/** Plays the deployer; it is dropped from the result, so nothing may be owned by it. */
+const HELPER = `0x${'7a'.repeat(20)}` as const
+const CONSTRUCTOR_GAS = 30_000_000n
+
+/**
+ * Builds the alloc of a genesis. Takes about 0.2 s for a network, most of it loading the EVM.
+ * @throws {ZgError} ERR_CONFIG when an argument is out of range or two entries share an address.
+ */
+export async function buildAlloc(options: AllocOptions): Promise<AllocEntry[]> {
+  checkOptions(options)
+  const entries = options.accounts.map((address, index) => ({
+    address,
+    balance: options.balance ?? DEFAULT_BALANCE,
+    nonce: options.kind === 'network' && index === 0 ? NETWORK_OWNER_NONCE : 0n,
+    code: new Uint8Array(0),
+    storage: []
+  }))
+  const raw = Object.values(SYSTEM_CONTRACTS).map(({ address, code }) => ({
+    address: fromHex(address),
+    balance: 0n,
+    nonce: 1n,
+    code: fromHex(code),
+    storage: []
+  }))
+  const alloc: AllocEntry[] = [...entries, ...raw, ...(await constructAll(options))]
+  alloc.sort((a, b) => compareBytes(a.address, b.address))
+  for (let i = 1; i < alloc.length; i++) {
+    if (compareBytes(alloc[i - 1]!.address, alloc[i]!.address) === 0) {
+      throw new ZgError('ERR_CONFIG', 'two accounts of the genesis have the same address')
+    }
+  }
+  return alloc
+}
+
+function checkOptions({ accounts, chainId, timestamp, storage, balance }: AllocOptions): void {
+  const bad = (what: string) => new ZgError('ERR_CONFIG', `genesis: ${what}`)
+  if (!Number.isSafeInteger(chainId) || chainId < 1) throw bad(`chain id ${chainId} is out of range`)
+  if (!Number.isSafeInteger(timestamp) || timestamp < 0) throw bad(`timestamp ${timestamp} is out of range`)
+  if (accounts.length === 0) throw bad('at least one account is needed to own the contracts')
+  if (accounts.some(a => a.length !== 20)) throw bad('an account address does not have 20 bytes')
+  if (balance !== undefined && (balance < 0n || balance >= 1n << 256n)) throw bad('the balance is out of range')
+  const { blocksPerEpoch, releaseSeconds, sectorsPerPrice, pricePerSectorWei } = { ...DEVNET_STORAGE, ...storage }
+  if (!Number.isSafeInteger(blocksPerEpoch) || blocksPerEpoch < 1) throw bad('blocksPerEpoch must be at least 1')
+  if (!Number.isSafeInteger(releaseSeconds) || releaseSeconds < 1) throw bad('releaseSeconds must be at least 1')
+  if (sectorsPerPrice < 1n || sectorsPerPrice >= 1n << 64n) throw bad('sectorsPerPrice is out of range')
+  if (pricePerSectorWei < 0n || pricePerSectorWei >= 1n << 128n) throw bad('pricePerSectorWei is out of range')
+}
+
+interface Construction {
+  at: Hex
+  code: Hex
+  /** ABI-encoded static arguments, one 32-byte word each. */
+  args: (bigint | Uint8Array)[]
+}
+
+/** What is constructed, in order of dependency. References between contracts are addresses, never calls. */
+async function constructions({ chainId, kind, accounts, storage }: AllocOptions): Promise<Construction[]> {
+  const { CREATION_CODE } = await import('./generated/artifacts.ts')
+  const at = contractAddresses(chainId)
+  const multicall: Construction = { at: at.multicall3, code: CREATION_CODE.Multicall3, args: [] }
+  if (kind === 'dev') return [multicall]
+  const p = { ...DEVNET_STORAGE, ...storage }
+  const owner = accounts[0]!
+  const [flow, market, reward] = [fromHex(at.flow), fromHex(at.market), fromHex(at.reward)]
+  const nobody = 0n
+  return [
+    multicall,
+    { at: at.wrappedZG, code: CREATION_CODE.WrappedZG, args: [] },
+    {
+      at: at.reward,
+      code: CREATION_CODE.ChunkLinearReward,
+      args: [market, nobody, p.sectorsPerPrice, BigInt(p.releaseSeconds), owner]
+    },
+    { at: at.market, code: CREATION_CODE.FixedPriceMarket, args: [p.pricePerSectorWei, flow, reward, owner] },
+    { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] }
+  ]
+}
+
+async function constructAll(options: AllocOptions): Promise<AllocEntry[]> {
+  const [{ createCustomCommon, Hardfork, Mainnet }, { createEVM }, { SimpleStateManager }, util, plan] =
+    await Promise.all([
+      import('@ethereumjs/common'),
+      import('@ethereumjs/evm'),
+      import('@ethereumjs/statemanager'),
+      import('@ethereumjs/util'),
+      constructions(options)
+    ])
+  const common = createCustomCommon({ chainId: options.chainId, name: 'zg' }, Mainnet, { hardfork: Hardfork.Prague })
+  const state = new SimpleStateManager({ common })
+  const evm = await createEVM({ common, stateManager: state })
+  const helper = util.createAddressFromString(HELPER)
+  const block = genesisBlock(options.timestamp, common, util.createZeroAddress())
+
+  for (const { at, code, args } of plan) {
+    const address = util.createAddressFromString(at)
+    // Nonce 1, as any contract has.
+    await state.putAccount(address, new util.Account(1n, 0n))
+    const words = args.map(arg => (typeof arg === 'bigint' ? bigToBytes(arg, 32) : padLeft(arg, 32)))
+    const result = await evm.runCode({
+      code: concat(fromHex(code), ...words),
+      to: address,
+      caller: helper,
+      origin: helper,
+      gasLimit: CONSTRUCTOR_GAS,
+      block
+    })
+    assert(result.exceptionError === undefined, `constructor of ${at}: ${result.exceptionError?.error}`)
+    assert(result.returnValue.length > 0, `constructor of ${at} left no code`)
+    assert(result.returnValue.length <= CODE_BYTES_MAX, `${at} has ${result.returnValue.length} bytes of code`)
+    await state.putCode(address, result.returnValue)
+  }
+  return Promise.all(plan.map(({ at }) => readBack(state, util.createAddressFromString(at))))
+}
+
+/** What constructors can see of the genesis block. */
+function genesisBlock(timestamp: number, common: Common, zero: Address) {
+  return {
+    header: {
+      number: 0n,
+      coinbase: zero,
+      timestamp: BigInt(timestamp),
+      difficulty: 0n,
+      prevRandao: new Uint8Array(32),
+      gasLimit: CONSTRUCTOR_GAS,
+      baseFeePerGas: 0n,
+      getBlobGasPrice: () => 1n
+    },
+    common
+  }
+}
+
+/** An account as the state manager holds it at the end; zero slots do not exist. */
+async function readBack(state: SimpleStateManager, address: Address): Promise<AllocEntry> {
+  const account = await state.getAccount(address)
+  assert(account !== undefined, `no account at ${address}`)
+  const prefix = `${address.toString()}_`
+  const slots = new Map<string, Uint8Array>()
+  const top = state.storageStack.at(-1)
+  assert(top !== undefined, 'the state manager has no storage')
+  for (const [key, value] of top) {
+    if (key.startsWith(prefix) && value !== undefined) slots.set(key.slice(prefix.length), padLeft(value, 32))
+  }
+  const storage = [...slots]
+    .filter(([, value]) => value.some(byte => byte !== 0))
+    .map(([slot, value]): [Uint8Array, Uint8Array] => [fromHex(slot, 'slot', { size: 32 }), value])
+    .sort(([a], [b]) => compareBytes(a, b))
+  return {
+    address: address.bytes,
+    balance: account.balance,
+    nonce: account.nonce,
+    code: await state.getCode(address),
+    storage
+  }
+}

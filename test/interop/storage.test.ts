@@ -1,0 +1,201 @@
+/**
+ * Proves that both storage SDKs of 0G work unmodified against `zg-devnet up`: files of 1 byte to 16 MiB written by either and read
+ * by either, the same content twice, and key-value streams set, read, iterated and protected.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import * as newSdk from '@0gfoundation/0g-ts-sdk'
+import * as oldSdk from '@0glabs/0g-ts-sdk'
+import * as ethers from 'ethers'
+import t from 'tap'
+import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
+import { startNetwork } from '../harness/network.ts'
+import { waitFor } from '../harness/tools.ts'
+
+// The SDKs print their progress with console.log, which is this file's TAP output.
+console.log = () => {}
+console.info = () => {}
+console.debug = () => {}
+
+const network = await startNetwork('interop-store')
+t.teardown(() => network.stop())
+
+const MiB = 1024 * 1024
+const SIZES = [1, 255, 256, 257, 4097, 262_143, 262_144, 262_145, MiB + 1, 5 * MiB + 1, 16 * MiB]
+
+/** Bytes that differ for every seed, at memory speed. */
+function content(seed: string, size: number): Uint8Array {
+  const block = createHash('sha256').update(seed).digest()
+  const out = Buffer.alloc(size)
+  for (let at = 0; at < size; at += 32) block.copy(out, at)
+  for (let at = 0; at + 4 <= size; at += 4096) out.writeUInt32LE(at, at)
+  return out
+}
+
+type Sdk = typeof newSdk | typeof oldSdk
+
+function signer(index: number): ethers.Wallet {
+  return new ethers.Wallet(
+    DEV_ACCOUNTS[index]!.privateKey,
+    new ethers.JsonRpcProvider(network.rpc, 31337, { staticNetwork: true, pollingInterval: 100 })
+  )
+}
+
+async function upload(sdk: Sdk, data: Uint8Array, by: ethers.Wallet, opts?: object): Promise<string> {
+  const file = new sdk.MemData(data as never)
+  const [tree, treeError] = await file.merkleTree()
+  if (treeError !== null) throw treeError
+  const indexer = new sdk.Indexer(network.indexer)
+  const [, err] = await (indexer.upload as any)(file, network.rpc, by, opts)
+  if (err !== null) throw err
+  return tree!.rootHash()!
+}
+
+async function download(sdk: Sdk, root: string): Promise<Uint8Array> {
+  const path = network.box.path(
+    `dl-${sdk === newSdk ? 'new' : 'old'}-${root.slice(2, 12)}-${Math.random().toString(36).slice(2)}`
+  )
+  const err = await new sdk.Indexer(network.indexer).download(root, path, true)
+  if (err !== null) throw err
+  return readFileSync(path)
+}
+
+t.test('files of every size, written by each SDK and read by both', async t => {
+  const write = async (sdk: Sdk, account: number): Promise<Map<string, Uint8Array>> => {
+    const written = new Map<string, Uint8Array>()
+    const by = signer(account)
+    for (const size of SIZES) {
+      const data = content(`${account}-${size}`, size)
+      written.set(await upload(sdk, data, by), data)
+    }
+    return written
+  }
+  const [byNew, byOld] = await Promise.all([write(newSdk, 1), write(oldSdk, 2)])
+  for (const [writer, files] of [
+    ['new', byNew],
+    ['old', byOld]
+  ] as const) {
+    for (const [root, data] of files) {
+      for (const [reader, sdk] of [
+        ['new', newSdk],
+        ['old', oldSdk]
+      ] as const) {
+        t.ok(
+          Buffer.from(data).equals(await download(sdk, root)),
+          `${data.length} bytes written by the ${writer} SDK, read by the ${reader} one`
+        )
+      }
+    }
+  }
+})
+
+t.test(
+  'the same content again costs nothing with the new SDK and becomes final by itself with the old one',
+  async t => {
+    const data = content('twice', 300_000)
+    const root = await upload(newSdk, data, signer(1))
+    const submissions = async (): Promise<bigint> =>
+      new ethers.Contract(network.flow, ['function numSubmissions() view returns (uint256)'], signer(1))
+        .getFunction('numSubmissions')
+        .staticCall()
+    const before = await submissions()
+    t.equal(await upload(newSdk, data, signer(1)), root)
+    t.equal(await submissions(), before, 'no second transaction')
+    t.equal(await upload(oldSdk, data, signer(2)), root)
+    t.equal(await submissions(), before + 1n, 'the old SDK always submits')
+    t.ok(Buffer.from(data).equals(await download(newSdk, root)))
+  }
+)
+
+t.test('task sizes other than the default', async t => {
+  const data = content('tasks', 3 * MiB + 5)
+  for (const taskSize of [1, 10, 100]) {
+    const mine = Buffer.concat([data, Buffer.from([taskSize])])
+    const root = await upload(newSdk, mine, signer(1), { taskSize })
+    t.ok(mine.equals(Buffer.from(await download(oldSdk, root))), `taskSize ${taskSize}`)
+  }
+})
+
+t.test('unknown roots are a clean error in both', async t => {
+  const root = `0x${'ab'.repeat(32)}`
+  for (const sdk of [newSdk, oldSdk]) {
+    const err = await new sdk.Indexer(network.indexer).download(root, network.box.path('never'), true)
+    t.ok(err instanceof Error, String(err?.message))
+  }
+})
+
+const STREAM = `0x${'0'.repeat(60)}f2bd`
+const enc = (s: string): Uint8Array => new TextEncoder().encode(s)
+
+async function writeKv(sdk: Sdk, by: ethers.Wallet, pairs: [key: string, value: Uint8Array][]): Promise<string> {
+  const indexer = new sdk.Indexer(network.indexer)
+  const [nodes, err] = await indexer.selectNodes(1)
+  if (err !== null) throw err
+  const flow = (sdk.getFlowContract as any)(network.flow, by)
+  const batcher = new (sdk.Batcher as any)(1, nodes, flow, network.rpc)
+  for (const [key, value] of pairs) batcher.streamDataBuilder.set(STREAM, enc(key), value)
+  const [tx, batchError] = await batcher.exec({ taskSize: 1 })
+  if (batchError !== null) throw batchError
+  return typeof tx === 'string' ? tx : tx.txHash
+}
+
+t.test('key-value: set, get, iterate, overwrite, long values, foreign writers', async t => {
+  const owner = signer(3)
+  const long = content('kv-long', 300_000)
+  await writeKv(newSdk, owner, [
+    ['alpha', enc('one')],
+    ['beta', enc('two')],
+    ['long', long]
+  ])
+  const client = new newSdk.KvClient(network.kv)
+  const text = async (key: string): Promise<string | undefined> => {
+    const value = await client.getValue(STREAM, enc(key) as never)
+    return value === null || value.size === 0 ? undefined : Buffer.from(value.data, 'base64').toString()
+  }
+  await waitFor(async () => (await text('alpha')) === 'one', {
+    timeoutMs: 20_000,
+    what: 'the first write to be replayed'
+  })
+  t.equal(await text('beta'), 'two')
+  t.equal(await text('gamma'), undefined, 'an unknown key has no value')
+  const value = await client.getValue(STREAM, enc('long') as never)
+  t.ok(Buffer.from(value!.data, 'base64').equals(Buffer.from(long)), 'a value above 256 KiB')
+
+  const oldClient = new oldSdk.KvClient(network.kv)
+  await writeKv(oldSdk, owner, [['alpha', enc('three')]])
+  await waitFor(async () => (await text('alpha')) === 'three', {
+    timeoutMs: 20_000,
+    what: 'the overwrite to be replayed'
+  })
+  const old = await oldClient.getValue(STREAM, ethers.encodeBase64(enc('alpha')) as never)
+  t.equal(Buffer.from(old!.data, 'base64').toString(), 'three', 'the old client reads it too')
+
+  const iterator = client.newIterator(STREAM)
+  const keys: string[] = []
+  for (let err = await iterator.seekToFirst(); err === null && iterator.valid(); err = await iterator.next()) {
+    const pair = iterator.getCurrentPair()!
+    keys.push(Buffer.from(pair.key as never, typeof pair.key === 'string' ? 'base64' : undefined).toString())
+  }
+  t.strictSame(keys, ['alpha', 'beta', 'long'])
+
+  await writeKv(newSdk, signer(4), [['alpha', enc('stolen')]])
+  const rpc = async (method: string, params: unknown[]): Promise<any> => {
+    const res = await fetch(network.kv, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params })
+    })
+    return ((await res.json()) as any).result
+  }
+  const count = await new ethers.Contract(network.flow, ['function numSubmissions() view returns (uint256)'], owner)
+    .getFunction('numSubmissions')
+    .staticCall()
+  await waitFor(async () => (await rpc('kv_getTransactionResult', [String(count - 1n)])) !== null, {
+    timeoutMs: 20_000,
+    what: 'the foreign write to be judged'
+  })
+  t.equal(await rpc('kv_getTransactionResult', [Number(count - 1n)]), 'SenderNoWritePermission')
+  t.equal(await text('alpha'), 'three', 'a stranger cannot write')
+  t.equal(await rpc('kv_IsAdmin', [owner.address, STREAM]), true)
+  t.equal(await rpc('kv_isAdmin', [signer(4).address, STREAM]), false)
+})
