@@ -252,6 +252,17 @@ t.test('the native codec is many times faster than the reference', { skip }, asy
   t.ok(ratio > 12, `${ratio.toFixed(1)} times the reference`)
 })
 
+t.test('the build says in one line what is missing, with a status of its own', async t => {
+  const r = spawnSync('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, 'scripts/build-native.mjs'], {
+    encoding: 'utf8',
+    cwd: packageRoot(),
+    env: { ...process.env, CXX: '/nonexistent/c++' }
+  })
+  t.equal(r.status, 3)
+  t.match(r.stderr, /^native: '\/nonexistent\/c\+\+' not found; .+\n$/)
+  t.equal(r.stdout, '')
+})
+
 t.test('a missing, foreign or misconfigured build is said in the right words', async t => {
   const script =
     "import { codec } from './lib/native.ts'; codec(); console.log(codec().path, codec().keccak256(new Uint8Array(0))[0])"

@@ -457,6 +457,46 @@ t.test('Submit logs that are cut, bent or lie are refused', async t => {
   refused('a count of sectors that does not match', topics, outer)
 })
 
+t.test('decoders answer mutated input with a value or their own error, never anything else', async t => {
+  const log = v.flow[0]!.submissions[5]!.log
+  const topics = log.topics.map(x => fromHex(x))
+  const event = fromHex(log.data)
+  const folder = encodeFolder({
+    name: '',
+    type: 'directory',
+    roots: [],
+    size: 0,
+    link: '',
+    entries: [{ name: 'a', type: 'file', roots: [zeroRoot(0)], size: 9, link: '', entries: [] }]
+  })
+  const ops = encodeKv({
+    version: 1n,
+    reads: [],
+    writes: [{ stream: new Uint8Array(32), key: utf8('k'), value: utf8('value') }],
+    controls: [{ type: 'grantSpecialWriter', stream: new Uint8Array(32), key: utf8('k'), account: new Uint8Array(20) }]
+  })
+  const decoders: [string, Uint8Array, string, (b: Uint8Array) => unknown][] = [
+    ['Submit log', event, 'ERR_PROTOCOL', b => decodeSubmitLog(topics, b)],
+    ['folder', folder, 'ERR_CORRUPT', b => decodeFolder(b)],
+    ['key-value file', ops, 'ERR_CORRUPT', b => decodeKv(b)]
+  ]
+  const mutation = fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }) })
+  for (const [name, good, code, decode] of decoders) {
+    t.doesNotThrow(() => decode(good), `${name} as it is`)
+    const law = fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), fc.nat(), (list, cut) => {
+      const bad = Uint8Array.from(cut % 3 === 0 ? good.subarray(0, cut % good.length) : good)
+      for (const m of list) if (bad.length > 0) bad[m.at % bad.length] = m.byte
+      try {
+        decode(bad)
+        return true
+      } catch (err) {
+        return (err as { code?: string }).code === code
+      }
+    })
+    t.doesNotThrow(() => fc.assert(law, { seed, numRuns: 1500 }), `${name} mutated`)
+  }
+})
+
 t.test('key-value files encode and decode as the SDK does', async t => {
   const nameOf = new Map(Object.entries(CONTROL_TYPES).map(([n, x]) => [x as number, n as ControlName]))
   for (const k of v.kv) {
