@@ -29,9 +29,9 @@ export interface FileHash {
 const BATCH_SEGMENTS = 16
 const BATCH_BYTES = BATCH_SEGMENTS * SEGMENT_BYTES
 
-/** Batches hashed at once. Node's pool has four threads; more would only hold memory. */
+/** Batches hashed at once. Node's pool has four threads for hashing and for files: one stays free for reading. */
 export function hashParallelism(): number {
-  return Math.min(4, Math.max(1, availableParallelism()))
+  return Math.min(3, Math.max(1, availableParallelism()))
 }
 
 /**
