@@ -11,7 +11,7 @@
 // A small Uint8Array lives inside the JavaScript heap until its address is asked for; then it is moved out, which costs more than
 // hashing 64 bytes. The scratch is memory of ours that JavaScript sees, so short messages are copied in and out instead.
 //
-// segmentRoots reads the caller's memory on the worker: copying 4 MiB would cost the event loop a tenth of the hashing. A
+// segmentRoots reads the caller's memory on the worker: copying would cost the event loop a tenth of the hashing. A
 // reference keeps the array alive until the promise settles. Writing to it meanwhile gives the roots of a mixture; memory that
 // can shrink (resizable buffers) is copied first. The one thing left to the caller is not to transfer the buffer away.
 #include <napi.h>
