@@ -113,6 +113,7 @@ function native(addon: CodecAddon): Codec {
 
 /** The leaf count of the last segment, checked against the data: the native part relies on it. */
 function checkedLeaves(data: Uint8Array, lastLeaves: number | undefined): number {
+  if (data.length === 0) checkAttached(data)
   const rest = data.length === 0 ? 0 : ((data.length - 1) % SEGMENT_BYTES) + 1
   const least = Math.max(1, Math.ceil(rest / SECTOR_BYTES))
   if (lastLeaves === undefined) return least
@@ -120,6 +121,15 @@ function checkedLeaves(data: Uint8Array, lastLeaves: number | undefined): number
     throw new ZgError('ERR_BAD_INPUT', `last segment cannot have ${lastLeaves} leaves, its data needs ${least} to 1024`)
   }
   return lastLeaves
+}
+
+/** An array whose buffer was transferred away looks empty: hashing it must not give the root of nothing. */
+function checkAttached(data: Uint8Array): void {
+  try {
+    new Uint8Array(data.buffer)
+  } catch (err) {
+    throw new ZgError('ERR_BAD_INPUT', 'the bytes were transferred away', { cause: err })
+  }
 }
 
 function checkedHashes(hashes: Uint8Array): Uint8Array {
@@ -165,21 +175,23 @@ export function loadError(err: unknown, file: string): ZgError {
   const hint = "run 'npm run build'"
   if (/ZG_CPU/.test(text))
     return new ZgError('ERR_NATIVE', text, { hint: 'unset ZG_CPU or name a path of this machine' })
-  if (/NODE_MODULE_VERSION|Module version|API version|napi|invalid ELF|wrong architecture|different CPU/i.test(text)) {
-    const built = builtFor(file)
-    const here = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
-    return new ZgError('ERR_NATIVE', `native part was built for ${built}, this is ${here}`, { hint, cause: err })
+  const built = builtFor(file)
+  const here = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
+  const foreign = /NODE_MODULE_VERSION|Node-API version|invalid ELF|wrong ELF|wrong architecture|incompatible arch/i
+  if (foreign.test(text) || (built !== undefined && built !== here)) {
+    const message = `native part was built for ${built ?? 'another Node or platform'}, this is ${here}`
+    return new ZgError('ERR_NATIVE', message, { hint, cause: err })
   }
   return new ZgError('ERR_NATIVE', `native part '${file}' does not load`, { hint, cause: err })
 }
 
-/** What the build script wrote beside the file. */
-function builtFor(file: string): string {
+/** What the build script wrote beside the file, when it did. */
+function builtFor(file: string): string | undefined {
   try {
-    const info = JSON.parse(readFileSync(file.replace(/\.node$/, '.json'), 'utf8')) as { built?: unknown }
-    if (typeof info.built === 'string') return info.built
+    const note = JSON.parse(readFileSync(file.replace(/\.node$/, '.json'), 'utf8')) as { built?: unknown }
+    return typeof note.built === 'string' ? note.built : undefined
   } catch {
-    // No note beside it: the build was not ours, so all that is known is that it does not fit.
+    // The note is a courtesy: without it the error is only less exact.
+    return undefined
   }
-  return 'another Node or platform'
 }

@@ -46,7 +46,7 @@ if (command === 'test') {
 // ---- steps -------------------------------------------------------------------------------------------------------------
 
 async function install(done) {
-  const stamp = hashOf(['package-lock.json', 'package.json'], [process.versions.modules])
+  const stamp = hashOf(['package-lock.json'], [process.versions.modules])
   if (existsSync('node_modules/.package-lock.json') && fresh('install', stamp)) return
   say('install    packages from the lockfile')
   await npm(['ci', '--no-audit', '--no-fund', '--loglevel=error'], ROOT)

@@ -1,5 +1,6 @@
 /** Options that several verbs share. */
 
+import { ZgError } from '../../lib/base/errors.ts'
 import { parseDuration } from '../../lib/base/units.ts'
 import { parseInteger, parseUrl } from '../../lib/cli/options.ts'
 import type { OptionSpec, Options, VerbContext } from '../../lib/cli/types.ts'
@@ -12,6 +13,22 @@ export const RPC_OPTION: OptionSpec = {
   help: 'the node to ask; otherwise the running network',
   env: 'ETH_RPC_URL',
   parse: parseUrl
+}
+
+/** Parser: `on-demand`, or a time between blocks. 0 stands for on-demand. */
+export function parseBlockTime(text: string): number {
+  if (text === 'on-demand') return 0
+  const ms = parseDuration(text)
+  if (ms < 10 || ms > 3_600_000) throw new ZgError('ERR_USAGE', `block time '${text}' is not within 10ms and 1h`)
+  return ms
+}
+
+/** Parser: gas of a block, with separators or an M at will: `30000000`, `30_000_000`, `30M`. */
+export function parseGasLimit(text: string): bigint {
+  const m = /^([0-9][0-9_,]{0,15})(M?)$/.exec(text)
+  const gas = m === null ? 0n : BigInt(m[1]!.replace(/[_,]/g, '')) * (m[2] === 'M' ? 1_000_000n : 1n)
+  if (gas < 21_000n || gas > 1_000_000_000_000n) throw new ZgError('ERR_USAGE', `'${text}' is not a gas limit`)
+  return gas
 }
 
 const TIMEOUT_OPTION: OptionSpec = {

@@ -1,5 +1,5 @@
 /** Runs one verb: resolves its options, gives it its context, maps what it throws, and ends the process. */
-import { systemCode, ZgError } from '../base/errors.ts'
+import { ZgError } from '../base/errors.ts'
 import { createLog } from '../ops/log.ts'
 import { readConfig } from './config.ts'
 import { resolveOptions, type Source, verbOptions } from './options.ts'
@@ -15,7 +15,6 @@ const STOP_GRACE_MS = 3_000
 /** Never returns to the event loop's mercy: the process exits when the verb is done, with all output written. */
 export async function runVerb(tool: ToolSpec, verb: VerbSpec, args: string[], flags: Options): Promise<void> {
   const mode = { json: flags.json === true, verbose: flags.verbose === true }
-  endQuietlyOnClosedPipe()
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, err => process.exit(report(tool.name, err, mode)))
   }
@@ -140,21 +139,6 @@ function writeOut(bytes: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(bytes, err => (err ? reject(err) : resolve()))
   })
-}
-
-/** A reader that went away (`| head -1`) ends the verb as SIGPIPE would end a C tool. A full disk is an error. */
-function endQuietlyOnClosedPipe(): void {
-  process.stdout.on('error', err => {
-    if (systemCode(err) === 'EPIPE') process.exit(141)
-    process.exit(
-      report(
-        process.argv[1] ?? 'zg',
-        new ZgError('ERR_DISK_FULL', 'cannot write to stdout: no space left', { cause: err }),
-        { json: false, verbose: false }
-      )
-    )
-  })
-  process.stderr.on('error', () => {})
 }
 
 async function drain(): Promise<void> {

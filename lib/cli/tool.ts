@@ -5,12 +5,14 @@
 import { Command, CommanderError, Option } from 'commander'
 import { toolHelp, topicHelp, verbHelp } from './help.ts'
 import { shapeOf, verbOptions } from './options.ts'
+import { endQuietlyOnClosedPipe } from './pipe.ts'
 import { suggest } from './suggest.ts'
 import type { Options, ToolSpec, VerbSpec } from './types.ts'
 
 /** Parses process.argv and runs the verb. Sets the exit status; never throws. */
 export async function tool(spec: ToolSpec): Promise<void> {
   const argv = process.argv.slice(2)
+  endQuietlyOnClosedPipe(spec.name)
   if (argv.length === 0) return finish(process.stderr, toolHelp(spec), 64)
   if (argv.includes('--version')) {
     const { versionText } = await import('./version.ts')
@@ -134,6 +136,5 @@ async function usage(spec: ToolSpec, message: string): Promise<void> {
 
 function finish(stream: NodeJS.WriteStream, text: string, exit: number): void {
   process.exitCode = exit
-  stream.on('error', () => process.exit(141))
   stream.write(text)
 }

@@ -33,13 +33,13 @@ Napi::Value fail(Napi::Env env, const char* message) {
   return env.Undefined();
 }
 
-// The bytes of a Uint8Array (or Buffer), or false for anything else. A detached one has no bytes.
+// A Uint8Array (or Buffer), or false for anything else. A detached one is refused: it would pass for an empty one.
 bool bytes_of(const Napi::Value& value, Napi::Uint8Array* array) {
   if (!value.IsTypedArray()) return false;
   const Napi::TypedArray typed = value.As<Napi::TypedArray>();
   if (typed.TypedArrayType() != napi_uint8_array) return false;
   *array = value.As<Napi::Uint8Array>();
-  return true;
+  return array->ByteLength() > 0 || !array->ArrayBuffer().IsDetached();
 }
 
 Napi::Value keccak256(const Napi::CallbackInfo& info) {

@@ -1,6 +1,8 @@
 /** eth_getLogs and the log criteria that filters and subscriptions share (chain.md 9.5). */
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
+import { ZgError } from '../../../lib/base/errors.ts'
+import { toQuantity } from '../../../lib/base/hex.ts'
 import { formatCount } from '../../../lib/base/units.ts'
 import type { PlacedLog } from '../core/types.ts'
 import { isCanonical, type RpcSetup } from './context.ts'
@@ -92,29 +94,39 @@ export async function rangeLogs(s: RpcSetup, query: LogQuery, from: number, to: 
   if (from > to) return []
   const blocks = to - from + 1
   if (blocks > s.logsBlocks) {
+    const fits = from + s.logsBlocks - 1
     throw new RpcError(
       RPC.limit,
-      `query spans ${formatCount(blocks)} blocks, at most ${formatCount(s.logsBlocks)}: ${narrower(from, from + s.logsBlocks - 1)}`
+      `query spans ${formatCount(blocks)} blocks, at most ${formatCount(s.logsBlocks)}: ${narrower(from, fits)}`,
+      rangeData(from, fits)
     )
   }
-  // One more than allowed is asked for, so that exactly the limit is still an answer.
-  const logs = await s.chain.logs({
-    fromBlock: from,
-    toBlock: to,
-    addresses: query.addresses,
-    topics: query.topics,
-    limit: s.logsResults + 1
-  })
-  if (logs.length > s.logsResults) {
-    const last = logs[s.logsResults]!.blockNumber
-    const hint = last > from ? `: ${narrower(from, last - 1)}` : ': name an address or a topic'
-    throw new RpcError(RPC.limit, `query returns more than ${formatCount(s.logsResults)} results${hint}`)
+  try {
+    return await s.chain.logs({
+      fromBlock: from,
+      toBlock: to,
+      addresses: query.addresses,
+      topics: query.topics,
+      limit: s.logsResults
+    })
+  } catch (err) {
+    // The chain names the last block up to which the answer would have fitted.
+    if (!(err instanceof ZgError) || err.facts[0] !== 'limit') throw err
+    const fits = Number(err.facts[1])
+    const text = `query returns more than ${formatCount(s.logsResults)} results: `
+    // One block alone is too much: `fits` then cannot lie before it.
+    if (fits === from && to === from) throw new RpcError(RPC.limit, `${text}name an address or a topic`)
+    throw new RpcError(RPC.limit, text + narrower(from, fits), rangeData(from, fits))
   }
-  return logs
+}
+
+/** The narrower range for programs: `error.data`. */
+function rangeData(from: number, to: number): { fromBlock: string; toBlock: string } {
+  return { fromBlock: toQuantity(from), toBlock: toQuantity(to) }
 }
 
 function narrower(from: number, to: number): string {
-  return `try fromBlock 0x${from.toString(16)}, toBlock 0x${to.toString(16)}`
+  return `try fromBlock ${toQuantity(from)}, toBlock ${toQuantity(to)}`
 }
 
 /** True when a log meets addresses and topics; ranges are the caller's matter. */

@@ -2,7 +2,6 @@
 
 import { concat } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
-import { parseAmount } from '../../../lib/base/units.ts'
 import type { VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { connect, signer } from '../options.ts'
 import { shown } from '../print.ts'
@@ -15,7 +14,7 @@ const MAX_BYTES = 32 * 1024 * 1024
 export const deploy: VerbFn = async (ctx, [file, ...args], opts) => {
   const { abi, code } = readArtifact(await readInput(ctx, file!, MAX_BYTES), file!)
   const data = concat(code, await constructorArguments(abi, args))
-  const value = opts.value === undefined ? 0n : parseAmount(opts.value as string)
+  const value = (opts.value as bigint | undefined) ?? 0n
   const client = await connect(ctx, opts)
   const account = await signer(ctx, opts, client)
   const { checksumAddress } = await import('../../../lib/crypto/address.ts')

@@ -1,30 +1,39 @@
 /** `zg-chain send`: a transfer, or a call that changes state. */
 import { ZgError } from '../../../lib/base/errors.ts'
 import { parseAmount } from '../../../lib/base/units.ts'
-import type { VerbFn } from '../../../lib/cli/types.ts'
+import type { Options, VerbFn } from '../../../lib/cli/types.ts'
 import { connect, signer } from '../options.ts'
 import { shown } from '../print.ts'
 import { hexArgument, submit } from './submit.ts'
 
-export const send: VerbFn = async (ctx, [to, amount, signature, ...rest], opts) => {
+export const send: VerbFn = async (ctx, [to, ...rest], opts) => {
   const { findAddress } = await import('../../../lib/clients/accounts.ts')
-  const value = amount === undefined ? 0n : parseAmount(amount)
-  const data = await callData(signature, rest, opts.data as string | undefined)
-  if (amount === undefined && data.length === 0) {
-    throw new ZgError('ERR_USAGE', 'no amount given', { hint: "write 'zg-chain send 1 1.5'" })
-  }
+  const message = { to: await findAddress(to!), ...(await content(rest, opts)) }
   const client = await connect(ctx, opts)
-  const message = { to: await findAddress(to!), value, data }
   const account = await signer(ctx, opts, client)
   await submit(ctx, opts, { client, account, message, show: receipt => shown(ctx, receipt.transactionHash) })
 }
 
-async function callData(signature: string | undefined, args: string[], raw: string | undefined): Promise<Uint8Array> {
-  if (raw !== undefined) {
-    if (signature !== undefined) throw new ZgError('ERR_USAGE', "'--data' and a signature exclude each other")
-    return hexArgument(raw, '--data')
+/** With --sig the words are the function's arguments; otherwise the one word is the amount. */
+async function content(words: string[], opts: Options): Promise<{ value: bigint; data: Uint8Array }> {
+  const raw = opts.data as string | undefined
+  const signature = opts.sig as string | undefined
+  const given = opts.value === undefined ? undefined : (opts.value as bigint)
+  if (signature !== undefined) {
+    if (raw !== undefined) throw new ZgError('ERR_USAGE', "'--data' and '--sig' exclude each other")
+    const { encodeCall } = await import('../abi.ts')
+    return { value: given ?? 0n, data: (await encodeCall(signature, words)).data }
   }
-  if (signature === undefined) return new Uint8Array(0)
-  const { encodeCall } = await import('../abi.ts')
-  return (await encodeCall(signature, args)).data
+  if (words.length > 1) {
+    throw new ZgError('ERR_USAGE', `'${words[1]}' is one word too many`, {
+      hint: "arguments of a function need '--sig', as in --sig 'transfer(address,uint256)'"
+    })
+  }
+  if (given !== undefined && words.length > 0) throw new ZgError('ERR_USAGE', 'the amount is given twice')
+  const value = words[0] === undefined ? given : parseAmount(words[0])
+  const data = raw === undefined ? new Uint8Array(0) : hexArgument(raw, '--data')
+  if (value === undefined && data.length === 0) {
+    throw new ZgError('ERR_USAGE', 'no amount given', { hint: "write 'zg-chain send 1 1.5'" })
+  }
+  return { value: value ?? 0n, data }
 }

@@ -17,7 +17,7 @@ import { toHex } from '../../../lib/base/hex.ts'
 import { decodeSubmitLog, type SubmitEvent } from '../../../lib/codec/storage/submission.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
-import type { FlowIndex, KnownBlock, LoggedSubmission } from './flow-index.ts'
+import type { FlowIndex, KnownBlock, LoggedSubmission, Progress } from './flow-index.ts'
 import type { Tx } from './tx.ts'
 
 export interface ChainBlock {
@@ -41,6 +41,8 @@ export interface FlowChain {
   submitLogs(from: number, to: number): Promise<ChainLog[]>
   /** `getFlowRootByTxSeq`. */
   flowRoot(seq: number): Promise<Uint8Array>
+  /** `numSubmissions`. */
+  submissionCount(): Promise<number>
   /** Resolves when there may be a new head: a pushed header, or the poll interval. Never rejects. */
   nextHead(signal: AbortSignal): Promise<void>
 }
@@ -72,12 +74,15 @@ export interface FollowerState {
 const PAGE_BLOCKS = 999
 const BACKOFF_MS = [100, 200, 500, 1000, 2000, 5000]
 const ROOT_TRIES = 3
+const COUNT_MS = 2_000
 
 export class ChainFollower {
   readonly #o: FollowerOptions
   readonly state: FollowerState
   #page: number
   #wrongRoots = 0
+  #countedAtMs = 0
+  #behindAt: number | undefined
 
   constructor(options: FollowerOptions) {
     this.#o = options
@@ -120,6 +125,7 @@ export class ChainFollower {
       const from = last === undefined ? startBlock : last.block + 1
       if (from > target) {
         if (last !== undefined && head < last.block) await this.#checkShorter(head)
+        else if (last !== undefined) await this.#checkCount(last)
         return
       }
       const to = Math.min(target, from + this.#page - 1)
@@ -129,7 +135,7 @@ export class ChainFollower {
   }
 
   async #takePage(from: number, to: number): Promise<void> {
-    const { chain, index, onSubmitted } = this.#o
+    const { chain, index } = this.#o
     const block = await chain.block(to)
     if (block === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer block ${to}`)
     const last = index.progress
@@ -140,7 +146,17 @@ export class ChainFollower {
     }
     const logs = await this.#logs(from, to)
     if (logs === undefined) return // the page was too large: again with a smaller one
-    const prepared = index.prepare(this.#decode(logs), { block: to, hash: block.hash })
+    await this.#take(logs, { block: to, hash: block.hash })
+  }
+
+  /** Puts what a page brought into the index. */
+  async #take(logs: readonly ChainLog[], progress: Progress): Promise<void> {
+    const { chain, index, onSubmitted } = this.#o
+    let events = this.#decode(logs)
+    if (events.length > 0 && events[0]!.event.seq > index.nextSeq) {
+      events = this.#decode(await this.#readAgain(progress.block))
+    }
+    const prepared = index.prepare(events, progress)
     const newest = prepared.txs.at(-1)
     if (newest !== undefined) {
       const theirs = await chain.flowRoot(newest.seq)
@@ -164,6 +180,25 @@ export class ChainFollower {
       if (this.#page > 8) return undefined
       throw err
     }
+  }
+
+  /** Logs since the last submission that we have: an RPC behind a balancer may have answered "none" for a block it did not know yet. */
+  async #readAgain(to: number): Promise<ChainLog[]> {
+    const { chain, index, startBlock, logger } = this.#o
+    const from = index.nextSeq === 0 ? startBlock : ((await index.tx(index.nextSeq - 1))?.block ?? startBlock)
+    logger.warn('the log has a gap, reading it again', { from_block: from, to_block: to, next: index.nextSeq })
+    return chain.submitLogs(from, to)
+  }
+
+  /** Now and then: does the contract count more submissions than we read? Else a lost one would only show with the next. */
+  async #checkCount(last: Progress): Promise<void> {
+    const { chain, clock, index, confirmations } = this.#o
+    if (confirmations > 1 || clock.monotonic() - this.#countedAtMs < COUNT_MS) return
+    this.#countedAtMs = clock.monotonic()
+    const behind = (await chain.submissionCount()) > index.nextSeq
+    // A submission between our last page and the count is normal: only the second look at the same number is a loss.
+    if (behind && this.#behindAt === index.nextSeq) await this.#take(await this.#readAgain(last.block), last)
+    this.#behindAt = behind ? index.nextSeq : undefined
   }
 
   /** Events in order, each once; those already in the index are left out. */
@@ -193,7 +228,10 @@ export class ChainFollower {
     if (known === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain is at block ${head}, far behind what was read`)
     const there = await this.#o.chain.block(known.block)
     if (there !== undefined && !equalBytes(there.hash, known.hash)) return this.#goBack()
-    throw new ZgError('ERR_UNAVAILABLE', `chain lags: it is at block ${head}, ${this.#o.index.progress?.block} was read`)
+    throw new ZgError(
+      'ERR_UNAVAILABLE',
+      `chain lags: it is at block ${head}, ${this.#o.index.progress?.block} was read`
+    )
   }
 
   async #goBack(): Promise<void> {
@@ -217,11 +255,15 @@ export class ChainFollower {
     }
     const gone = await index.rollback(common)
     this.state.reorgs++
-    logger.warn('chain reorganised', { to_block: common?.block ?? this.#o.startBlock, submissions_removed: gone.length })
+    logger.warn('chain reorganised', {
+      to_block: common?.block ?? this.#o.startBlock,
+      submissions_removed: gone.length
+    })
     await onRemoved(gone)
   }
 }
 
 class FatalMismatch extends Error {
-  readonly hint = 'the log was read wrongly or the RPC lies: check --chain, --flow and --start-block, then use an empty --dir'
+  readonly hint =
+    'the log was read wrongly or the RPC lies: check --chain, --flow and --start-block, then use an empty --dir'
 }

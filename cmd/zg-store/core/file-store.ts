@@ -18,7 +18,7 @@
  * next start (or the next segment) finds that nothing is missing.
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
-import { assert, messageOf } from '../../../lib/base/errors.ts'
+import { messageOf } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { foldNodes, nodeHash, type Proof, zeroRoot, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
 import {
@@ -33,7 +33,7 @@ import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 import type { PackedProof } from '../disk/record.ts'
-import type { SegmentLog } from '../disk/segment-log.ts'
+import type { LeafOf, SegmentLog } from '../disk/segment-log.ts'
 import type { FlowIndex } from './flow-index.ts'
 import { SegmentCache } from './segment-cache.ts'
 import { encodeTx, key, type Tx, type TxStatus } from './tx.ts'
@@ -51,6 +51,8 @@ export interface FileStoreOptions {
   log: SegmentLog
   clock: Clock
   logger: Logger
+  /** Segment roots, off the event loop. */
+  leafOf: LeafOf
   shard: ShardPosition
   /** Submissions that have just become final here. */
   onFinal?: (txs: readonly Tx[]) => void
@@ -142,8 +144,7 @@ export class FileStore {
     this.#uploads++
     try {
       if (await this.holds(up.root, up.index)) return 'known'
-      const [leaf] = await codec().segmentRoots(up.data, segmentLeaves(s, up.index))
-      assert(leaf !== undefined, 'a segment has one root')
+      const leaf = await this.#o.leafOf(up.data, up.index, up.fileSize)
       if (up.namesLeaf === false) up.proof.lemma[0] = leaf
       checkProof(up, s, leaf)
       if (tx === undefined) {

@@ -134,7 +134,10 @@ export class FlowIndex {
       if (event.seq !== seq) throw new ZgError('ERR_PROTOCOL', `submission ${event.seq} follows ${seq - 1} in the log`)
       const added = appendSubmission(state, event.submission.nodes)
       if (added.place.start !== event.startPos) {
-        throw new ZgError('ERR_PROTOCOL', `submission ${seq} starts at ${event.startPos}, ${added.place.start} expected`)
+        throw new ZgError(
+          'ERR_PROTOCOL',
+          `submission ${seq} starts at ${event.startPos}, ${added.place.start} expected`
+        )
       }
       state = added.state
       const tx: Tx = {
@@ -206,7 +209,8 @@ export class FlowIndex {
       for await (const [k] of this.#kv.scan({ gte, lt: nodeKey(h, Number.MAX_SAFE_INTEGER) })) ops.push({ del: k })
     }
     const gteBlock = key('b', to === undefined ? 0 : to.block + 1)
-    for await (const [k] of this.#kv.scan({ gte: gteBlock, lt: key('b', Number.MAX_SAFE_INTEGER) })) ops.push({ del: k })
+    for await (const [k] of this.#kv.scan({ gte: gteBlock, lt: key('b', Number.MAX_SAFE_INTEGER) }))
+      ops.push({ del: k })
     if (to === undefined) ops.push({ del: PROGRESS })
     else ops.push(...progressOps(to, nextSeq, length))
     await this.#kv.batch(ops, { sync: true })

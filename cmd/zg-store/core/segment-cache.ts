@@ -3,7 +3,7 @@
  * against the root, and stored when the transaction appears. Bounded in bytes, because anyone may send such a file for nothing.
  */
 import { toHex } from '../../../lib/base/hex.ts'
-import { tooBusy, type SegmentUpload } from './upload-checks.ts'
+import { type SegmentUpload, tooBusy } from './upload-checks.ts'
 
 interface CachedFile {
   segments: Map<number, CachedSegment>

@@ -34,15 +34,15 @@
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { assert, messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { shortHash } from '../../../lib/base/units.ts'
 import { toHex } from '../../../lib/base/hex.ts'
+import { shortHash } from '../../../lib/base/units.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 import { type DecodedHead, decodeHead, encodeHead, HEADER_BYTES, MAX_SIBLINGS, type Segment } from './record.ts'
-import { decodeLocation, encodeLocation, indexKey, type Location, LOG_HEAD_KEY, locationsOf } from './segment-index.ts'
 import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanRecords } from './segment-file.ts'
+import { decodeLocation, encodeLocation, indexKey, LOG_HEAD_KEY, type Location, locationsOf } from './segment-index.ts'
 
 /** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes. */
 export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Promise<Uint8Array>
@@ -116,7 +116,9 @@ export class SegmentLog {
   #active!: { number: number; file: DiskFile; end: number }
   #trouble: LogTrouble | undefined
   #retryAtMs = 0
-  #flushing: Promise<void> | undefined
+  /** True from the first group until the queue is seen empty; set back in the same step, so that no segment is left waiting. */
+  #busy = false
+  #flushed: Promise<void> = Promise.resolve()
   #cancelTimer: (() => void) | undefined
   #closed = false
   readonly stats: LogStats = {
@@ -276,7 +278,8 @@ export class SegmentLog {
     this.#closed = true
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
-    while (this.#flushing !== undefined || this.#queue.length > 0) await (this.#flushing ?? this.#startFlush())
+    if (!this.#busy && this.#queue.length > 0) this.#startFlush()
+    await this.#flushed
     for (const w of this.#waiters) w()
     for (const file of this.#open.values()) await (await file).close().catch(() => {})
     this.#open.clear()
@@ -287,7 +290,9 @@ export class SegmentLog {
     const t = this.#trouble
     if (t === undefined) return
     if (t.kind === 'failed') {
-      throw new ZgError('ERR_IO', `the disk failed: ${t.message}`, { hint: 'check the disk, then start the node again' })
+      throw new ZgError('ERR_IO', `the disk failed: ${t.message}`, {
+        hint: 'check the disk, then start the node again'
+      })
     }
     const now = this.#o.clock.monotonic()
     if (now < this.#retryAtMs) throw diskFull(t.message)
@@ -295,27 +300,23 @@ export class SegmentLog {
   }
 
   #schedule(): void {
-    if (this.#flushing !== undefined || this.#cancelTimer !== undefined) {
-      if (this.#cancelTimer === undefined || this.#queuedBytes < GROUP_BYTES) return
-      this.#cancelTimer()
-      this.#cancelTimer = undefined
-    }
+    if (this.#busy) return
     if (this.#queuedBytes >= GROUP_BYTES || this.#closed) {
-      void this.#startFlush()
+      this.#cancelTimer?.()
+      this.#cancelTimer = undefined
+      this.#startFlush()
       return
     }
-    this.#cancelTimer = this.#o.clock.after(this.#o.groupMs ?? GROUP_MS, () => {
+    this.#cancelTimer ??= this.#o.clock.after(this.#o.groupMs ?? GROUP_MS, () => {
       this.#cancelTimer = undefined
-      void this.#startFlush()
+      if (!this.#busy) this.#startFlush()
     })
   }
 
-  #startFlush(): Promise<void> {
-    assert(this.#flushing === undefined, 'two groups at once')
-    this.#flushing = this.#flushAll().finally(() => {
-      this.#flushing = undefined
-    })
-    return this.#flushing
+  #startFlush(): void {
+    assert(!this.#busy, 'two groups at once')
+    this.#busy = true
+    this.#flushed = this.#flushAll()
   }
 
   async #flushAll(): Promise<void> {
@@ -335,6 +336,7 @@ export class SegmentLog {
         for (const p of group) p.reject(err)
       }
     }
+    this.#busy = false
   }
 
   async #commit(group: Pending[], bytes: number): Promise<void> {

@@ -25,7 +25,8 @@ export function adminMethods(o: AdminOptions): RpcMethods {
   }
   const peers = (): PeerNetwork => {
     const p = o.peers()
-    if (p === undefined) throw new RpcError(RPC.unavailable, 'this node runs without peers', "start it with '--p2p-port'")
+    if (p === undefined)
+      throw new RpcError(RPC.unavailable, 'this node runs without peers', "start it with '--p2p-port'")
     return p
   }
   return {

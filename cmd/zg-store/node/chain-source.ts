@@ -1,4 +1,6 @@
 /** The follower's chain over JSON-RPC. */
+
+import { readU64be } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import type { ChainClient, RpcLog } from '../../../lib/clients/chain.ts'
@@ -13,6 +15,8 @@ const POLL_MS = 100
 const PUSHED_POLL_MS = 2_000
 /** `getFlowRootByTxSeq(uint256)`. */
 const FLOW_ROOT_SELECTOR = '0x6d7ad0fc'
+/** `numSubmissions()`. */
+const COUNT_SELECTOR = '0x77e19824'
 
 export interface ChainSource extends FlowChain {
   close(): void
@@ -40,7 +44,8 @@ export function chainSource(client: ChainClient, flow: string, clock: Clock): Ch
         false
       ])
       if (b === null) return undefined
-      if (toNumber(b.number) !== number) throw new ZgError('ERR_PROTOCOL', `chain answered another block than ${number}`)
+      if (toNumber(b.number) !== number)
+        throw new ZgError('ERR_PROTOCOL', `chain answered another block than ${number}`)
       return { number, hash: hash(b.hash, 'block hash'), parentHash: hash(b.parentHash, 'parent hash') }
     },
     async submitLogs(fromBlock, toBlock) {
@@ -55,6 +60,10 @@ export function chainSource(client: ChainClient, flow: string, clock: Clock): Ch
       const data = `${FLOW_ROOT_SELECTOR}${seq.toString(16).padStart(64, '0')}`
       const answer = await client.call<string>('eth_call', [{ to: flow, data }, 'latest'])
       return hash(answer, 'flow root')
+    },
+    async submissionCount() {
+      const answer = await client.call<string>('eth_call', [{ to: flow, data: COUNT_SELECTOR }, 'latest'])
+      return readU64be(hash(answer, 'submission count'), 24)
     },
     nextHead(signal) {
       return new Promise(resolve => {

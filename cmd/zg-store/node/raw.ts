@@ -132,13 +132,21 @@ async function storeOne(
 
 function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown; index: number | undefined }): void {
   const e = toHttpError(fault.err)
-  if (fault.index === undefined) return sendError(req, res, e)
+  if (fault.index === undefined) {
+    sendError(req, res, e)
+    return
+  }
   if (!req.complete) {
     res.setHeader('connection', 'close')
     res.once('finish', () => req.destroy())
   }
   if (e.status === 429) res.setHeader('retry-after', '1')
-  const error = { code: e.code, message: e.message, ...(e.hint === undefined ? {} : { hint: e.hint }), index: fault.index }
+  const error = {
+    code: e.code,
+    message: e.message,
+    ...(e.hint === undefined ? {} : { hint: e.hint }),
+    index: fault.index
+  }
   sendJson(res, e.status, { error })
 }
 
@@ -206,7 +214,10 @@ async function roots(o: RawRoutesOptions, res: ServerResponse, tx: Tx): Promise<
 
 async function file(o: RawRoutesOptions, res: ServerResponse, name: string): Promise<void> {
   const key = parseKey(name)
-  const tx = typeof key === 'number' ? await o.index.tx(key) : await o.store.select(key, true).then(t => t ?? o.store.select(key, false))
+  const tx =
+    typeof key === 'number'
+      ? await o.index.tx(key)
+      : await o.store.select(key, true).then(t => t ?? o.store.select(key, false))
   if (tx === undefined) {
     const cached = typeof key === 'number' ? undefined : o.store.cache.peek(key)
     if (cached === undefined || typeof key === 'number') throw new HttpError(404, 'ERR_NOT_FOUND', 'no such file here')

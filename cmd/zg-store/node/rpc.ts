@@ -26,7 +26,8 @@ const P2P_VERSION = { major: 0, minor: 4, build: 0 }
 export function nodeMethods(o: NodeRpcOptions): RpcMethods {
   const { store, index } = o
   const bySeq = async (p: RpcParams, at: number): Promise<Tx | undefined> => index.tx(counter(p[at], 'tx_seq'))
-  const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> => store.select(hash(p[at], 'data_root'), true)
+  const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> =>
+    store.select(hash(p[at], 'data_root'), true)
   return {
     zgs_getStatus: () => {
       const progress = index.progress
@@ -45,11 +46,18 @@ export function nodeMethods(o: NodeRpcOptions): RpcMethods {
       const tx = typeof p[0] === 'number' ? await bySeq(p, 0) : await store.select(hash(p[0], 'tx_seq_or_root'), false)
       return tx === undefined ? null : tx.status === 'final'
     },
-    zgs_uploadSegment: async p => uploadOne(store, segment(p[0]), undefined),
-    zgs_uploadSegments: async p => uploadList(store, segments(p[0]), undefined, 'refuse'),
+    zgs_uploadSegment: async p => {
+      const up = segment(p[0])
+      return uploadOne(store, up, await store.target(up.root, up.fileSize))
+    },
+    zgs_uploadSegments: async p =>
+      uploadList(store, segments(p[0]), up => store.target(up.root, up.fileSize), 'refuse'),
     zgs_uploadSegmentByTxSeq: async p => uploadOne(store, segment(p[0]), await bySeqOrNone(index, p[1])),
-    zgs_uploadSegmentsByTxSeq: async p =>
-      uploadList(store, segments(p[0]), await bySeqOrNone(index, p[1]), 'skip', typeof p[1] === 'number'),
+    zgs_uploadSegmentsByTxSeq: async p => {
+      const ups = segments(p[0])
+      const tx = await bySeqOrNone(index, p[1])
+      return uploadList(store, ups, async () => tx, 'skip')
+    },
     zgs_downloadSegment: async p => download(store, p, () => byRoot(p, 0)),
     zgs_downloadSegmentByTxSeq: async p => download(store, p, () => bySeq(p, 0)),
     zgs_downloadSegmentWithProof: async p => downloadWithProof(store, await byRoot(p, 0), p[1]),
@@ -80,7 +88,9 @@ function debugMethods({ store, index, log }: NodeRpcOptions): RpcMethods {
     const { tx, inFile } = await found(p)
     const segment = tx === undefined ? undefined : await store.read(tx, inFile)
     if (segment === undefined) return null
-    return Array.from({ length: segment.data.length / 256 }, (_, k) => [...segment.data.subarray(256 * k, 256 * k + 256)])
+    return Array.from({ length: segment.data.length / 256 }, (_, k) => [
+      ...segment.data.subarray(256 * k, 256 * k + 256)
+    ])
   }
   const getMeta: RpcMethod = async p => {
     const { i, tx, inFile } = await found(p)
@@ -119,8 +129,7 @@ async function bySeqOrNone(index: FlowIndex, seq: unknown): Promise<Tx | undefin
 
 async function uploadOne(store: FileStore, up: SegmentUpload, tx: Tx | undefined): Promise<number> {
   try {
-    const target = tx ?? (await store.target(up.root, up.fileSize))
-    if ((await store.store(up, target)) === 'known') throw duplicate()
+    if ((await store.store(up, tx)) === 'known') throw duplicate()
     return 1
   } catch (err) {
     throw refusal(err)
@@ -130,13 +139,10 @@ async function uploadOne(store: FileStore, up: SegmentUpload, tx: Tx | undefined
 async function uploadList(
   store: FileStore,
   ups: readonly SegmentUpload[],
-  tx: Tx | undefined,
-  repeats: 'skip' | 'refuse',
-  bySeq = false
+  target: (up: SegmentUpload) => Promise<Tx | undefined>,
+  repeats: 'skip' | 'refuse'
 ): Promise<number> {
-  const results = await Promise.allSettled(
-    ups.map(async up => store.store(up, tx ?? (bySeq ? undefined : await store.target(up.root, up.fileSize))))
-  )
+  const results = await Promise.allSettled(ups.map(async up => store.store(up, await target(up))))
   for (const r of results) {
     if (r.status === 'rejected') {
       // Segments of one call are stored side by side: one of them may complete the file before the next is looked at.

@@ -24,19 +24,18 @@ import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { contractAddresses } from '../../../lib/contracts/addresses.ts'
-import { codec } from '../../../lib/native.ts'
 import { opsRoutes, type Readiness } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk } from '../../../lib/ports/disk.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
-import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
 import { ChainFollower, type FlowChain } from '../core/chain-follower.ts'
 import { FileStore, type ShardPosition } from '../core/file-store.ts'
 import { FlowIndex } from '../core/flow-index.ts'
 import { fact } from '../core/tx.ts'
-import { type LeafOf, SegmentLog } from '../disk/segment-log.ts'
+import { leafOf } from '../disk/leaf.ts'
+import { SegmentLog } from '../disk/segment-log.ts'
 import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
@@ -123,7 +122,8 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       log: o.log('segments'),
       dir: join(o.dir, 'segments'),
       leafOf,
-      onQuarantine: root => void store?.lost(root).catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
+      onQuarantine: root =>
+        void store?.lost(root).catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
     })
     closers.push(() => log.close())
     const index = await FlowIndex.open(kv)
@@ -135,6 +135,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       log,
       clock,
       logger: o.log('files'),
+      leafOf,
       shard,
       onFinal: txs => {
         replicator.done(txs)
@@ -198,7 +199,13 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     })
     closers.push(() => server.close())
     if (o.socket !== undefined) {
-      const admin = adminMethods({ index, store: files, replicator, peers: () => peers, onShutdown: () => o.onShutdown?.() })
+      const admin = adminMethods({
+        index,
+        store: files,
+        replicator,
+        peers: () => peers,
+        onShutdown: () => o.onShutdown?.()
+      })
       const socket = await serveRpc({ methods: { ...methods, ...admin }, socketPath: o.socket, onBug })
       closers.push(() => socket.close())
     }
@@ -277,16 +284,6 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
   }
 }
 
-/** Segment root with the padding that belongs to the segment. */
-const leafOf: LeafOf = async (data, index, fileSize) => {
-  const s = shape(fileSize)
-  if (index >= s.segments) return new Uint8Array(32)
-  const leaves = segmentLeaves(s, index)
-  // A damaged header may claim a size that cannot hold the data: no root, no match.
-  if (data.length > leaves * 256) return new Uint8Array(32)
-  return (await codec().segmentRoots(data, leaves))[0]!
-}
-
 interface Network {
   chainId: number
   flow: string
@@ -325,9 +322,13 @@ async function identify(
 function refuseOther(recorded: Network | undefined, found: Network, dir: string): void {
   if (recorded === undefined || (recorded.chainId === found.chainId && recorded.flow === found.flow)) return
   const is = `chain ${recorded.chainId}, flow ${recorded.flow}`
-  throw new ZgError('ERR_WRONG_NETWORK', `'${dir}' belongs to ${is}; this is chain ${found.chainId}, flow ${found.flow}`, {
-    hint: 'use another --dir, or the --chain and --flow of that network'
-  })
+  throw new ZgError(
+    'ERR_WRONG_NETWORK',
+    `'${dir}' belongs to ${is}; this is chain ${found.chainId}, flow ${found.flow}`,
+    {
+      hint: 'use another --dir, or the --chain and --flow of that network'
+    }
+  )
 }
 
 async function recordedNetwork(kv: KvStore): Promise<Network | undefined> {
@@ -373,7 +374,8 @@ interface Facts {
 function readiness({ index, log, state, clock }: Facts): Readiness {
   const height = index.progress?.block
   const head = state.follower?.state.head
-  const facts = { log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
+  const progress = head === undefined ? '' : `block ${height ?? 0} of ${head}`
+  const facts = { progress, log_sync_height: height ?? 0, head: head ?? null, next_tx_seq: index.nextSeq }
   const not = (name: string, reason: string): Readiness => ({ ok: false, state: name, reason, ...facts })
   if (state.fatal !== undefined) return not('degraded', messageOf(state.fatal))
   if (log.trouble !== undefined) {
@@ -387,7 +389,7 @@ function readiness({ index, log, state, clock }: Facts): Readiness {
   }
   if (head - height > 2) {
     const stalled = clock.monotonic() - state.follower.state.progressedAtMs > STALL_MS
-    return not(stalled ? 'stalled' : 'syncing', `block ${height} of ${head}`)
+    return not(stalled ? 'stalled' : 'syncing', progress)
   }
   return { ok: true, state: 'ready', ...facts }
 }

@@ -75,8 +75,20 @@ export class RemoteFile {
    * Finds who holds a file.
    * @throws {ZgError} ERR_NOT_FOUND (nobody knows it, or it was pruned), ERR_NOT_SYNCED (not complete yet), ERR_UNAVAILABLE.
    */
-  static async open(pool: NodePool, root: Uint8Array, opts: CallOptions = {}): Promise<RemoteFile> {
-    const found = await findHolders(pool, root, opts)
+  static async open(
+    pool: NodePool,
+    root: Uint8Array,
+    o: CallOptions & {
+      /** The size, where the chain has told it: nodes that say otherwise are not asked. */
+      sizeBytes?: number
+    } = {}
+  ): Promise<RemoteFile> {
+    const { sizeBytes, ...opts } = o
+    const found = (await findHolders(pool, root, opts)).filter(
+      f => (sizeBytes ?? f.info.sizeBytes) === f.info.sizeBytes
+    )
+    if (found.length === 0)
+      throw new ZgError('ERR_PROTOCOL', `nodes tell another size of ${toHex(root)} than the chain`)
     const info = agree(found.map(f => f.info))
     const holders = await Promise.all(
       found
@@ -164,7 +176,8 @@ export class RemoteFile {
       const tail = sizeBytes === this.sizeBytes && have < BATCH ? 1 : 0
       const n = Math.min(Math.max(have, 0) + tail, this.shape.segments - good)
       if (n <= 0) break
-      const data = await read(good * SEGMENT_BYTES, n * SEGMENT_BYTES)
+      const at = good * SEGMENT_BYTES
+      const data = await read(at, Math.min(n * SEGMENT_BYTES, sizeBytes - at))
       const wrong = await this.#firstWrong(good, n, data)
       if (wrong !== undefined) return wrong
       good += n

@@ -58,13 +58,15 @@ export class StoreNode {
   readonly #base: string
   /** Whether `/v1/` is there; undefined until asked. */
   #raw: boolean | undefined
-  /** Moving average of a transfer, ms a segment; chooses who is asked first. */
-  latencyMs = 0
-
   constructor(url: string) {
     this.url = url.replace(/\/+$/, '')
     this.#base = this.url
     this.#rpc = new RpcClient(this.url, { what: 'storage node' })
+  }
+
+  /** Any method, answer unchecked: for those who pass it on. @throws {RpcError} as the node answered. */
+  call(method: string, params: readonly unknown[], opts: CallOptions = {}): Promise<unknown> {
+    return this.#rpc.call(method, params, opts)
   }
 
   async status(opts: CallOptions = {}): Promise<NodeStatus> {

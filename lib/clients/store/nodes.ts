@@ -13,8 +13,8 @@ export interface Member {
 export interface Where {
   /** `http://127.0.0.1:12345`; asked for nodes and for locations of files. */
   indexer?: string | undefined
-  /** Used as they are, before the indexer. */
-  nodes?: readonly string[] | undefined
+  /** Used as they are, before the indexer; a function where the list changes. */
+  nodes?: readonly string[] | (() => readonly string[]) | undefined
 }
 
 const NODES_MAX = 1000
@@ -26,7 +26,11 @@ export class NodePool {
   readonly problems: string[] = []
 
   constructor(where: Where) {
-    if ((where.nodes ?? []).length === 0 && where.indexer === undefined) {
+    if (
+      where.indexer === undefined &&
+      (where.nodes === undefined || where.nodes.length === 0) &&
+      typeof where.nodes !== 'function'
+    ) {
       throw new ZgError('ERR_NO_NETWORK', 'no network found', {
         hint: "run 'zg-devnet up', or give '--indexer URL' or '--node URL'"
       })
@@ -59,18 +63,24 @@ export class NodePool {
 
   /** URLs of the named nodes, else of those the indexer lists. */
   async urls(opts: CallOptions = {}): Promise<string[]> {
-    if (this.#where.nodes !== undefined && this.#where.nodes.length > 0) return [...new Set(this.#where.nodes)]
+    const named = this.#named()
+    if (named !== undefined) return named
     return this.#fromIndexer('indexer_getShardedNodes', [], opts)
   }
 
   /** URLs of nodes that are said to hold a file; all nodes when nobody keeps locations. */
   async locate(root: Uint8Array, opts: CallOptions = {}): Promise<{ urls: string[]; located: boolean }> {
-    if (this.#where.nodes !== undefined && this.#where.nodes.length > 0) {
-      return { urls: await this.urls(opts), located: false }
-    }
+    const named = this.#named()
+    if (named !== undefined) return { urls: named, located: false }
     const urls = await this.#fromIndexer('indexer_getFileLocations', [toHex(root)], opts)
     // An empty list may also mean "not final yet": the nodes themselves know more.
     return urls.length > 0 ? { urls, located: true } : { urls: await this.urls(opts), located: false }
+  }
+
+  #named(): string[] | undefined {
+    const { nodes } = this.#where
+    if (typeof nodes === 'function') return [...nodes()]
+    return nodes === undefined || nodes.length === 0 ? undefined : [...new Set(nodes)]
   }
 
   async #fromIndexer(method: string, params: unknown[], opts: CallOptions): Promise<string[]> {

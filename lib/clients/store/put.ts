@@ -9,11 +9,12 @@ import { fromHex, toHex } from '../../base/hex.ts'
 import { type FileHash, FileHasher, hashFile } from '../../codec/storage/hasher.ts'
 import { selectNodes } from '../../codec/storage/shards.ts'
 import { sectorsOf } from '../../codec/storage/submission.ts'
+import type { Account } from '../accounts.ts'
 import { Journal, type JournalEntry } from './journal.ts'
 import type { FileInfo } from './node.ts'
 import type { Member, NodePool } from './nodes.ts'
 import type { Source } from './source.ts'
-import type { FlowClient, Signer, SubmitReceipt } from './submit.ts'
+import type { FlowClient, SubmitReceipt } from './submit.ts'
 import { fileToSend, uploadToAll } from './upload.ts'
 
 export type PutPhase = 'submit' | 'upload' | 'seal'
@@ -22,7 +23,7 @@ export interface PutOptions {
   pool: NodePool
   flow: FlowClient
   /** Who pays; asked only when something has to be paid. */
-  signer: () => Promise<Signer>
+  signer: () => Promise<Account>
   journalDir: string
   /** Nodes that must hold the file in the end. */
   replicas: number

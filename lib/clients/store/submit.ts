@@ -2,13 +2,10 @@
  * Pays for a file: one call of the flow contract's `submit`, signed here (no wallet library: it costs a quarter of a second to
  * load). The hash of the transaction is known and handed out before it leaves, so that a crash in between is found again.
  */
-import { RLP } from '@ethereumjs/rlp'
-import { RpcClient } from '../../adapters/jsonrpc/client.ts'
 import { RpcError } from '../../adapters/jsonrpc/types.ts'
-import { bytesToBig, concat, equalBytes } from '../../base/bytes.ts'
+import { bytesToBig, equalBytes } from '../../base/bytes.ts'
 import { messageOf, ZgError } from '../../base/errors.ts'
 import { fromHex, fromQuantity, toHex, toQuantity } from '../../base/hex.ts'
-import { formatAmount } from '../../base/units.ts'
 import {
   decodeSubmitLog,
   encodeSubmit,
@@ -18,13 +15,10 @@ import {
 } from '../../codec/storage/submission.ts'
 import { checksumAddress } from '../../crypto/address.ts'
 import { keccak256 } from '../../crypto/hash.ts'
-import { sign } from '../../crypto/secp256k1.ts'
+import type { Account } from '../accounts.ts'
+import { type ChainClient, notEnough, type RpcReceipt } from '../chain.ts'
+import { signTransaction } from '../sign.ts'
 import { until } from './retry.ts'
-
-export interface Signer {
-  address: Uint8Array
-  privateKey: Uint8Array
-}
 
 export interface SubmitReceipt {
   txHash: Uint8Array
@@ -39,17 +33,17 @@ const NONCE_ATTEMPTS = 8
 
 /** The flow contract of one chain, as a payer uses it. */
 export class FlowClient {
-  readonly #rpc: RpcClient
+  readonly #chain: ChainClient
   readonly #signal: AbortSignal | undefined
   #chainId: number | undefined
 
-  constructor(rpcUrl: string, signal?: AbortSignal) {
-    this.#rpc = new RpcClient(rpcUrl, { what: 'chain', signal, hint: "run 'zg-devnet up', or give '--rpc-url URL'" })
+  constructor(chain: ChainClient, signal?: AbortSignal) {
+    this.#chain = chain
     this.#signal = signal
   }
 
   async chainId(): Promise<number> {
-    this.#chainId ??= Number(fromQuantity(await this.#rpc.call('eth_chainId'), 'chain id'))
+    this.#chainId ??= await this.#chain.chainId()
     return this.#chainId
   }
 
@@ -62,9 +56,9 @@ export class FlowClient {
   async #view(to: Uint8Array, data: string): Promise<Uint8Array> {
     let answer: Uint8Array
     try {
-      answer = fromHex(await this.#rpc.call('eth_call', [{ to: toHex(to), data }, 'latest']), 'answer of eth_call')
+      answer = fromHex(await this.#chain.call('eth_call', [{ to: toHex(to), data }, 'latest']), 'answer of eth_call')
     } catch (err) {
-      if (!(err instanceof RpcError)) throw err
+      if (rpcCause(err) === undefined) throw err
       answer = new Uint8Array(0)
     }
     if (answer.length === 32) return answer
@@ -79,7 +73,7 @@ export class FlowClient {
    * @throws {ZgError} ERR_FUNDS, ERR_REJECTED (would revert, or did), ERR_TIMEOUT, ERR_NO_CONTRACT.
    */
   async submit(
-    o: { flow: Uint8Array; submission: Submission; signer: Signer },
+    o: { flow: Uint8Array; submission: Submission; signer: Account },
     onSigned: (txHash: Uint8Array, feeNeuron: bigint) => Promise<void>
   ): Promise<SubmitReceipt> {
     const data = encodeSubmit(o.submission, o.signer.address)
@@ -87,23 +81,23 @@ export class FlowClient {
     const from = toHex(o.signer.address)
     const call = { from, to: toHex(o.flow), value: toQuantity(fee), data: toHex(data) }
     const [balanceText, priceText] = await Promise.all([
-      this.#rpc.call('eth_getBalance', [from, 'latest']),
-      this.#rpc.call('eth_gasPrice')
+      this.#chain.call('eth_getBalance', [from, 'latest']),
+      this.#chain.call('eth_gasPrice')
     ])
     const balance = fromQuantity(balanceText, 'balance')
     const price = fromQuantity(priceText, 'gas price')
-    if (balance < fee) throw poor(o.signer.address, balance, fee)
-    const gas = await this.#estimate(call, o.signer.address, balance, fee)
-    if (balance < fee + gas * price) throw poor(o.signer.address, balance, fee + gas * price)
+    if (balance < fee) throw notEnough(checksumAddress(o.signer.address), balance, fee)
+    const gas = await this.#estimate(call)
+    if (balance < fee + gas * price) throw notEnough(checksumAddress(o.signer.address), balance, fee + gas * price)
     const tx = { flow: o.flow, data, fee, gas, price, signer: o.signer }
     for (let attempt = 1; ; attempt++) {
       const raw = await this.#sign(tx)
       const txHash = keccak256(raw)
       await onSigned(txHash, fee)
       try {
-        await this.#rpc.call('eth_sendRawTransaction', [toHex(raw)])
+        await this.#chain.call('eth_sendRawTransaction', [toHex(raw)])
       } catch (err) {
-        const text = err instanceof RpcError ? err.message : ''
+        const text = rpcCause(err)?.message ?? ''
         // Somebody else used the nonce meanwhile: two puts of one account at the same time.
         const taken = /nonce too low|replacement transaction underpriced|nonce .*(used|low)/i.test(text)
         if (taken && attempt < NONCE_ATTEMPTS) continue
@@ -113,13 +107,12 @@ export class FlowClient {
     }
   }
 
-  async #estimate(call: Record<string, string>, account: Uint8Array, balance: bigint, fee: bigint): Promise<bigint> {
+  async #estimate(call: Record<string, string>): Promise<bigint> {
     try {
-      const gas = fromQuantity(await this.#rpc.call('eth_estimateGas', [call]), 'gas')
+      const gas = fromQuantity(await this.#chain.call('eth_estimateGas', [call]), 'gas')
       // The tree of the flow may have grown by others' submissions until ours is executed.
       return (gas * 5n) / 4n + 50_000n
     } catch (err) {
-      if (err instanceof RpcError && /insufficient funds/i.test(err.message)) throw poor(account, balance, fee)
       throw rejected(err)
     }
   }
@@ -130,30 +123,30 @@ export class FlowClient {
     fee: bigint
     gas: bigint
     price: bigint
-    signer: Signer
+    signer: Account
   }): Promise<Uint8Array> {
     const [chainId, nonceText, tipText] = await Promise.all([
       this.chainId(),
-      this.#rpc.call('eth_getTransactionCount', [toHex(o.signer.address), 'pending']),
-      this.#rpc.call<unknown>('eth_maxPriorityFeePerGas').catch(() => toQuantity(o.price))
+      this.#chain.call('eth_getTransactionCount', [toHex(o.signer.address), 'pending']),
+      this.#chain.call<unknown>('eth_maxPriorityFeePerGas').catch(() => toQuantity(o.price))
     ])
     // Twice the price outlives six full blocks of rising base fee.
     const maxFee = o.price * 2n > 0n ? o.price * 2n : 1n
     const tip = fromQuantity(tipText, 'priority fee')
-    const fields = [
-      BigInt(chainId),
-      fromQuantity(nonceText, 'nonce'),
-      tip < maxFee ? tip : maxFee,
-      maxFee,
-      o.gas,
-      o.flow,
-      o.fee,
-      o.data,
-      []
-    ]
-    const digest = keccak256(concat(Uint8Array.of(2), RLP.encode(fields)))
-    const s = sign(digest, o.signer.privateKey)
-    return concat(Uint8Array.of(2), RLP.encode([...fields, BigInt(s.yParity), s.r, s.s]))
+    return signTransaction(
+      {
+        type: 2,
+        chainId: BigInt(chainId),
+        nonce: fromQuantity(nonceText, 'nonce'),
+        maxFeePerGas: maxFee,
+        maxPriorityFeePerGas: tip < maxFee ? tip : maxFee,
+        gasLimit: o.gas,
+        to: o.flow,
+        value: o.fee,
+        data: o.data
+      },
+      await o.signer.privateKey()
+    )
   }
 
   async #wait(txHash: Uint8Array, fee: bigint): Promise<SubmitReceipt> {
@@ -174,11 +167,11 @@ export class FlowClient {
    * @throws {ZgError} ERR_REJECTED when it failed, ERR_PROTOCOL when it is no submission.
    */
   async receipt(txHash: Uint8Array, feeNeuron: bigint): Promise<SubmitReceipt | undefined> {
-    const r = await this.#rpc.call<Record<string, unknown> | null>('eth_getTransactionReceipt', [toHex(txHash)])
+    const r = await this.#chain.call<RpcReceipt | null>('eth_getTransactionReceipt', [toHex(txHash)])
     if (r === null) return undefined
     if (r.status !== '0x1') throw new ZgError('ERR_REJECTED', `transaction ${toHex(txHash)} failed`)
-    for (const log of Array.isArray(r.logs) ? r.logs : []) {
-      const topics = (log.topics as unknown[]).map(t => fromHex(t, 'topic'))
+    for (const log of r.logs) {
+      const topics = log.topics.map(t => fromHex(t, 'topic'))
       if (topics[0] === undefined || !equalBytes(topics[0], SUBMIT_TOPIC)) continue
       const event = decodeSubmitLog(topics, fromHex(log.data, 'log data'))
       return { txHash, seq: event.seq, blockNumber: Number(fromQuantity(r.blockNumber, 'block')), feeNeuron }
@@ -188,7 +181,7 @@ export class FlowClient {
 
   /** True while a transaction waits in the pool of the chain. */
   async isPending(txHash: Uint8Array): Promise<boolean> {
-    return (await this.#rpc.call('eth_getTransactionByHash', [toHex(txHash)])) !== null
+    return (await this.#chain.call('eth_getTransactionByHash', [toHex(txHash)])) !== null
   }
 
   /** Waits for a transaction that was sent earlier; undefined when the chain has forgotten it. */
@@ -205,16 +198,16 @@ export class FlowClient {
   }
 }
 
-function poor(account: Uint8Array, has: bigint, needs: bigint): ZgError {
-  const name = checksumAddress(account)
-  return new ZgError('ERR_FUNDS', `account ${name} has ${formatAmount(has)} 0G, needs ${formatAmount(needs)} 0G`, {
-    hint: `run 'zg-devnet fund ${name}'`
-  })
+/** What the node itself answered, beneath the family's own error. */
+function rpcCause(err: unknown): RpcError | undefined {
+  const cause = err instanceof ZgError ? err.cause : err
+  return cause instanceof RpcError ? cause : undefined
 }
 
 function rejected(err: unknown): unknown {
-  if (!(err instanceof RpcError)) return err
-  return new ZgError('ERR_REJECTED', `the chain refused the submission: ${reasonOf(err)}`, { cause: err })
+  const rpc = rpcCause(err)
+  if (rpc === undefined || (err instanceof ZgError && err.code === 'ERR_FUNDS')) return err
+  return new ZgError('ERR_REJECTED', `the chain refused the submission: ${reasonOf(rpc)}`, { cause: err })
 }
 
 /** NotEnoughFee is the one custom error a payer can meet; other reverts carry their text. */

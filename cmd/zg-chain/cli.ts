@@ -1,0 +1,227 @@
+/** The grammar of zg-chain. */
+import { parseAmount } from '../../lib/base/units.ts'
+import { parseInteger, parsePort } from '../../lib/cli/options.ts'
+import { tool } from '../../lib/cli/tool.ts'
+import type { OptionSpec } from '../../lib/cli/types.ts'
+import { PASSWORD_OPTIONS, parseBlockTime, parseGasLimit, RPC_OPTION, SIGNER_OPTIONS } from './options.ts'
+
+const CHAIN_ID: OptionSpec = {
+  flags: '--chain-id <id>',
+  help: 'id of a new chain',
+  default: '31337',
+  parse: parseInteger(2, Number.MAX_SAFE_INTEGER)
+}
+const AT_BLOCK: OptionSpec = {
+  flags: '--block <block>',
+  help: 'state after this block: a number, a hash or a tag',
+  default: 'latest',
+  env: false
+}
+const VALUE: OptionSpec = { flags: '--value <amount>', help: 'sent along', parse: parseAmount, env: false }
+const DATA: OptionSpec = { flags: '--data <hex>', help: 'the call itself, as bytes', env: false, advanced: true }
+const SEND_EXITS = {
+  69: 'no node',
+  75: 'in no block in time',
+  76: 'refused or failed',
+  77: 'no money or wrong password'
+}
+
+await tool({
+  name: 'zg-chain',
+  summary: 'an EVM chain: a node, and the verbs to use it',
+  verbs: [
+    {
+      name: 'node',
+      summary: 'run the chain',
+      examples: [
+        'zg-chain node --dev',
+        'zg-chain node --dev --block-time 1s --rpc-port 0',
+        'zg-chain node --dir ~/chain'
+      ],
+      daemon: true,
+      options: [
+        { flags: '--dev', help: 'ten funded accounts, evm_* and anvil_* methods, any web page may ask', env: false },
+        { flags: '--dir <dir>', help: 'its data; with --dev alone it lives in memory' },
+        {
+          flags: '--rpc-port <port>',
+          help: 'HTTP and WebSocket; 0 picks a free one',
+          default: '8545',
+          parse: parsePort
+        },
+        { flags: '--rpc-host <host>', help: 'address to listen on', default: '127.0.0.1' },
+        { flags: '--socket <path>', help: 'also answer on this Unix socket (mode 0600)' },
+        {
+          flags: '--block-time <time>',
+          help: "time between blocks, or 'on-demand': a block for each transaction",
+          default: '500ms',
+          parse: parseBlockTime
+        },
+        { flags: '--gas-limit <gas>', help: 'gas limit that blocks move towards', parse: parseGasLimit },
+        CHAIN_ID,
+        { flags: '--show-keys', help: 'with --dev: print the private keys, which are public anyway', env: false },
+        { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
+      ],
+      exits: { 74: 'disk full or damaged data', 75: 'the directory is in use', 78: 'port taken, other network' },
+      load: async () => (await import('./node.ts')).node
+    },
+    {
+      name: 'init',
+      summary: 'make the genesis of a new chain and print its hash',
+      examples: ['zg-chain init --dir ~/chain', 'zg-chain init --dir ~/chain --genesis genesis.json'],
+      options: [
+        { flags: '--dir <dir>', help: 'where its data will lie; the usual place otherwise' },
+        CHAIN_ID,
+        { flags: '--genesis <file>', help: "take this file (geth's form) instead of building one", env: false },
+        {
+          flags: '--kind <kind>',
+          help: 'network: with the contracts of 0G; dev: a bare chain as other tools start it',
+          default: 'network',
+          choices: ['network', 'dev'],
+          env: false
+        },
+        {
+          flags: '--fund <account>',
+          help: 'who starts with money, the owner of the contracts first; the ten devnet accounts otherwise',
+          repeat: true,
+          env: false
+        },
+        { flags: '--balance <amount>', help: 'of each', default: '10000', parse: parseAmount, env: false },
+        { flags: '--gas-limit <gas>', help: 'gas limit of block 0', parse: parseGasLimit }
+      ],
+      exits: { 66: 'no such genesis file', 73: 'there is a chain already', 78: 'the genesis is wrong' },
+      load: async () => (await import('./verbs/init.ts')).init
+    },
+    {
+      name: 'send',
+      args: '<to> [words...]',
+      summary: 'send money, or call a contract and change it',
+      examples: [
+        'zg-chain send 1 1.5 --from 0',
+        "zg-chain send 0xcA11bde05977b3631167028862bE2a173976CA11 --sig 'aggregate((address,bytes)[])' '[]'"
+      ],
+      options: [
+        {
+          flags: '--sig <signature>',
+          help: "the function; its arguments follow, as in 'transfer(address,uint256)'",
+          env: false
+        },
+        VALUE,
+        DATA,
+        ...SIGNER_OPTIONS
+      ],
+      exits: SEND_EXITS,
+      load: async () => (await import('./verbs/send.ts')).send
+    },
+    {
+      name: 'call',
+      args: '<contract> [signature] [args...]',
+      summary: 'ask a contract without changing it',
+      examples: ["zg-chain call 0xcA11bde05977b3631167028862bE2a173976CA11 'getBlockNumber()(uint256)'"],
+      options: [{ flags: '-f, --from <account>', help: 'who seems to ask', env: false }, AT_BLOCK, DATA, RPC_OPTION],
+      exits: { 69: 'no node', 76: 'the contract refused' },
+      load: async () => (await import('./verbs/call.ts')).call
+    },
+    {
+      name: 'deploy',
+      args: '<file> [args...]',
+      summary: 'create a contract from an artifact or hex, print its address',
+      examples: ['zg-chain deploy Counter.json', 'echo 0x60016000f3 | zg-chain deploy -'],
+      options: [VALUE, ...SIGNER_OPTIONS],
+      exits: { ...SEND_EXITS, 65: 'no code in the file', 66: 'no such file' },
+      load: async () => (await import('./verbs/deploy.ts')).deploy
+    },
+    {
+      name: 'balance',
+      args: '<account...>',
+      summary: 'print what accounts own',
+      examples: ['zg-chain balance 0', 'zg-chain balance 0 1 2 --json'],
+      options: [AT_BLOCK, RPC_OPTION],
+      exits: { 69: 'no node' },
+      load: async () => (await import('./verbs/balance.ts')).balance
+    },
+    {
+      name: 'block',
+      args: '[block]',
+      summary: 'print a block',
+      examples: ['zg-chain block', 'zg-chain block 12 --json'],
+      options: [{ flags: '--full', help: 'with --json: whole transactions', env: false }, RPC_OPTION],
+      exits: { 69: 'no node, or no such block' },
+      load: async () => (await import('./verbs/block.ts')).block
+    },
+    {
+      name: 'tx',
+      args: '<hash>',
+      summary: 'print a transaction and what became of it',
+      examples: ['zg-chain tx $(zg-chain send 1 0.1)'],
+      options: [RPC_OPTION],
+      exits: { 1: 'it failed', 69: 'no node, or no such transaction' },
+      load: async () => (await import('./verbs/tx.ts')).tx
+    },
+    {
+      name: 'logs',
+      args: '[contract...]',
+      summary: 'print events, oldest first',
+      examples: ["zg-chain logs --topic 'Transfer(address,address,uint256)' --from-block -1000"],
+      options: [
+        {
+          flags: '--topic <topic>',
+          help: "32 bytes, an event's signature, or * for any; once a place",
+          repeat: true,
+          env: false
+        },
+        { flags: '--from-block <n>', help: 'first block; -100 counts back from the head', env: false },
+        { flags: '--to-block <n>', help: 'last block; the head otherwise', env: false },
+        { flags: '--limit <n>', help: 'stop after so many', parse: parseInteger(1, 1_000_000_000), env: false },
+        RPC_OPTION
+      ],
+      exits: { 1: 'no such events', 69: 'no node' },
+      load: async () => (await import('./verbs/logs.ts')).logs
+    },
+    {
+      name: 'watch',
+      summary: 'print a line for each new block',
+      examples: ['zg-chain watch', "zg-chain watch --json | jq 'select(.gasUsed > 1e6)'"],
+      options: [
+        { flags: '--count <n>', help: 'end after so many blocks', parse: parseInteger(1, 1_000_000_000), env: false },
+        RPC_OPTION
+      ],
+      exits: { 69: 'no node' },
+      load: async () => (await import('./verbs/watch.ts')).watch
+    },
+    {
+      name: 'keys new',
+      args: '<name>',
+      summary: 'make a key and keep it encrypted',
+      examples: ['zg-chain keys new alice'],
+      options: PASSWORD_OPTIONS,
+      exits: { 73: 'there is one of that name' },
+      load: async () => (await import('./verbs/keys.ts')).keysNew
+    },
+    {
+      name: 'keys list',
+      summary: 'print names and addresses of the keys here',
+      examples: ['zg-chain keys list'],
+      exits: { 1: 'there are none' },
+      load: async () => (await import('./verbs/keys.ts')).keysList
+    },
+    {
+      name: 'keys import',
+      args: '<name> [file]',
+      summary: 'take over the key file of another wallet, or a key from stdin',
+      examples: ['zg-chain keys import alice UTC--2024.json', 'zg-chain keys import alice < key.hex'],
+      options: PASSWORD_OPTIONS,
+      exits: { 65: 'not a key', 73: 'there is one of that name', 77: 'wrong password' },
+      load: async () => (await import('./verbs/keys.ts')).keysImport
+    },
+    {
+      name: 'keys export',
+      args: '<name>',
+      summary: 'print a key file, still encrypted, as other wallets take it',
+      examples: ['zg-chain keys export alice > alice.json'],
+      exits: { 66: 'no such key' },
+      load: async () => (await import('./verbs/keys.ts')).keysExport
+    }
+  ],
+  notes:
+    'Accounts are addresses, names of key files, or 0 to 9 on a devnet. The node is --rpc-url, ETH_RPC_URL, or the network that zg-devnet runs.'
+})

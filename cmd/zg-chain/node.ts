@@ -1,0 +1,162 @@
+/** `zg-chain node`: builds the adapters, gives them to the chain, owns start and stop. */
+import { systemClock } from '../../lib/adapters/clock.ts'
+import { systemDisk } from '../../lib/adapters/disk.ts'
+import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
+import type { RpcServer } from '../../lib/adapters/jsonrpc/types.ts'
+import { openKv } from '../../lib/adapters/kv.ts'
+import { type DirectoryLock, lockDirectory } from '../../lib/adapters/lock.ts'
+import { dataDir } from '../../lib/adapters/paths.ts'
+import { namePortOwner } from '../../lib/adapters/port-owner.ts'
+import { systemRandom } from '../../lib/adapters/random.ts'
+import { messageOf, ZgError } from '../../lib/base/errors.ts'
+import { fromHex, toHex } from '../../lib/base/hex.ts'
+import { formatAmount, formatDuration } from '../../lib/base/units.ts'
+import type { Options, VerbContext, VerbFn } from '../../lib/cli/types.ts'
+import { version } from '../../lib/cli/version.ts'
+import { DEV_ACCOUNTS, DEV_MNEMONIC } from '../../lib/crypto/dev-accounts.ts'
+import { opsRoutes } from '../../lib/ops/http.ts'
+import { createMetrics, rpcMetrics } from '../../lib/ops/metrics.ts'
+import type { Genesis } from './core/genesis.ts'
+import { buildGenesis, readGenesis, writeGenesis } from './genesis-file.ts'
+import { openChain } from './open.ts'
+import { chainMethods } from './rpc/methods.ts'
+import { Vitals } from './vitals.ts'
+
+const LOOPBACK = /^(127\.|localhost$|::1$|\[::1\]$)/
+
+export const node: VerbFn = async (ctx, _args, opts) => {
+  const log = ctx.log('node')
+  const dev = opts.dev === true
+  const dir = (opts.dir as string | undefined) ?? (dev ? undefined : dataDir(ctx.network, 'chain'))
+  const blockTimeMs = opts.blockTime as number
+  const fatal = deferred()
+  let lock: DirectoryLock | undefined
+  let server: RpcServer | undefined
+  let chain: Awaited<ReturnType<typeof openChain>> | undefined
+  try {
+    if (dir !== undefined) lock = await lockDirectory(dir)
+    const genesis = await genesisOf(ctx, opts, dir)
+    chain = await openChain({
+      ...(dir === undefined ? {} : { dir, disk: systemDisk, openKv }),
+      genesis,
+      clock: systemClock,
+      random: systemRandom,
+      log: ctx.log('chain'),
+      blockTimeMs,
+      onDemand: blockTimeMs === 0,
+      ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit as bigint }),
+      dev: dev
+        ? { accounts: DEV_ACCOUNTS.map(a => ({ address: fromHex(a.address), privateKey: fromHex(a.privateKey) })) }
+        : undefined,
+      onFatal: fatal.reject
+    })
+    const vitals = new Vitals(chain, { blockTimeMs, clock: systemClock })
+    const metrics = createMetrics('zg_chain')
+    vitals.publish(metrics)
+    const methods = chainMethods(chain, {
+      dev,
+      clientVersion: `zg-chain/v${version()}/${process.platform}-${process.arch}/node${process.versions.node}`,
+      now: () => systemClock.now(),
+      monotonic: () => systemClock.monotonic()
+    })
+    const rpcLog = ctx.log('rpc')
+    const port = opts.rpcPort as number
+    const host = opts.rpcHost as string
+    try {
+      server = await serveRpc({
+        methods,
+        port,
+        host,
+        websocket: true,
+        cors: dev ? 'any' : 'none',
+        allowedHosts: (opts.allowHost as string[] | undefined) ?? [],
+        routes: [opsRoutes({ ready: () => vitals.readiness(), metrics })],
+        onCall: rpcMetrics(metrics, Object.keys(methods)),
+        onBug: (method, err) => rpcLog.error('a method failed', { method, reason: messageOf(err) }),
+        ...(opts.socket === undefined ? {} : { socketPath: opts.socket as string })
+      })
+    } catch (err) {
+      throw await namePortOwner(err, port, 'zg-chain node --rpc-port 0')
+    }
+    if (!LOOPBACK.test(host)) {
+      log.warn(dev ? 'anybody who reaches this address may spend the development accounts' : 'reachable from outside', {
+        host,
+        port: server.port
+      })
+    }
+    chain.start()
+    process.on('SIGUSR2', () => process.stderr.write(`${JSON.stringify(vitals.dump())}\n`))
+    announce(ctx, opts, { genesis, dir, url: server.url!, port: server.port!, hash: toHex(chain.genesisHash) })
+    await Promise.race([ctx.stopped(), fatal.promise])
+    log.info('stopping', { height: chain.head().number })
+  } finally {
+    // Calls in flight still need the chain, the chain still needs the directory.
+    await server?.close()
+    await chain?.close()
+    await lock?.release()
+  }
+}
+
+/** The directory's genesis, or with --dev a new one when it has none. */
+async function genesisOf(ctx: VerbContext, opts: Options, dir: string | undefined): Promise<Genesis> {
+  const found = dir === undefined ? undefined : await readGenesis(dir)
+  if (found !== undefined) {
+    if (ctx.source('chainId') !== 'default' && opts.chainId !== found.chainId) {
+      throw new ZgError('ERR_WRONG_NETWORK', `'${dir}' holds chain ${found.chainId}, not ${opts.chainId}`)
+    }
+    return found
+  }
+  if (opts.dev !== true) {
+    throw new ZgError('ERR_CONFIG', `no chain in '${dir}'`, { hint: `run 'zg-chain init --dir ${dir}'` })
+  }
+  const genesis = await buildGenesis({
+    chainId: opts.chainId as number,
+    kind: 'dev',
+    timestamp: Math.floor(systemClock.now() / 1000),
+    ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit as bigint })
+  })
+  if (dir !== undefined) await writeGenesis(dir, genesis)
+  return genesis
+}
+
+function announce(
+  ctx: VerbContext,
+  opts: Options,
+  o: { genesis: Genesis; dir: string | undefined; url: string; port: number; hash: string }
+): void {
+  const blockTimeMs = opts.blockTime as number
+  const { genesis } = o
+  const funded = new Map(genesis.alloc.map(a => [toHex(a.address), a.balance]))
+  if (opts.dev === true) {
+    const first = formatAmount(funded.get(DEV_ACCOUNTS[0]!.address.toLowerCase() as `0x${string}`) ?? 0n)
+    ctx.say(`  ten accounts, ${first} 0G each at block 0; mnemonic: ${DEV_MNEMONIC}`)
+    DEV_ACCOUNTS.forEach((a, i) => {
+      ctx.say(`  ${i} ${a.address}${opts.showKeys === true ? `  ${a.privateKey}` : ''}`)
+    })
+    if (opts.showKeys !== true) ctx.say("  their keys are hardhat's and public: --show-keys")
+  }
+  const beat = blockTimeMs === 0 ? 'a block for each transaction' : `block every ${formatDuration(blockTimeMs)}`
+  ctx.ready(
+    {
+      type: 'ready',
+      service: 'chain',
+      url: o.url,
+      port: o.port,
+      pid: process.pid,
+      chainId: genesis.chainId,
+      genesis: o.hash,
+      block_time_ms: blockTimeMs,
+      data_dir: o.dir ?? null
+    },
+    `ready ${o.url}  id ${genesis.chainId}, ${beat}${o.dir === undefined ? ', in memory' : ''}`
+  )
+}
+
+function deferred(): { promise: Promise<never>; reject: (err: unknown) => void } {
+  let reject: (err: unknown) => void = () => {}
+  const promise = new Promise<never>((_, no) => {
+    reject = no
+  })
+  promise.catch(() => {})
+  return { promise, reject }
+}

@@ -1,0 +1,274 @@
+/** The grammar of zg-store. Verbs load when they run. */
+import { parseDuration, parseSize } from '../../lib/base/units.ts'
+import { parseInteger, parsePort, parseUrl } from '../../lib/cli/options.ts'
+import { tool } from '../../lib/cli/tool.ts'
+import type { OptionSpec } from '../../lib/cli/types.ts'
+import { NODE_OPTIONS } from './node/options.ts'
+
+const NODES: OptionSpec[] = [
+  { flags: '--indexer <url>', help: 'indexer to ask for nodes', parse: parseUrl },
+  {
+    flags: '--node <url>',
+    help: 'storage node to use instead of an indexer, repeatable',
+    parse: parseUrl,
+    repeat: true,
+    env: 'ZG_STORE_NODES'
+  }
+]
+
+const CHAIN: OptionSpec = { flags: '--rpc-url <url>', help: 'chain to pay on', parse: parseUrl, env: 'ETH_RPC_URL' }
+
+const PAY: OptionSpec[] = [
+  CHAIN,
+  { flags: '--account <name>', help: 'who pays: key file, its address, or 0 to 9 on a devnet' },
+  { flags: '--password-file <file>', help: 'password of the key file', env: false }
+]
+
+const REPLICA: OptionSpec = {
+  flags: '--expected-replica <n>',
+  help: 'nodes that must hold it before return',
+  default: '2',
+  parse: parseInteger(1, 64)
+}
+
+const TIMEOUT: OptionSpec = {
+  flags: '--timeout <time>',
+  help: 'how long a node may lag or finality may take',
+  parse: parseDuration,
+  env: false,
+  advanced: true
+}
+
+const KEY_FILE: OptionSpec = {
+  flags: '--encryption-key-file <file>',
+  help: 'file with a key of 64 hex digits, mode 0600'
+}
+
+const SERVE = (port: string): OptionSpec[] => [
+  { flags: '--rpc-port <port>', help: 'port', default: port, parse: parsePort },
+  { flags: '--rpc-host <address>', help: 'address to listen on', default: '127.0.0.1' },
+  {
+    flags: '--allow-host <name>',
+    help: 'Host header to accept beside localhost, repeatable',
+    repeat: true,
+    advanced: true
+  }
+]
+
+await tool({
+  name: 'zg-store',
+  summary: "0G's storage layer: nodes, indexer, key-value, and their client",
+  verbs: [
+    {
+      name: 'put',
+      args: '[file]',
+      summary: 'store a file or stdin and print its root',
+      examples: [
+        'zg-store put model.gguf',
+        'tar c dir | zg-store put',
+        'zg-store put --json < batch.bin | jq -r .root'
+      ],
+      options: [
+        REPLICA,
+        { flags: '--no-wait', help: 'return when one node has taken the data', env: false },
+        { flags: '-n, --dry-run', help: 'print root, size and fee; send nothing', env: false },
+        KEY_FILE,
+        { flags: '--tags <bytes>', help: 'tags of the submission: text, or hex with 0x', env: false },
+        ...NODES,
+        ...PAY,
+        {
+          flags: '--finality-required',
+          help: 'wait for finality (the default; wins over --no-wait)',
+          env: false,
+          advanced: true
+        },
+        {
+          flags: '--fragment-size <size>',
+          help: 'cut larger files into independent ones of this size (a power of two)',
+          parse: parseSize,
+          advanced: true
+        },
+        TIMEOUT
+      ],
+      exits: { 0: 'stored', 65: 'bad input', 69: 'no node', 75: 'not synced', 77: 'no money' },
+      load: async () => (await import('./verbs/put.ts')).put
+    },
+    {
+      name: 'get',
+      args: '<root...>',
+      summary: 'read files back, verified, to stdout or into a file',
+      examples: [
+        'zg-store get 0x5a3f…91c2 > model.gguf',
+        'zg-store get 0x5a3f…91c2 -o model.gguf',
+        'zg-store get $ROOT | tar x'
+      ],
+      options: [
+        { flags: '-o, --output <file>', help: 'write to a file; goes on after an interruption', env: false },
+        { flags: '-f, --force', help: 'replace an existing file', env: false },
+        KEY_FILE,
+        { flags: '--proof', help: 'verify every segment (always done)', env: false },
+        ...NODES
+      ],
+      exits: { 65: 'a segment does not match the root', 69: 'no node holds it', 73: 'output exists' },
+      load: async () => (await import('./verbs/get.ts')).get
+    },
+    {
+      name: 'stat',
+      args: '<root>',
+      summary: 'show which nodes hold a file; takes a root or a submission number',
+      examples: ['zg-store stat 0x5a3f…91c2', 'zg-store stat 17 --json'],
+      options: NODES,
+      exits: { 1: 'no node has it final', 69: 'no node answers' },
+      load: async () => (await import('./verbs/stat.ts')).stat
+    },
+    {
+      name: 'ls',
+      summary: 'list the newest files, newest first',
+      examples: ['zg-store ls', 'zg-store ls --limit 1000 --json | jq -r .root'],
+      options: [
+        {
+          flags: '--limit <n>',
+          help: 'submissions to look at',
+          default: '50',
+          parse: parseInteger(1, 100_000),
+          env: false
+        },
+        ...NODES
+      ],
+      exits: { 1: 'nothing is stored' },
+      load: async () => (await import('./verbs/ls.ts')).ls
+    },
+    {
+      name: 'root',
+      args: '[file...]',
+      summary: 'print the root a file would have; no network',
+      examples: ['zg-store root model.gguf', 'tar c dir | zg-store root'],
+      load: async () => (await import('./verbs/root.ts')).root
+    },
+    {
+      name: 'kv get',
+      args: '<stream> <key>',
+      summary: 'print the value of a key of a stream',
+      examples: ['zg-store kv get 0xf2bd name', 'zg-store kv get 0xf2bd 0x00ff --json'],
+      options: [
+        { flags: '--kv <url>', help: 'key-value node to ask', parse: parseUrl },
+        {
+          flags: '--at <seq>',
+          help: 'value as of this submission',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
+          env: false
+        }
+      ],
+      exits: { 1: 'there is no value' },
+      load: async () => (await import('./verbs/kv.ts')).kvGet
+    },
+    {
+      name: 'kv put',
+      args: '<stream> <key> [value]',
+      summary: 'set a key of a stream; the value comes from stdin if absent',
+      examples: [
+        'zg-store kv put 0xf2bd name alice',
+        'zg-store kv put 0xf2bd photo < me.jpg',
+        'zg-store kv put 0xf2bd name --delete'
+      ],
+      options: [
+        { flags: '--delete', help: 'delete the key', env: false },
+        {
+          flags: '--seen <seq>',
+          help: 'refuse when the key changed after this submission',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
+          env: false
+        },
+        { flags: '--kv <url>', help: 'key-value node that must have applied it', parse: parseUrl },
+        { flags: '--wait', help: 'wait until it is applied (the default)', default: true, env: false, advanced: true },
+        { flags: '--no-wait', help: 'return when it is stored', env: false },
+        REPLICA,
+        ...NODES,
+        ...PAY,
+        TIMEOUT
+      ],
+      exits: { 75: 'not applied in time', 76: 'refused: conflict or no permission' },
+      load: async () => (await import('./verbs/kv.ts')).kvPut
+    },
+    {
+      name: 'node',
+      summary: 'run a storage node',
+      examples: ['zg-store node', 'zg-store node --dir /srv/store --rpc-url http://127.0.0.1:8545'],
+      options: NODE_OPTIONS,
+      daemon: true,
+      load: async () => (await import('./node/node.ts')).node
+    },
+    {
+      name: 'indexer',
+      summary: 'run an indexer with a gateway for plain HTTP',
+      examples: [
+        'zg-store indexer --node http://127.0.0.1:5678',
+        'zg-store indexer --rpc-port 8080 --node http://10.0.0.5:5678'
+      ],
+      daemon: true,
+      options: [
+        ...SERVE('12345'),
+        {
+          flags: '--node <url>',
+          help: 'trusted storage node, repeatable',
+          parse: parseUrl,
+          repeat: true,
+          env: 'ZG_STORE_NODES'
+        },
+        ...PAY,
+        REPLICA,
+        {
+          flags: '--put-max <size>',
+          help: 'largest body of PUT /v1/file, which the account pays for',
+          default: '1GiB',
+          parse: parseSize
+        }
+      ],
+      load: async () => (await import('./indexer/node.ts')).indexer
+    },
+    {
+      name: 'kv node',
+      summary: 'run a key-value node',
+      examples: ['zg-store kv node', 'zg-store kv node --all-streams --dir /srv/kv'],
+      daemon: true,
+      options: [
+        { flags: '--dir <dir>', help: 'data directory' },
+        ...SERVE('6789'),
+        { ...CHAIN, help: 'chain to follow' },
+        ...NODES,
+        { flags: '--stream <id>', help: 'stream to follow, repeatable; default f2bd, f009, 16879, 2e3d', repeat: true },
+        { flags: '--all-streams', help: 'follow every stream' },
+        { flags: '--flow <address>', help: 'flow contract; asked of the storage nodes when absent', env: 'ZG_FLOW' },
+        {
+          flags: '--start-block <number>',
+          help: 'first block to read',
+          default: '0',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER)
+        },
+        {
+          flags: '--confirmations <n>',
+          help: '1: the newest block counts at once',
+          default: '1',
+          parse: parseInteger(1, 1000)
+        },
+        {
+          flags: '--download-timeout <time>',
+          help: 'after this a file counts as lost and the replay goes on',
+          default: '2m',
+          parse: parseDuration
+        },
+        {
+          flags: '--max-file <size>',
+          help: 'largest file that is replayed',
+          default: '128MiB',
+          parse: parseSize,
+          advanced: true
+        },
+        KEY_FILE
+      ],
+      load: async () => (await import('./kv/node.ts')).kvNode
+    }
+  ],
+  notes: `Files: unfinished puts are remembered in $XDG_STATE_HOME/zg/NETWORK/put; what comes from a pipe is kept in
+$TMPDIR (else $XDG_CACHE_HOME/zg/spool) while it is stored. Nodes keep their data in $XDG_DATA_HOME/zg/NETWORK.`
+})

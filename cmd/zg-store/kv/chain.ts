@@ -1,0 +1,56 @@
+/** The real chain behind the follower: logs of the flow contract, senders, pushed heads. */
+
+import { ZgError } from '../../../lib/base/errors.ts'
+import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
+import { type ChainClient, type RpcLog, toNumber } from '../../../lib/clients/chain.ts'
+import { decodeSubmitLog, SUBMIT_TOPIC } from '../../../lib/codec/storage/submission.ts'
+import type { KvChain, PlacedEvent } from './follow.ts'
+
+/** @param flow - 0x, the address whose events count. */
+export function followedChain(client: ChainClient, flow: string): KvChain & { close(): void } {
+  let wake: () => void = () => {}
+  let news = false
+  const stop = client.subscribeHeads(() => {
+    news = true
+    wake()
+  })
+  return {
+    head: () => client.blockNumber(),
+    blockHash: async number => {
+      const block = await client.call<{ hash: string } | null>('eth_getBlockByNumber', [toQuantity(number), false])
+      return block === null ? undefined : fromHex(block.hash, 'block hash', { size: 32 })
+    },
+    submissions: async (fromBlock, toBlock) => {
+      const logs: RpcLog[] = []
+      const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
+      for await (const page of client.getLogs(query)) logs.push(...page)
+      return logs.filter(l => !l.removed).map(placed)
+    },
+    sender: async txHash => {
+      const tx = await client.call<{ from: string } | null>('eth_getTransactionByHash', [txHash])
+      if (tx === null) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer transaction ${txHash}`)
+      return fromHex(tx.from, 'sender', { size: 20 })
+    },
+    nextHead: signal =>
+      new Promise<void>(resolve => {
+        const done = (): void => {
+          signal.removeEventListener('abort', done)
+          news = false
+          resolve()
+        }
+        wake = done
+        if (news || signal.aborted) done()
+        else signal.addEventListener('abort', done, { once: true })
+      }),
+    close: stop
+  }
+}
+
+function placed(log: RpcLog): PlacedEvent {
+  const topics = log.topics.map(t => fromHex(t, 'topic'))
+  return {
+    event: decodeSubmitLog(topics, fromHex(log.data, 'log data')),
+    block: toNumber(log.blockNumber),
+    txHash: log.transactionHash
+  }
+}

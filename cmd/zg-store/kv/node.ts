@@ -1,0 +1,177 @@
+/** `zg-store kv node`: follows streams on the chain and answers what their keys hold. */
+import { join } from 'node:path'
+import { systemClock } from '../../../lib/adapters/clock.ts'
+import { serveRpc } from '../../../lib/adapters/jsonrpc/server.ts'
+import { openKv } from '../../../lib/adapters/kv.ts'
+import { lockDirectory } from '../../../lib/adapters/lock.ts'
+import { dataDir } from '../../../lib/adapters/paths.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { toHex } from '../../../lib/base/hex.ts'
+import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
+import { ChainClient } from '../../../lib/clients/chain.ts'
+import { findEndpoint } from '../../../lib/clients/network.ts'
+import { backoff } from '../../../lib/clients/store/retry.ts'
+import { decrypting, type NodePool, RemoteFile, readAll, readEncryptionKey } from '../../../lib/clients/store.ts'
+import { opsRoutes } from '../../../lib/ops/http.ts'
+import type { Logger } from '../../../lib/ops/log.ts'
+import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
+import { findPool, parseStream } from '../verbs/common.ts'
+import { followedChain } from './chain.ts'
+import { type FollowOptions, KvFollower } from './follow.ts'
+import { kvMethods } from './rpc.ts'
+import { KvDatabase } from './store.ts'
+
+/** Followed when nothing is said: upstream's example configuration. */
+const DEFAULT_STREAMS = ['0xf2bd', '0xf009', '0x16879', '0x2e3d']
+const STREAMS_SHOWN = 10_000
+
+export const kvNode: VerbFn = async (ctx, _args, opts) => {
+  const log = ctx.log('kv')
+  const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'kv')
+  const lock = await lockDirectory(dir)
+  const kv = await openKv(join(dir, 'state'))
+  const stop = new AbortController()
+  try {
+    const db = await KvDatabase.open(kv)
+    const pool = await findPool(ctx, opts)
+    const rpcUrl = await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-store')
+    const client = new ChainClient(rpcUrl, { signal: stop.signal })
+    const streams = ((opts.stream as string[] | undefined) ?? DEFAULT_STREAMS).map(parseStream)
+    const followed = new Set(streams.map(toHex))
+    const all = opts.allStreams === true
+    const metrics = createMetrics('zg_kv')
+    const results = metrics.counter('replayed_total', 'Replayed submissions by result', ['result'])
+    metrics.gauge('next_seq', 'The next submission to replay', () => db.progress.nextSeq)
+    metrics.gauge('block', 'Last block read', () => Math.max(0, db.progress.block))
+    const methods = kvMethods(db.state, {
+      get appliedSeq() {
+        return db.progress.nextSeq === 0 ? undefined : db.progress.nextSeq - 1
+      },
+      get firstTxSeq() {
+        return db.progress.firstSeq
+      },
+      holdingStreams: async () => (all ? db.writtenStreams(STREAMS_SHOWN) : streams)
+    })
+    let follower: KvFollower | undefined
+    let waiting = 'waiting for a storage node'
+    const server = await serveRpc({
+      methods,
+      port: opts.rpcPort as number,
+      host: opts.rpcHost as string,
+      allowedHosts: (opts.allowHost as string[] | undefined) ?? [],
+      cors: 'any',
+      answerBytes: ANSWER_BYTES,
+      routes: [opsRoutes({ ready: () => readiness(db, follower, waiting), metrics })],
+      onCall: rpcMetrics(metrics, Object.keys(methods)),
+      onBug: (method, err) => log.error('method failed', { method, error: err })
+    })
+    const follow = async (): Promise<void> => {
+      const flow = (opts.flow as string | undefined) ?? (await flowOf(pool, stop.signal, why => (waiting = why)))
+      if (flow === undefined) return
+      const chain = followedChain(client, flow)
+      follower = new KvFollower({
+        db,
+        chain,
+        clock: systemClock,
+        log,
+        fetch: await fetcher(pool, opts, log),
+        follows: s => all || followed.has(toHex(s)),
+        startBlock: opts.startBlock as number,
+        confirmations: opts.confirmations as number,
+        maxFileBytes: opts.maxFile as number,
+        onResult: text => results.inc(1, { result: text.split(':')[0]! })
+      })
+      const announcing = announce(ctx, follower, server, stop.signal)
+      try {
+        await follower.run(stop.signal)
+      } finally {
+        chain.close()
+        await announcing
+      }
+    }
+    const following = follow()
+    // A follower that gives up ends the node: it would answer an old state for ever.
+    await Promise.race([ctx.stopped(), following.then(() => ctx.stopped())])
+    stop.abort(new ZgError('ERR_STOPPED', 'stopping'))
+    await Promise.all([server.close(), following])
+  } finally {
+    stop.abort(new ZgError('ERR_STOPPED', 'stopping'))
+    await kv.close()
+    await lock.release()
+  }
+}
+
+/** A value of 16 MiB as base64, and the JSON around it. */
+const ANSWER_BYTES = 30_000_000
+
+/** Tells once that the chain was read to its head. */
+async function announce(
+  ctx: VerbContext,
+  follower: KvFollower,
+  server: { url: string | undefined; port: number | undefined },
+  signal: AbortSignal
+): Promise<void> {
+  while (!follower.caughtUp && !signal.aborted) await systemClock.sleep(20, signal).catch(() => {})
+  if (signal.aborted) return
+  ctx.ready({ type: 'ready', name: 'kv', url: server.url, port: server.port }, `kv ready at ${server.url}`)
+}
+
+function readiness(db: KvDatabase, follower: KvFollower | undefined, waiting: string) {
+  const { block, nextSeq } = db.progress
+  if (follower === undefined) return { ok: false, state: 'starting', reason: waiting }
+  const lag = (follower.head ?? 0) - block
+  const progress = `block ${Math.max(0, block)}, seq ${nextSeq}`
+  if (follower.trouble !== undefined) return { ok: false, state: 'degraded', reason: follower.trouble, progress }
+  if (!follower.caughtUp || lag > 5) return { ok: false, state: 'syncing', reason: `${lag} blocks behind`, progress }
+  return { ok: true, state: 'ready', progress, block, next_seq: nextSeq }
+}
+
+/** The flow contract that the storage nodes follow; asked until one answers. */
+async function flowOf(pool: NodePool, signal: AbortSignal, on: (why: string) => void): Promise<string | undefined> {
+  for (let attempt = 1; !signal.aborted; attempt++) {
+    try {
+      const [url] = await pool.urls({ signal, timeoutMs: 5_000 })
+      if (url !== undefined) return (await pool.node(url).status({ signal, timeoutMs: 5_000 })).flowAddress
+      on('the indexer knows no storage node')
+    } catch (err) {
+      on(messageOf(err))
+    }
+    await backoff(Math.min(attempt, 4), signal).catch(() => {})
+  }
+  return undefined
+}
+
+/** Reads a file with verification, again and again until the time allowed is over. */
+async function fetcher(pool: NodePool, opts: Options, log: Logger): Promise<FollowOptions['fetch']> {
+  const key =
+    opts.encryptionKeyFile === undefined ? undefined : await readEncryptionKey(opts.encryptionKeyFile as string)
+  const timeoutMs = opts.downloadTimeout as number
+  return async (file, signal) => {
+    const end = performance.now() + timeoutMs
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const remote = await RemoteFile.open(pool, file.root, { signal, sizeBytes: file.sizeBytes })
+        const stored = await readAll(remote, file.sizeBytes, signal)
+        return key !== undefined && stored[0] === 1 ? await decrypted(stored, key) : stored
+      } catch (err) {
+        if (signal.aborted) throw signal.reason
+        if (performance.now() > end) {
+          log.warn('file not obtainable, going on without it', { root: toHex(file.root), error: messageOf(err) })
+          return undefined
+        }
+      }
+      // At most a second: the bytes usually come a moment after the event.
+      await backoff(Math.min(attempt, 4), signal)
+    }
+  }
+}
+
+async function decrypted(stored: Uint8Array, key: Uint8Array): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  for await (const part of decrypting(one(stored), { key })) parts.push(part)
+  return Buffer.concat(parts)
+}
+
+async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes
+}

@@ -1,0 +1,56 @@
+/** `zg-store node`: options in, a running storage node out, until a signal ends it. */
+import { join } from 'node:path'
+import { dataDir } from '../../../lib/adapters/paths.ts'
+import { formatDuration } from '../../../lib/base/units.ts'
+import type { VerbFn } from '../../../lib/cli/types.ts'
+import { findEndpoint } from '../../../lib/clients/network.ts'
+import type { ShardPosition } from '../core/file-store.ts'
+import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
+
+/** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
+export const node: VerbFn = async (ctx, _args, opts) => {
+  const started = performance.now()
+  const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'store-node')
+  const given = (opts.chain ?? opts.rpcUrl) as string | undefined
+  let fatal: unknown
+  let finish: () => void = () => {}
+  const finished = new Promise<void>(resolve => {
+    finish = resolve
+  })
+  const socket = (opts.socket as string | undefined) ?? join(dir, 'admin.sock')
+  // The system takes at most 107 bytes; without a word about it the listen call fails.
+  if (Buffer.byteLength(socket) > 107)
+    ctx.log('node').warn('no admin socket: its path is too long, name one by --socket')
+  const options: StoreNodeOptions = {
+    dir,
+    chain: await findEndpoint(given, ctx.network, 'rpc', 'zg-store node'),
+    rpcPort: opts.rpcPort as number,
+    rpcHost: opts.rpcHost as string,
+    startBlock: opts.startBlock as number,
+    confirmations: opts.confirmations as number,
+    p2pHost: opts.p2pHost as string,
+    log: module => ctx.log(module),
+    onShutdown: () => finish(),
+    onFatal: err => {
+      fatal = err
+      finish()
+    }
+  }
+  if (Buffer.byteLength(socket) <= 107) options.socket = socket
+  if (opts.flow !== undefined) options.flow = opts.flow as string
+  if (opts.shard !== undefined) options.shard = opts.shard as ShardPosition
+  if (opts.publicUrl !== undefined) options.publicUrl = opts.publicUrl as string
+  if (opts.peer !== undefined) options.peers = opts.peer as string[]
+  if (opts.p2pPort !== undefined) options.p2pPort = opts.p2pPort as number
+  if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
+  const running = await startStoreNode(options)
+  const { shardId, numShard } = running.shard
+  ctx.ready(
+    { type: 'ready', url: running.url, port: running.port, dir, shardId, numShard, chain: options.chain },
+    `store node ready on ${running.url}, shard ${shardId}/${numShard}, in ${formatDuration(performance.now() - started)}`
+  )
+  if (opts.rpcHost !== '127.0.0.1') ctx.log('node').warn('the RPC is open beyond this machine', { host: opts.rpcHost })
+  await Promise.race([ctx.stopped(), finished])
+  await running.close()
+  if (fatal !== undefined) throw fatal
+}

@@ -1,0 +1,76 @@
+/** Options of `zg-store node`. Light: cli.ts imports this file for the help. */
+import { ZgError } from '../../../lib/base/errors.ts'
+import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
+import type { OptionSpec } from '../../../lib/cli/types.ts'
+import type { ShardPosition } from '../core/file-store.ts'
+
+export const NODE_OPTIONS: OptionSpec[] = [
+  { flags: '--dir <dir>', help: 'data directory (default: under the user data directory, by network)' },
+  {
+    flags: '--rpc-port <port>',
+    help: 'JSON-RPC and raw routes; 0 chooses a free port',
+    default: 5678,
+    parse: parsePort
+  },
+  { flags: '--rpc-host <address>', help: 'address to listen on', default: '127.0.0.1' },
+  {
+    flags: '-r, --rpc-url <url>',
+    help: 'RPC of the chain; otherwise the running network',
+    env: 'ETH_RPC_URL',
+    parse: parseUrl
+  },
+  { flags: '--chain <url>', help: 'the same as --rpc-url', env: false, parse: parseUrl, advanced: true },
+  {
+    flags: '--flow <address>',
+    help: 'flow contract (default: that of the chain id)',
+    env: 'ZG_FLOW',
+    parse: parseFlow
+  },
+  {
+    flags: '--start-block <n>',
+    help: 'first block to read',
+    default: 0,
+    parse: parseInteger(0, Number.MAX_SAFE_INTEGER)
+  },
+  {
+    flags: '--confirmations <n>',
+    help: 'blocks on top and including before an event counts; 1 takes the newest',
+    default: 1,
+    parse: parseInteger(1, 100)
+  },
+  { flags: '--peer <multiaddr>', help: 'another storage node, such as /ip4/127.0.0.1/tcp/4001', repeat: true },
+  {
+    flags: '--p2p-port <port>',
+    help: 'port for other nodes; 0 chooses a free one; absent and no --peer: none',
+    parse: parsePort
+  },
+  { flags: '--p2p-host <address>', help: 'address to listen on for other nodes', default: '127.0.0.1' },
+  { flags: '--public-url <url>', help: 'how clients reach this node; told to other nodes', parse: parseUrl },
+  {
+    flags: '--shard <s/n>',
+    help: 'hold only segments s modulo n (n a power of two)',
+    parse: parseShard,
+    advanced: true
+  },
+  { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
+  { flags: '--allow-host <name>', help: 'a Host name that clients may use', repeat: true, advanced: true }
+]
+
+function parseFlow(text: string): string {
+  if (!/^0x[0-9a-fA-F]{40}$/.test(text)) throw new ZgError('ERR_USAGE', `'${text}' is not an address`)
+  return text.toLowerCase()
+}
+
+/** Reads `1/4`. @throws {ZgError} ERR_USAGE. */
+export function parseShard(text: string): ShardPosition {
+  const m = /^([0-9]{1,4})\/([0-9]{1,4})$/.exec(text)
+  const shardId = Number(m?.[1])
+  const numShard = Number(m?.[2])
+  const powerOfTwo = numShard >= 1 && Number.isInteger(Math.log2(numShard))
+  if (m === null || !powerOfTwo || shardId >= numShard) {
+    throw new ZgError('ERR_USAGE', `'${text}' is not a shard`, {
+      hint: "write '0/2': a position below the number of shards, which is a power of two"
+    })
+  }
+  return { shardId, numShard }
+}

@@ -1,0 +1,116 @@
+/** What several verbs need: which nodes, which chain, who pays, keys and streams as people write them. */
+import { stderr, stdin as terminal } from 'node:process'
+import { stateDir } from '../../../lib/adapters/paths.ts'
+import { ZgError } from '../../../lib/base/errors.ts'
+import { fromHex } from '../../../lib/base/hex.ts'
+import type { Options, VerbContext } from '../../../lib/cli/types.ts'
+import { type Account, findSigner } from '../../../lib/clients/accounts.ts'
+import { ChainClient } from '../../../lib/clients/chain.ts'
+import { findEndpoint, readNetwork } from '../../../lib/clients/network.ts'
+import { FlowClient, NodePool } from '../../../lib/clients/store.ts'
+import { readSecretFile } from '../../../lib/crypto/keystore-file.ts'
+
+/** Nodes given by flag, else the indexer (flag, environment, file), else nodes from there, else the running network. */
+export async function findPool(ctx: VerbContext, opts: Options): Promise<NodePool> {
+  const nodes = opts.node as string[] | undefined
+  const indexer = opts.indexer as string | undefined
+  if (nodes !== undefined && (ctx.source('node') === 'flag' || indexer === undefined)) return new NodePool({ nodes })
+  if (indexer !== undefined) return new NodePool({ indexer })
+  const network = await readNetwork(ctx.network)
+  const { endpoints } = network ?? { endpoints: {} as { indexer?: string; nodes?: string[] } }
+  return new NodePool(endpoints.indexer === undefined ? { nodes: endpoints.nodes } : { indexer: endpoints.indexer })
+}
+
+/** The flow contract and the account that pays, found when first needed. */
+export async function findPayer(
+  ctx: VerbContext,
+  opts: Options
+): Promise<{ flow: FlowClient; signer: () => Promise<Account> }> {
+  const url = await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-store')
+  const chain = new ChainClient(url, { signal: ctx.signal })
+  return { flow: new FlowClient(chain, ctx.signal), signer: () => findAccount(ctx, opts, chain) }
+}
+
+export function findAccount(ctx: VerbContext, opts: Options, chain: ChainClient): Promise<Account> {
+  return findSigner(chain, {
+    account: opts.account as string | undefined,
+    network: ctx.network,
+    password: what => password(what, opts.passwordFile as string | undefined)
+  })
+}
+
+/** Where interrupted puts of a network are remembered. */
+export function journalDir(network: string): string {
+  return stateDir(network, 'put')
+}
+
+/** A password from a file, else from the terminal without echo. @throws {ZgError} ERR_USAGE without either. */
+async function password(what: string, file: string | undefined): Promise<string> {
+  if (file !== undefined) return (await readSecretFile(file)).replace(/\r?\n$/, '')
+  if (!terminal.isTTY || !stderr.isTTY) {
+    throw new ZgError('ERR_USAGE', `${what.replace(/:\s*$/, '')} is needed and there is no terminal to ask`, {
+      hint: "give '--password-file FILE'"
+    })
+  }
+  stderr.write(what)
+  terminal.setRawMode(true)
+  try {
+    return await readLine()
+  } finally {
+    terminal.setRawMode(false)
+    terminal.pause()
+    stderr.write('\n')
+  }
+}
+
+function readLine(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const onData = (part: Buffer): void => {
+      for (const c of part.toString('utf8')) {
+        if (c === '\r' || c === '\n') {
+          finish(() => resolve(text))
+          return
+        }
+        if (c === '\u0003') {
+          finish(() => reject(new ZgError('ERR_STOPPED', 'stopped')))
+          return
+        }
+        text = c === '\u007f' ? text.slice(0, -1) : text + c
+      }
+    }
+    const finish = (fn: () => void): void => {
+      terminal.off('data', onData)
+      fn()
+    }
+    terminal.on('data', onData)
+  })
+}
+
+/** A file root. @throws {ZgError} ERR_USAGE. */
+export function parseRoot(text: string): Uint8Array {
+  try {
+    return fromHex(text, 'root', { size: 32, bare: true })
+  } catch (err) {
+    throw new ZgError('ERR_USAGE', `'${text.slice(0, 80)}' is not a root`, {
+      cause: err,
+      hint: "a root is 0x and 64 hex digits, as 'zg-store put' prints it"
+    })
+  }
+}
+
+/** A stream id; leading zeros may be left out: `0xf2bd`. @throws {ZgError} ERR_USAGE. */
+export function parseStream(text: string): Uint8Array {
+  const digits = text.replace(/^0x/i, '')
+  if (!/^[0-9a-fA-F]{1,64}$/.test(digits)) {
+    throw new ZgError('ERR_USAGE', `'${text.slice(0, 80)}' is not a stream`, {
+      hint: "a stream is up to 64 hex digits, as '0xf2bd'"
+    })
+  }
+  return fromHex(digits.padStart(64, '0'), 'stream', { bare: true })
+}
+
+/** Bytes as hex (with 0x) or as text. */
+export function parseBytes(text: string): Uint8Array {
+  return /^0x([0-9a-fA-F]{2})*$/.test(text) ? fromHex(text) : new TextEncoder().encode(text)
+}

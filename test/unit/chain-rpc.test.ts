@@ -1,0 +1,603 @@
+/**
+ * Proves the JSON-RPC method table of the chain on a real chain in memory: encodings, look-ups, execution errors, estimation, fees,
+ * logs, filters, subscriptions, pool and development methods, and that no parameter, however odd, is an internal error.
+ * Hashes and signatures are checked by ethers, which shares no code with the node.
+ */
+import * as ethers from 'ethers'
+import fc from 'fast-check'
+import t from 'tap'
+import { openChain } from '../../cmd/zg-chain/open.ts'
+import { chainMethods, type RpcOptions } from '../../cmd/zg-chain/rpc/methods.ts'
+import { systemClock } from '../../lib/adapters/clock.ts'
+import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
+import { systemRandom } from '../../lib/adapters/random.ts'
+import { fromHex, type Hex, toQuantity } from '../../lib/base/hex.ts'
+import { signTransaction } from '../../lib/clients/sign.ts'
+import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
+
+/** Answers come in every shape, and each test knows its own. */
+type Json = any
+
+const [alice, bob, carol] = DEV_ACCOUNTS as [
+  (typeof DEV_ACCOUNTS)[0],
+  (typeof DEV_ACCOUNTS)[0],
+  (typeof DEV_ACCOUNTS)[0]
+]
+const GWEI = 1_000_000_000n
+const NOBODY = '0x00000000000000000000000000000000deadbeef'
+const UNKNOWN = `0x${'00'.repeat(28)}deadbeef`
+
+/** A chain that makes a block as soon as there is a transaction, and its methods. */
+async function open(opts: Partial<RpcOptions> & { onDemand?: boolean } = {}) {
+  const alloc = DEV_ACCOUNTS.map(a => ({
+    address: fromHex(a.address),
+    balance: 10_000n * 10n ** 18n,
+    nonce: 0n,
+    code: new Uint8Array(0),
+    storage: []
+  }))
+  const chain = await openChain({
+    genesis: {
+      chainId: 31337,
+      timestamp: 1_700_000_000,
+      gasLimit: 30_000_000n,
+      baseFeePerGas: GWEI,
+      extraData: new Uint8Array(0),
+      prevRandao: new Uint8Array(32),
+      beneficiary: new Uint8Array(20),
+      alloc
+    },
+    clock: systemClock,
+    random: systemRandom,
+    blockTimeMs: 0,
+    onDemand: opts.onDemand ?? true,
+    dev: { accounts: DEV_ACCOUNTS.map(a => ({ address: fromHex(a.address), privateKey: fromHex(a.privateKey) })) }
+  })
+  chain.start()
+  const methods = chainMethods(chain, { dev: true, clientVersion: 'zg-chain/test', ...opts })
+  const connection = new Connection()
+  const rpc = (name: string, ...params: unknown[]): Promise<Json> => {
+    const method = methods[name]
+    if (method === undefined) throw new Error(`no method ${name}`)
+    return Promise.resolve(method(params, connection.ctx)) as Promise<Json>
+  }
+  const text = async (name: string, ...params: unknown[]) => await rpc(name, ...params)
+  const refused = async (name: string, ...params: unknown[]): Promise<RpcError> => {
+    try {
+      await rpc(name, ...params)
+    } catch (err) {
+      if (err instanceof RpcError) return err
+      throw err
+    }
+    throw new Error(`${name} was not refused`)
+  }
+  /** Sends as an account and waits for the receipt. */
+  const send = async (from: Hex, fields: Record<string, unknown>): Promise<Json> => {
+    const hash = await text('eth_sendTransaction', { from, ...fields })
+    return until(async () => (await rpc('eth_getTransactionReceipt', hash)) ?? undefined)
+  }
+  return { chain, methods, rpc, text, refused, send, connection }
+}
+
+/** A WebSocket connection as the methods see it. */
+class Connection {
+  readonly pushed: { subscription: string; result: Json }[] = []
+  readonly #closers: (() => void)[] = []
+  readonly ctx: RpcContext = {
+    transport: 'ws',
+    signal: new AbortController().signal,
+    session: new Map(),
+    onClose: fn => this.#closers.push(fn),
+    notify: (_method, params) => {
+      this.pushed.push(params as { subscription: string; result: Json })
+      return true
+    }
+  }
+  close(): void {
+    for (const fn of this.#closers) fn()
+  }
+}
+
+async function until<T>(look: () => T | undefined | Promise<T | undefined>, ms = 10_000): Promise<T> {
+  const deadline = performance.now() + ms
+  for (;;) {
+    const found = await look()
+    if (found !== undefined) return found
+    if (performance.now() > deadline) throw new Error('condition not met in time')
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
+
+/** Runtime code that reverts (or returns) with these bytes. */
+function answers(data: string, opcode: 'revert' | 'return' = 'revert'): string {
+  const size = (data.length - 2) / 2
+  const word = size.toString(16).padStart(4, '0')
+  return `0x61${word}600e60003961${word}6000${opcode === 'revert' ? 'fd' : 'f3'}${data.slice(2)}`
+}
+
+/** Creation code of a runtime code. */
+function creates(runtime: string): string {
+  const size = ((runtime.length - 2) / 2).toString(16).padStart(4, '0')
+  return `0x61${size}600e60003961${size}6000f3${runtime.slice(2)}`
+}
+
+/** Emits a log with topic 7 and the caller as second topic, data 32 bytes of zero. */
+const LOGGER = '0x33600760206000a2'
+const abi = ethers.AbiCoder.defaultAbiCoder()
+
+t.test('nothing is missing that clients call, and what is not there yet is absent', async t => {
+  const { methods, chain } = await open()
+  const wanted = `web3_clientVersion web3_sha3 net_version net_listening net_peerCount eth_chainId eth_syncing eth_accounts
+    eth_mining eth_hashrate eth_coinbase rpc_modules eth_blockNumber eth_getBlockByNumber eth_getBlockByHash
+    eth_getBlockTransactionCountByNumber eth_getBlockTransactionCountByHash eth_getUncleCountByBlockNumber
+    eth_getUncleCountByBlockHash eth_getUncleByBlockNumberAndIndex eth_getUncleByBlockHashAndIndex eth_getBlockReceipts
+    eth_getHeaderByNumber eth_getHeaderByHash debug_getRawHeader debug_getRawBlock debug_getRawReceipts
+    debug_getRawTransaction debug_getBadBlocks eth_getBalance eth_getCode eth_getStorageAt eth_getStorageValues
+    eth_getTransactionCount eth_getProof eth_sendRawTransaction eth_sendRawTransactionSync eth_getTransactionByHash
+    eth_getTransactionByBlockHashAndIndex eth_getTransactionByBlockNumberAndIndex eth_getRawTransactionByHash
+    eth_getRawTransactionByBlockHashAndIndex eth_getRawTransactionByBlockNumberAndIndex eth_getTransactionReceipt
+    eth_call eth_estimateGas eth_createAccessList eth_gasPrice eth_maxPriorityFeePerGas eth_feeHistory eth_blobBaseFee
+    eth_baseFee eth_getLogs eth_newFilter eth_newBlockFilter eth_newPendingTransactionFilter eth_getFilterChanges
+    eth_getFilterLogs eth_uninstallFilter eth_subscribe eth_unsubscribe txpool_status txpool_content
+    txpool_contentFrom txpool_inspect eth_sendTransaction eth_sign eth_signTypedData_v4 evm_mine evm_snapshot evm_revert
+    evm_increaseTime evm_setNextBlockTimestamp evm_setAutomine evm_setIntervalMining anvil_nodeInfo hardhat_metadata
+    ${['anvil', 'hardhat'].flatMap(p => ['setBalance', 'setCode', 'setStorageAt', 'setNonce', 'impersonateAccount', 'stopImpersonatingAccount', 'autoImpersonateAccount', 'reset', 'mine', 'setNextBlockBaseFeePerGas', 'setCoinbase', 'dropTransaction'].map(m => `${p}_${m}`)).join(' ')}`
+  const missing = wanted.split(/\s+/).filter(name => methods[name] === undefined)
+  t.same(missing, [])
+  for (const name of [
+    'debug_traceTransaction',
+    'eth_simulateV1',
+    'personal_sign',
+    'constructor',
+    '__proto__',
+    'toString'
+  ]) {
+    t.equal(methods[name], undefined, name)
+  }
+  const plain = chainMethods(chain, { dev: false })
+  t.same(
+    Object.keys(plain).filter(name => /^(evm|anvil|hardhat)_|sign|eth_sendTransaction/.test(name)),
+    []
+  )
+  const outside = { ...new Connection().ctx, transport: 'http' as const }
+  const inside = { ...new Connection().ctx, transport: 'unix' as const }
+  await t.rejects(Promise.resolve(plain.debug_getRawBlock!(['latest'], outside)), { code: -32601 })
+  t.match(await plain.debug_getRawBlock!(['latest'], inside), /^0xf9/)
+  await chain.close()
+})
+
+t.test('blocks, transactions and receipts are written as clients check them', async t => {
+  const { rpc, text, send, refused, chain } = await open()
+  const mined = await send(alice.address, { to: bob.address, value: toQuantity(7n) })
+  t.match(mined, {
+    status: '0x1',
+    type: '0x2',
+    to: bob.address.toLowerCase(),
+    contractAddress: null,
+    gasUsed: '0x5208'
+  })
+  t.notOk('root' in mined)
+
+  const block = await rpc('eth_getBlockByNumber', 'latest', true)
+  t.equal(ethers.keccak256(await text('debug_getRawHeader', 'latest')), block.hash, 'hash is that of the header bytes')
+  t.equal((await text('debug_getRawBlock', 'latest')).length / 2 - 1, Number(block.size))
+  t.match(block, { uncles: [], withdrawals: [], difficulty: '0x0', number: '0x1', blobGasUsed: '0x0' })
+  t.notOk('totalDifficulty' in block)
+  for (const tag of ['safe', 'finalized', '0x1']) t.same(await rpc('eth_getBlockByNumber', tag, true), block, tag)
+  t.same(await rpc('eth_getBlockByHash', block.hash, true), block)
+  const { size, transactions, uncles, withdrawals, ...header } = block as Record<string, unknown>
+  t.same(await rpc('eth_getHeaderByHash', block.hash), header)
+
+  const tx = (transactions as Json[])[0]!
+  t.equal(ethers.Transaction.from(await text('eth_getRawTransactionByHash', tx.hash)).hash, tx.hash)
+  t.equal(ethers.Transaction.from(await text('debug_getRawTransaction', tx.hash)).from, alice.address)
+  t.match(tx, { chainId: '0x7a69', accessList: [], yParity: tx.v, transactionIndex: '0x0', type: '0x2' })
+  t.equal(BigInt(tx.gasPrice as string), BigInt(mined.effectiveGasPrice as string), 'mined: the price paid')
+  t.same(await rpc('eth_getTransactionByBlockNumberAndIndex', '0x1', '0x0'), tx)
+  t.same(await rpc('eth_getTransactionByBlockHashAndIndex', block.hash, '0x0'), tx)
+  t.same(await rpc('eth_getTransactionByHash', tx.hash), tx)
+  t.same(await rpc('eth_getBlockReceipts', block.hash), [mined])
+  t.equal((await rpc('debug_getRawReceipts', '0x1')).length, 1)
+  t.equal(await text('eth_getBlockTransactionCountByNumber', '0x1'), '0x1')
+
+  t.same(
+    await Promise.all([
+      rpc('eth_getBlockByNumber', '0x2', false),
+      rpc('eth_getBlockByHash', UNKNOWN, false),
+      rpc('eth_getTransactionByHash', UNKNOWN),
+      rpc('eth_getTransactionReceipt', UNKNOWN),
+      rpc('eth_getBlockReceipts', '0x99'),
+      rpc('eth_getUncleByBlockNumberAndIndex', '0x1', '0x0'),
+      rpc('eth_getTransactionByBlockNumberAndIndex', '0x1', '0x5')
+    ]),
+    Array(7).fill(null),
+    'look-ups of what is not there are null'
+  )
+  t.match(await rpc('eth_getBlockByNumber', 'pending', false), { number: '0x2', hash: null, parentHash: block.hash })
+
+  t.equal(await text('eth_getBalance', NOBODY, 'latest'), '0x0')
+  t.equal(await text('eth_getBalance', bob.address, { blockHash: block.parentHash }), toQuantity(10_000n * 10n ** 18n))
+  t.equal(await text('eth_getBalance', bob.address, { blockNumber: '0x1' }), toQuantity(10_000n * 10n ** 18n + 7n))
+  t.match(await refused('eth_getBalance', bob.address, '0x99'), { code: -32000, message: 'header not found' })
+  t.match(await refused('eth_getBalance', bob.address, UNKNOWN), { code: -32000 })
+  t.equal((await text('eth_getStorageAt', bob.address, '0x0', 'latest')).length, 66)
+  const proof = await rpc('eth_getProof', alice.address, ['0x0', `0x${'00'.repeat(32)}`], 'latest')
+  t.same(
+    proof.storageProof.map((p: Json) => p.key),
+    ['0x0', `0x${'00'.repeat(32)}`],
+    'keys as given'
+  )
+  const root = ethers.keccak256(proof.accountProof[0]!)
+  t.equal(root, block.stateRoot, 'the proof starts at the state root of the block')
+  await chain.close()
+})
+
+t.test('a transaction is visible from the moment its hash is known', async t => {
+  const { rpc, text, refused, chain } = await open({ onDemand: false })
+  const wallet = new ethers.Wallet(alice.privateKey)
+  const fields = { chainId: 31337, gasLimit: 21_000n, to: bob.address, value: 1n }
+  const priced = { ...fields, maxFeePerGas: 5n * GWEI, maxPriorityFeePerGas: GWEI }
+  const raw = await wallet.signTransaction({ ...priced, type: 2, nonce: 0 })
+  const hash = await text('eth_sendRawTransaction', raw)
+  t.equal(hash, ethers.Transaction.from(raw).hash)
+  t.match(await rpc('eth_getTransactionByHash', hash), {
+    blockHash: null,
+    blockNumber: null,
+    gasPrice: toQuantity(5n * GWEI)
+  })
+  t.equal(await rpc('eth_getTransactionReceipt', hash), null)
+  t.equal(await text('eth_getTransactionCount', alice.address, 'latest'), '0x0')
+  t.equal(await text('eth_getTransactionCount', alice.address, 'pending'), '0x1')
+  t.same(await rpc('txpool_status'), { pending: '0x1', queued: '0x0' })
+  const content = await rpc('txpool_content')
+  t.equal(content.pending[alice.address]['0']!.hash, hash)
+
+  t.match(await refused('eth_sendRawTransaction', raw), { code: -32000, message: /already known/ })
+  const again = { ...priced, nonce: 0, type: 2 as const }
+  t.match(await refused('eth_sendRawTransaction', await wallet.signTransaction({ ...again, value: 2n })), {
+    message: /replacement transaction underpriced/
+  })
+  t.match(await refused('eth_sendRawTransaction', '0x1234'), { code: -32000 })
+  const foreign = await wallet.signTransaction({ ...again, chainId: 1 })
+  t.match(await refused('eth_sendRawTransaction', foreign), { message: /invalid chain id for signer/ })
+
+  const late = await refused('eth_sendRawTransactionSync', await wallet.signTransaction({ ...again, nonce: 1 }), 30)
+  t.equal(late.code, 4, 'EIP-7966: not in a block in time')
+  t.equal(await rpc('eth_getTransactionByHash', late.data).then(x => x.nonce), '0x1')
+  const third = rpc('eth_sendRawTransactionSync', await wallet.signTransaction({ ...again, nonce: 2 }))
+  await until(async () => ((await rpc('txpool_status')).pending === '0x3' ? true : undefined))
+  await rpc('evm_mine')
+  t.match(await third, { status: '0x1', transactionIndex: '0x2', blockNumber: '0x1' })
+  await chain.close()
+})
+
+t.test('every type of transaction that the node signs is one that ethers reads back', async t => {
+  for (const type of [0, 1, 2] as const) {
+    const fees = type === 2 ? { maxFeePerGas: 3n * GWEI, maxPriorityFeePerGas: GWEI } : { gasPrice: 3n * GWEI }
+    const accessList =
+      type === 0 ? {} : { accessList: [{ address: fromHex(bob.address), storageKeys: [new Uint8Array(32)] }] }
+    const fields = {
+      type,
+      chainId: 31337n,
+      nonce: 0x80n,
+      gasLimit: 50_000n,
+      to: null,
+      value: 0n,
+      data: fromHex('0x00')
+    }
+    const tx = ethers.Transaction.from(
+      ethers.hexlify(signTransaction({ ...fields, ...fees, ...accessList }, fromHex(carol.privateKey)))
+    )
+    t.match(tx, { type, from: carol.address, nonce: 128, to: null, chainId: 31337n }, `type ${type}`)
+  }
+})
+
+t.test('execution errors carry what libraries look for', async t => {
+  const { rpc, text, refused, send, chain } = await open()
+  const at = (code: string) => ({ [NOBODY]: { code } })
+  const failing = (data: string) => refused('eth_call', { to: NOBODY }, 'latest', at(answers(data)))
+  const reason = `0x08c379a0${abi.encode(['string'], ['no luck']).slice(2)}`
+  t.match(await failing(reason), { code: 3, message: 'execution reverted: no luck', data: reason })
+  const panic = `0x4e487b71${abi.encode(['uint256'], [0x11]).slice(2)}`
+  t.match(await failing(panic), {
+    code: 3,
+    message: 'execution reverted: arithmetic underflow or overflow',
+    data: panic
+  })
+  t.match(await failing('0x12345678'), { code: 3, message: 'execution reverted', data: '0x12345678' })
+  t.match(await failing('0x'), { code: 3, message: 'execution reverted', data: '0x' })
+  t.match(await failing(`0x08c379a0${'ff'.repeat(64)}`), { code: 3, message: 'execution reverted' }, 'malformed reason')
+  const looping = await refused('eth_call', { to: NOBODY, gas: '0x30000' }, 'latest', at('0x5b600056'))
+  t.match(looping, { code: -32000, message: /out of gas/, data: undefined })
+  t.match(await refused('eth_call', { to: NOBODY }, 'latest', at('0xfe')), { code: -32000, message: /invalid opcode/ })
+
+  t.equal(await text('eth_call', { to: NOBODY }, 'latest', at(answers('0xabcd', 'return'))), '0xabcd')
+  t.equal(await text('eth_call', { to: NOBODY, input: '0x01', data: '0x01' }), '0x', 'both names, same bytes')
+  t.match(await refused('eth_call', { to: NOBODY, input: '0x01', data: '0x02' }), { code: -32602 })
+  // CALLDATALOAD(0), NUMBER, BASEFEE, GASPRICE, TIMESTAMP: stored and returned.
+  const probe = '0x6000356000524360205248604052 3a60605242608052 60a06000f3'.replaceAll(' ', '')
+  const words = (out: string) => abi.decode(Array(5).fill('uint256'), out).map(Number)
+  const seen = await text('eth_call', { to: NOBODY, data: `0x${'00'.repeat(31)}2a` }, 'latest', at(probe), {
+    number: '0x64',
+    time: '0x65'
+  })
+  t.same(words(seen), [42, 100, 0, 0, 101], 'block overrides; without a price base fee and gas price are 0')
+  const paid = await text(
+    'eth_call',
+    { from: alice.address, to: NOBODY, gasPrice: toQuantity(9n * GWEI) },
+    'latest',
+    at(probe)
+  )
+  t.equal(words(paid)[3], 9e9)
+  t.match(await refused('eth_call', { from: NOBODY, to: NOBODY, value: '0x1' }), {
+    code: -32000,
+    message: /insufficient funds/
+  })
+  t.match(await refused('eth_call', { from: NOBODY, to: NOBODY, gasPrice: toQuantity(9n * GWEI) }), {
+    message: /^insufficient funds for gas \* price \+ value: address 0x/
+  })
+  t.match(await refused('eth_call', { from: alice.address, to: NOBODY, maxFeePerGas: '0x1' }), {
+    message: /max fee per gas less than block base fee/
+  })
+  t.match(await refused('eth_call', { to: NOBODY, gasPrice: '0x1', maxFeePerGas: '0x1' }), { code: -32602 })
+
+  t.equal(await text('eth_estimateGas', { from: alice.address, to: bob.address, value: '0x1' }), '0x5208')
+  t.match(await refused('eth_estimateGas', { to: NOBODY }, 'latest', at(answers(reason))), { code: 3, data: reason })
+  t.match(await refused('eth_estimateGas', { to: NOBODY, gas: '0x30000' }, 'latest', at('0x5b600056')), {
+    code: -32000,
+    message: 'gas required exceeds allowance (196608)'
+  })
+  // Writes slot 0 with the number of the block: 20,000 gas, and the estimate must suffice exactly where it says so.
+  const writer = await send(alice.address, { data: creates('0x436000556000600055') })
+  const estimate = await text('eth_estimateGas', { from: alice.address, to: writer.contractAddress })
+  const wrote = await send(bob.address, { to: writer.contractAddress, gas: estimate })
+  t.equal(wrote.status, '0x1', 'the estimate covers the refund that comes only afterwards')
+  t.ok(Number(estimate) >= Number(wrote.gasUsed))
+  const list = await rpc('eth_createAccessList', { from: alice.address, to: writer.contractAddress })
+  t.same(list.accessList, [{ address: writer.contractAddress, storageKeys: [`0x${'00'.repeat(32)}`] }])
+  t.same((await rpc('eth_createAccessList', { from: alice.address, to: bob.address })).accessList, [])
+  await chain.close()
+})
+
+t.test('fees: history, and no suggestion below the next base fee', async t => {
+  const { rpc, text, refused, send, chain } = await open()
+  for (let i = 0; i < 3; i++) await send(alice.address, { to: bob.address, value: '0x1' })
+  const head = await rpc('eth_getBlockByNumber', 'latest', false)
+  const history = await rpc('eth_feeHistory', 2, 'latest', [0, 50, 100])
+  t.equal(history.oldestBlock, toQuantity(Number(head.number) - 1))
+  t.equal(history.baseFeePerGas!.length, 3)
+  t.equal(history.baseFeePerGas[2], await text('eth_baseFee'), 'the last is the next block')
+  t.same(history.reward, Array(2).fill(Array(3).fill(toQuantity(GWEI))))
+  t.ok(history.gasUsedRatio.every((r: unknown) => typeof r === 'number' && r > 0 && r < 1))
+  t.notOk('reward' in (await rpc('eth_feeHistory', '0x5', 'pending')))
+  t.equal((await rpc('eth_feeHistory', '0x400', 'latest', [])).oldestBlock as string, '0x0', 'cut at block 0')
+  t.match(await refused('eth_feeHistory', '0x1', 'latest', [50, 10]), { code: -32602 })
+  t.match(await refused('eth_feeHistory', '0x1', 'latest', [101]), { code: -32602 })
+  t.match(await refused('eth_feeHistory', '0x1', '0x99', []), { code: -32000, message: /beyond head block/ })
+  t.ok(BigInt(await text('eth_gasPrice')) >= BigInt(await text('eth_baseFee')))
+  t.equal(await text('eth_maxPriorityFeePerGas'), toQuantity(GWEI), 'what was paid lately')
+  await chain.close()
+})
+
+t.test('logs by address, topic and block, and filters that end by themselves', async t => {
+  let nowMs = 0
+  const { rpc, text, refused, send, chain } = await open({ monotonic: () => nowMs, logsBlocks: 5, logsResults: 2 })
+  const emitter = (await send(alice.address, { data: creates(LOGGER) })).contractAddress as string
+  const filter = await text('eth_newFilter', { address: emitter })
+  const blocks = await text('eth_newBlockFilter')
+  const first = await send(alice.address, { to: emitter })
+  const second = await send(bob.address, { to: emitter })
+  const seven = abi.encode(['uint256'], [7])
+  const byBob = abi.encode(['address'], [bob.address])
+  const range = { fromBlock: 'earliest', toBlock: 'latest' }
+  const logs = async (query: object) => await rpc('eth_getLogs', query)
+
+  t.same(await logs(range), [...first.logs, ...second.logs])
+  t.same(await logs({ ...range, topics: [seven, byBob] }), second.logs)
+  t.same(await logs({ ...range, topics: [null, [byBob, seven]] }), second.logs, 'wildcard, then alternatives')
+  t.same(await logs({ ...range, topics: [byBob] }), [])
+  t.same(await logs({ ...range, address: [NOBODY, emitter], topics: [[], byBob] }), second.logs)
+  t.same(await logs({ blockHash: first.blockHash }), first.logs)
+  t.equal(first.logs[0]!.blockTimestamp, (await rpc('eth_getHeaderByHash', first.blockHash)).timestamp)
+  t.same(await logs({ fromBlock: '0x50' }), [], 'beyond the head there is nothing yet')
+  t.match(await refused('eth_getLogs', { fromBlock: '0x3', toBlock: '0x1' }), {
+    code: -32602,
+    message: 'invalid block range'
+  })
+  t.match(await refused('eth_getLogs', { blockHash: first.blockHash, fromBlock: '0x1' }), { code: -32602 })
+  t.match(await refused('eth_getLogs', { blockHash: UNKNOWN }), { code: -32000, message: 'unknown block' })
+
+  t.same(await rpc('eth_getFilterChanges', filter), [...first.logs, ...second.logs])
+  t.same(await rpc('eth_getFilterChanges', filter), [])
+  t.same(await rpc('eth_getFilterChanges', blocks), [first.blockHash, second.blockHash])
+  const third = await send(carol.address, { to: emitter })
+  t.same(await rpc('eth_getFilterChanges', filter), third.logs)
+  t.match(await refused('eth_getLogs', range), {
+    code: -32005,
+    message: /more than 2 results: try fromBlock 0x0, toBlock 0x3/
+  })
+  await rpc('evm_mine')
+  t.match(await refused('eth_getLogs', { ...range, address: NOBODY }), {
+    code: -32005,
+    message: /spans 6 blocks, at most 5: try fromBlock 0x0, toBlock 0x4/
+  })
+  const behind = await text('eth_newFilter', { address: emitter })
+  const missed: Json[] = []
+  for (let i = 0; i < 5; i++) missed.push(...(await send(carol.address, { to: emitter })).logs)
+  const told: Json[] = []
+  for (let polls = 0; told.length < 5 && polls < 10; polls++) {
+    const page = await rpc('eth_getFilterChanges', behind)
+    t.ok(page.length <= 2, 'a filter that fell behind catches up page by page')
+    told.push(...page)
+  }
+  t.same(told, missed)
+  const waiting = await text('eth_newPendingTransactionFilter')
+  const fourth = await send(alice.address, { to: bob.address })
+  t.same(await rpc('eth_getFilterChanges', waiting), [fourth.transactionHash])
+  t.equal(await rpc('eth_uninstallFilter', waiting), true)
+  t.equal(await rpc('eth_uninstallFilter', waiting), false)
+  nowMs += 300_001
+  t.match(await refused('eth_getFilterChanges', filter), { code: -32000, message: 'filter not found' })
+  await chain.close()
+})
+
+t.test('subscribers hear of every block, in order, when it can be read already', async t => {
+  const { rpc, text, send, refused, chain, methods, connection } = await open()
+  const emitter = (await send(alice.address, { data: creates(LOGGER) })).contractAddress as string
+  const heads = await text('eth_subscribe', 'newHeads')
+  const logs = await text('eth_subscribe', 'logs', { address: emitter })
+  const hashes = await text('eth_subscribe', 'newPendingTransactions')
+  const whole = await text('eth_subscribe', 'newPendingTransactions', true)
+  const of = (id: string) => connection.pushed.filter(p => p.subscription === id).map(p => p.result)
+  const sent = [await send(alice.address, { to: emitter }), await send(bob.address, { to: emitter })]
+  await rpc('evm_mine')
+  await until(() => (of(heads).length >= 3 ? true : undefined))
+  t.same(
+    of(heads).map(h => h.number),
+    ['0x2', '0x3', '0x4']
+  )
+  for (const head of of(heads)) t.same(await rpc('eth_getHeaderByHash', head.hash), head)
+  t.same(
+    of(logs),
+    sent.flatMap(r => r.logs)
+  )
+  t.same(
+    of(hashes),
+    sent.map(r => r.transactionHash)
+  )
+  t.same(
+    of(whole).map(x => [x.hash, x.blockHash]),
+    sent.map(r => [r.transactionHash, null])
+  )
+
+  t.equal(await rpc('eth_unsubscribe', heads), true)
+  t.match(await refused('eth_unsubscribe', heads), { code: -32000, message: 'subscription not found' })
+  t.match(await refused('eth_subscribe', 'weather'), { code: -32602 })
+  for (let i = 0; i < 29; i++) await rpc('eth_subscribe', 'newHeads')
+  t.match(await refused('eth_subscribe', 'newHeads'), { code: -32005 }, '32 a connection')
+  connection.close()
+  const before = connection.pushed.length
+  await rpc('evm_mine')
+  t.equal(connection.pushed.length, before, 'a closed connection gets nothing')
+  const { notify, ...http } = new Connection().ctx
+  await t.rejects(Promise.resolve(methods.eth_subscribe!(['newHeads'], http)), { code: -32601 })
+  await chain.close()
+})
+
+t.test('development methods change time, blocks and accounts', async t => {
+  const { rpc, text, refused, send, chain } = await open()
+  const snapshot = await text('evm_snapshot')
+  await rpc('anvil_setBalance', NOBODY, '0xde0b6b3a7640000')
+  await rpc('hardhat_setNonce', NOBODY, '0x5')
+  await rpc('anvil_setCode', carol.address, '0x6001')
+  await rpc('hardhat_setStorageAt', carol.address, '0x0', `0x${'00'.repeat(31)}09`)
+  t.equal(await text('eth_getBalance', NOBODY), '0xde0b6b3a7640000')
+  t.equal(await text('eth_getTransactionCount', NOBODY), '0x5')
+  t.equal(await text('eth_getCode', carol.address), '0x6001')
+  t.equal(Number(await text('eth_getStorageAt', carol.address, '0x0')), 9)
+
+  t.match(await refused('eth_sendTransaction', { from: NOBODY, to: bob.address }), {
+    code: -32000,
+    message: /unknown account/
+  })
+  await rpc('anvil_impersonateAccount', NOBODY)
+  t.match(await send(NOBODY, { to: bob.address, value: '0x1' }), { status: '0x1', from: NOBODY })
+  await rpc('anvil_stopImpersonatingAccount', NOBODY)
+  t.match(await refused('eth_sendTransaction', { from: NOBODY, to: bob.address }), { code: -32000 })
+
+  const { timestamp } = await rpc('eth_getBlockByNumber', 'latest', false)
+  await rpc('evm_setNextBlockTimestamp', Number(timestamp) + 1_000)
+  await rpc('evm_mine')
+  t.equal(Number((await rpc('eth_getBlockByNumber', 'latest', false)).timestamp), Number(timestamp) + 1_000)
+  t.match(await refused('evm_setNextBlockTimestamp', 1), { code: -32602 })
+  await rpc('evm_increaseTime', '0x15180')
+  await rpc('hardhat_mine', '0x3', '0x3c')
+  const [a, b] = [await rpc('eth_getBlockByNumber', '0x4', false), await rpc('eth_getBlockByNumber', '0x5', false)]
+  t.equal(Number(b.timestamp) - Number(a.timestamp), 60)
+  await rpc('hardhat_setNextBlockBaseFeePerGas', '0x64')
+  await rpc('anvil_setCoinbase', NOBODY)
+  await rpc('evm_mine')
+  t.match(await rpc('eth_getBlockByNumber', 'latest', false), { baseFeePerGas: '0x64', miner: NOBODY })
+
+  t.equal(await rpc('evm_revert', snapshot), true)
+  t.equal(await text('eth_blockNumber'), '0x0')
+  t.equal(await text('eth_getBalance', NOBODY), '0x0')
+  t.equal(await rpc('evm_revert', snapshot), false, 'a snapshot serves once')
+  await rpc('evm_setAutomine', false)
+  const dropped = await text('eth_sendTransaction', { from: alice.address, to: bob.address })
+  t.equal(await rpc('anvil_dropTransaction', dropped), true)
+  t.equal(await rpc('eth_getTransactionByHash', dropped), null)
+  t.match(await rpc('anvil_nodeInfo'), { environment: { chainId: 31337 } })
+
+  const hello = ethers.hexlify(ethers.toUtf8Bytes('hello'))
+  t.equal(ethers.verifyMessage('hello', await text('eth_sign', bob.address, hello)), bob.address)
+  const types = {
+    Person: [
+      { name: 'name', type: 'string' },
+      { name: 'wallets', type: 'address[]' }
+    ],
+    Mail: [
+      { name: 'from', type: 'Person' },
+      { name: 'amounts', type: 'int16[2]' },
+      { name: 'tag', type: 'bytes4' },
+      { name: 'blob', type: 'bytes' }
+    ]
+  }
+  const domain = { name: 'Post', version: '1', chainId: 31337, verifyingContract: carol.address }
+  const message = {
+    from: { name: 'Ann', wallets: [alice.address, bob.address] },
+    amounts: [-3, 4],
+    tag: '0x01020304',
+    blob: '0x00ff'
+  }
+  const signature = await text('eth_signTypedData_v4', alice.address, { domain, types, primaryType: 'Mail', message })
+  t.equal(ethers.verifyTypedData(domain, types, message, signature), alice.address)
+  await chain.close()
+})
+
+t.test('no parameter is an internal error', async t => {
+  const seed = Date.now() % 2 ** 31
+  t.comment(`seed ${seed}`)
+  const { methods, chain } = await open({ onDemand: false })
+  const skip = /^(evm_setTime|anvil_setTime|.*_mine|evm_mine|evm_increaseTime|anvil_increaseTime)$/
+  const names = Object.keys(methods).filter(name => !skip.test(name))
+  let deep: unknown = []
+  for (let i = 0; i < 60; i++) deep = [deep]
+  const odd = fc.oneof(
+    fc.jsonValue({ maxDepth: 3 }),
+    fc.constantFrom<unknown>(
+      deep,
+      JSON.parse('{"__proto__":{"to":"0x00"},"constructor":1,"toString":null}'),
+      `0x${'f'.repeat(64)}`,
+      `0x${'f'.repeat(20_000)}`,
+      '9'.repeat(1_000),
+      '0x',
+      '0x0',
+      -1,
+      1e308,
+      2 ** 53,
+      alice.address,
+      UNKNOWN,
+      'latest',
+      { from: alice.address, to: bob.address, value: `0x${'f'.repeat(64)}`, gas: '0xffffffffffffffff' },
+      { [alice.address]: { state: { x: 1 } } },
+      { topics: [[[[]]]] },
+      { fromBlock: -1 },
+      { blockHash: UNKNOWN, requireCanonical: 'yes' }
+    )
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...names), fc.array(odd, { maxLength: 5 }), async (name, params) => {
+      try {
+        await methods[name]!(params, new Connection().ctx)
+      } catch (err) {
+        if (!(err instanceof RpcError) || err.code === -32603) {
+          throw new Error(`${name}: ${err instanceof Error ? err.stack : err}`)
+        }
+      }
+    }),
+    { seed, numRuns: 1_500 }
+  )
+  t.equal(({} as { to?: string }).to, undefined, 'prototypes are as they were')
+  await chain.close()
+})
