@@ -524,6 +524,13 @@ t.test('development methods change time, blocks and accounts', async t => {
   t.equal(await text('eth_getBalance', NOBODY), '0x0')
   t.equal(await rpc('evm_revert', snapshot), false, 'a snapshot serves once')
   await rpc('evm_setAutomine', false)
+  const together = await Promise.all(
+    Array.from({ length: 20 }, () => text('eth_sendTransaction', { from: carol.address, to: bob.address }))
+  )
+  t.equal(new Set(together).size, 20, 'transactions sent at once get a nonce each')
+  t.match(await rpc('txpool_status'), { pending: '0x14' })
+  await rpc('anvil_dropAllTransactions')
+  t.match(await rpc('txpool_status'), { pending: '0x0', queued: '0x0' })
   const dropped = await text('eth_sendTransaction', { from: alice.address, to: bob.address })
   t.equal(await rpc('anvil_dropTransaction', dropped), true)
   t.equal(await rpc('eth_getTransactionByHash', dropped), null)
