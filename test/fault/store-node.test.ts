@@ -333,7 +333,7 @@ t.test('4,096 parallel uploads beside idle and slow connections: all served, mem
     })
   const bodies = [...big.segments.map(g => body(big, g.index, 0)), ...small.map((f, k) => body(f, 0, k + 1))]
   // One in sixteen is a whole segment.
-  const pick = (k: number): string => bodies[k % 16 === 0 ? (k / 16) % 32 : 32 + (k % 64)]!
+  const pick = (k: number): string => bodies[k % 16 === 0 ? (k / 16) % 32 : 32 + ((k + (k >> 4)) % 64)]!
   const agent = new Agent({ keepAlive: false, maxSockets: 4096 })
   let most = 0
   /** Resident bytes; 0 where the system does not tell. */

@@ -3,8 +3,8 @@
  * memory until its JSON is parsed. So a request body is only read while all bodies together stay within a bound; the others wait in the
  * kernel's buffers, where they cost us nothing, and their own deadline starts when reading starts.
  *
- * A body counts with its announced length, unless its client stands still: then with what it sent, so that clients which announce
- * much and send nothing cannot keep others out. If such clients all wake up at once, those with the most bytes are cut off.
+ * A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that clients
+ * which announce much and send nothing cannot keep others out. If such clients all wake up at once, those with the most bytes are cut off.
  */
 import type { Socket } from 'node:net'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
@@ -12,6 +12,8 @@ import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 const TOTAL_BYTES = 192 * 1024 * 1024
 /** Chunked bodies do not say how long they are. */
 const UNKNOWN_BYTES = 1024 * 1024
+/** A longer body counts as this much until the first look at it. */
+const FIRST_CHARGE_BYTES = 1024 * 1024
 const LOOK_MS = 500
 /** Less than this between two looks is standing still. */
 const STILL_BYTES = 8 * 1024
@@ -33,14 +35,13 @@ export function admission(totalBytes: number = TOTAL_BYTES): HttpRoute {
 
   function next(): void {
     while (queue.length > 0 && (taken === 0 || taken + queue[0]!.bytes <= totalBytes)) queue.shift()!.go()
-    if (queue.length > 0 && timer === undefined) timer = setInterval(look, LOOK_MS).unref()
-    if (queue.length === 0 && timer !== undefined) {
+    if (admitted.size > 0 && timer === undefined) timer = setInterval(look, LOOK_MS).unref()
+    if (admitted.size === 0 && timer !== undefined) {
       clearInterval(timer)
       timer = undefined
     }
   }
 
-  /** Only while somebody waits. */
   function look(): void {
     let received = 0
     let largest: Admitted | undefined
@@ -67,13 +68,14 @@ export function admission(totalBytes: number = TOTAL_BYTES): HttpRoute {
     if (announced > totalBytes) return false
     let entry: Admitted | undefined
     await new Promise<void>(resolve => {
+      const charge = Math.min(announced, FIRST_CHARGE_BYTES)
       const waiting = {
-        bytes: announced,
+        bytes: charge,
         go: () => {
           const at = req.socket.bytesRead
-          entry = { socket: req.socket, announced, startBytes: at, lastBytes: at, charge: announced }
+          entry = { socket: req.socket, announced, startBytes: at, lastBytes: at, charge }
           admitted.add(entry)
-          taken += announced
+          taken += charge
           resolve()
         }
       }
