@@ -97,7 +97,7 @@ await tool({
       summary: 'send money, or call a contract and change it',
       examples: [
         'zg-chain send 1 1.5 --from 0',
-        "zg-chain send 0x5FbDB2315678afecb367f032d93F642f64180aa3 --sig 'increment()'"
+        "zg-chain send 0xcA11bde05977b3631167028862bE2a173976CA11 --sig 'aggregate((address,bytes)[])' '[]'"
       ],
       options: [
         {
@@ -116,7 +116,7 @@ await tool({
       name: 'call',
       args: '<contract> [signature] [args...]',
       summary: 'ask a contract without changing it',
-      examples: ["zg-chain call 0x5FbDB2315678afecb367f032d93F642f64180aa3 'number()(uint256)'"],
+      examples: ["zg-chain call 0xcA11bde05977b3631167028862bE2a173976CA11 'getBlockNumber()(uint256)'"],
       options: [{ flags: '-f, --from <account>', help: 'who seems to ask', env: false }, AT_BLOCK, DATA, RPC_OPTION],
       exits: { 69: 'no node', 76: 'the contract refused' },
       load: async () => (await import('./verbs/call.ts')).call
@@ -124,8 +124,8 @@ await tool({
     {
       name: 'deploy',
       args: '<file> [args...]',
-      summary: 'create a contract from an artifact, or from hex code, and print its address',
-      examples: ['zg-chain deploy Counter.json', 'solc --bin Counter.sol | tail -1 | zg-chain deploy -'],
+      summary: 'create a contract from an artifact or hex, print its address',
+      examples: ['zg-chain deploy Counter.json', 'echo 0x60016000f3 | zg-chain deploy -'],
       options: [VALUE, ...SIGNER_OPTIONS],
       exits: { ...SEND_EXITS, 65: 'no code in the file', 66: 'no such file' },
       load: async () => (await import('./verbs/deploy.ts')).deploy
@@ -152,7 +152,7 @@ await tool({
       name: 'tx',
       args: '<hash>',
       summary: 'print a transaction and what became of it',
-      examples: ['zg-chain tx 0x8c1e…77aa'],
+      examples: ['zg-chain tx $(zg-chain send 1 0.1)'],
       options: [RPC_OPTION],
       exits: { 1: 'it failed', 69: 'no node, or no such transaction' },
       load: async () => (await import('./verbs/tx.ts')).tx
@@ -207,7 +207,7 @@ await tool({
     {
       name: 'keys import',
       args: '<name> [file]',
-      summary: 'take over a key file of another wallet, or a bare key from stdin',
+      summary: 'take over the key file of another wallet, or a key from stdin',
       examples: ['zg-chain keys import alice UTC--2024.json', 'zg-chain keys import alice < key.hex'],
       options: PASSWORD_OPTIONS,
       exits: { 65: 'not a key', 73: 'there is one of that name', 77: 'wrong password' },

@@ -421,6 +421,16 @@ t.test('logs by address, topic and block, and filters that end by themselves', a
     code: -32005,
     message: /spans 6 blocks, at most 5: try fromBlock 0x0, toBlock 0x4/
   })
+  const behind = await text('eth_newFilter', { address: emitter })
+  const missed: Json[] = []
+  for (let i = 0; i < 5; i++) missed.push(...(await send(carol.address, { to: emitter })).logs)
+  const told: Json[] = []
+  for (let polls = 0; told.length < 5 && polls < 10; polls++) {
+    const page = await rpc('eth_getFilterChanges', behind)
+    t.ok(page.length <= 2, 'a filter that fell behind catches up page by page')
+    told.push(...page)
+  }
+  t.same(told, missed)
   const waiting = await text('eth_newPendingTransactionFilter')
   const fourth = await send(alice.address, { to: bob.address })
   t.same(await rpc('eth_getFilterChanges', waiting), [fourth.transactionHash])

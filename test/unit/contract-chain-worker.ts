@@ -116,7 +116,7 @@ class Chain {
       caller,
       value: opts.value ?? 0n,
       data,
-      gasLimit: 30_000_000n - intrinsic,
+      gasLimit: (opts.gas ?? 30_000_000n) - intrinsic,
       block: this.block()
     })
     await this.endTransaction()

@@ -59,7 +59,9 @@ export async function execution(
   at: { root: Uint8Array; env: Required<BlockOverride>; parentBeaconBlockRoot?: Uint8Array },
   timeoutMs?: number
 ): Promise<Execution> {
-  const { common, clock } = opts
+  const { clock } = opts
+  // A copy: each EVM hangs a listener on its rules, and would live as long as shared ones do.
+  const common = opts.common.copy()
   const state = new State(common, overlay, at.root)
   const started = clock.monotonic()
   let turnEnds = started + TURN_MS

@@ -26,6 +26,8 @@ import {
 
 /** Blocks one call may mine. */
 const MAX_MINE = 100_000
+/** Blocks between two looks at whether the caller is still there. */
+const MINE_CHUNK = 64
 /** Seconds; beyond this a date no longer fits JavaScript's. */
 const MAX_SECONDS = 8_640_000_000_000
 const MAX_INTERVAL_SECONDS = 86_400
@@ -72,7 +74,11 @@ function timestamp(s: RpcSetup): (value: unknown, name: string) => number {
 }
 
 function evmMethods(s: RpcSetup, dev: DevControls): RpcMethods {
-  const increaseTime: RpcMethod = params => dev.increaseTime(arg(params, 0, 'seconds', seconds))
+  const increaseTime: RpcMethod = params => {
+    const more = arg(params, 0, 'seconds', seconds)
+    if (s.now() / 1000 + dev.increaseTime(0) + more > MAX_SECONDS) throw invalid('seconds', 'too far in the future')
+    return dev.increaseTime(more)
+  }
   const snapshot: RpcMethod = async () => toQuantity(await dev.snapshot())
   const revert: RpcMethod = params => dev.revert(arg(params, 0, 'snapshotId', asLooseNumber))
   const setNextTimestamp: RpcMethod = params => {
@@ -84,6 +90,7 @@ function evmMethods(s: RpcSetup, dev: DevControls): RpcMethods {
     // Ganache and anvil take milliseconds or seconds here; what would lie in the far future as seconds is milliseconds.
     const given = arg(params, 0, 'timestamp', asLooseNumber)
     const wanted = given > 100_000_000_000 ? Math.floor(given / 1000) : given
+    if (wanted > MAX_SECONDS) throw invalid('timestamp', 'too far in the future')
     const ahead = wanted - Math.floor(s.now() / 1000) - dev.increaseTime(0)
     if (ahead < 0) throw invalid('timestamp', 'time only moves forward here')
     dev.increaseTime(ahead)
@@ -104,9 +111,10 @@ function evmMethods(s: RpcSetup, dev: DevControls): RpcMethods {
     return true
   }
   return {
-    evm_mine: async params => {
+    evm_mine: async (params, ctx) => {
       const { count, at } = readMine(s, params[0])
-      await dev.mine(count, at)
+      if (count > 0) await dev.mine(1, at)
+      await mineMany(dev, count - 1, ctx.signal)
       return '0x0'
     },
     evm_snapshot: snapshot,
@@ -195,10 +203,10 @@ function sharedMethods(s: RpcSetup, dev: DevControls, setAnyone: (on: boolean) =
       await dev.reset()
       return true
     },
-    mine: async params => {
+    mine: async (params, ctx) => {
       const count = optional(params, 0, 'blocks', blockCount) ?? 1
       const interval = optional(params, 1, 'interval', seconds) ?? 0
-      await mineApart(dev, count, interval)
+      await mineApart(dev, { count, interval }, ctx.signal)
       return true
     },
     setNextBlockBaseFeePerGas: params => {
@@ -219,15 +227,23 @@ function sharedMethods(s: RpcSetup, dev: DevControls, setAnyone: (on: boolean) =
 }
 
 /** Mines `count` blocks with `interval` seconds between neighbours; 0 leaves the time to the clock. */
-async function mineApart(dev: DevControls, count: number, interval: number): Promise<void> {
-  if (count === 0) return
-  if (interval === 0) {
-    await dev.mine(count)
-    return
-  }
+async function mineApart(
+  dev: DevControls,
+  { count, interval }: { count: number; interval: number },
+  signal: AbortSignal
+): Promise<void> {
+  if (interval === 0) return mineMany(dev, count, signal)
   if (interval * count > MAX_SECONDS) throw invalid('interval', 'too far in the future')
-  let header = await dev.mine(1)
-  for (let i = 1; i < count; i++) header = await dev.mine(1, header.timestamp + interval)
+  let before: number | undefined
+  for (let i = 0; i < count && !signal.aborted; i++) {
+    const header = await dev.mine(1, before === undefined ? undefined : before + interval)
+    before = header.timestamp
+  }
+}
+
+/** Mines until done, or until the caller has gone. */
+async function mineMany(dev: DevControls, count: number, signal: AbortSignal): Promise<void> {
+  for (let left = count; left > 0 && !signal.aborted; left -= MINE_CHUNK) await dev.mine(Math.min(left, MINE_CHUNK))
 }
 
 function nodeInfo(s: RpcSetup): RpcMethods {

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { type Hex, toHex } from '../../../lib/base/hex.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
+import type { PlacedLog } from '../core/types.ts'
 import type { RpcSetup } from './context.ts'
 import { arg, asLooseQuantity, invalid } from './decode.ts'
 import { encodeLog } from './encode.ts'
@@ -14,6 +15,9 @@ import { asLogQuery, heightOf, type LogQuery, queryLogs, rangeLogs } from './log
 
 /** Hashes a pending filter holds between polls; the oldest are dropped beyond. */
 const MAX_PENDING = 10_000
+
+/** Stands for no limit. */
+const ALL = Number.MAX_SAFE_INTEGER
 
 type Filter = { polledMs: number } & (
   | { kind: 'block'; told: number }
@@ -66,6 +70,21 @@ export function filterMethods(s: RpcSetup): RpcMethods {
     for (const f of filters.values()) if (f.kind !== 'pending' && f.told > before) f.told = before
   })
 
+  /**
+   * As much news as one answer may hold; the rest comes with the next poll. Nothing is refused here, since the owner of a filter
+   * cannot narrow it: a single block is told whole, whatever it holds.
+   */
+  async function firstLogs(query: LogQuery, from: number, to: number): Promise<{ logs: PlacedLog[]; upTo: number }> {
+    const upTo = Math.min(to, from + s.logsBlocks - 1)
+    if (upTo === from) return { logs: await rangeLogs({ ...s, logsResults: ALL }, query, from, from), upTo }
+    try {
+      return { logs: await rangeLogs(s, query, from, upTo), upTo }
+    } catch (err) {
+      if (!(err instanceof RpcError) || err.code !== RPC.limit) throw err
+      return firstLogs(query, from, from + Math.floor((upTo - from) / 2))
+    }
+  }
+
   async function changes(filter: Filter): Promise<unknown[]> {
     if (filter.kind === 'pending') return filter.hashes.splice(0)
     const head = chain.head().number
@@ -82,8 +101,8 @@ export function filterMethods(s: RpcSetup): RpcMethods {
     const { fromBlock, toBlock } = filter.query
     const first = fromBlock !== undefined && 'number' in fromBlock ? Math.max(from, fromBlock.number) : from
     const last = toBlock !== undefined && 'number' in toBlock ? Math.min(head, toBlock.number) : head
-    const logs = await rangeLogs(s, filter.query, first, last)
-    filter.told = Math.max(filter.told, head)
+    const { logs, upTo } = await firstLogs(filter.query, first, last)
+    filter.told = Math.max(filter.told, upTo === last ? head : upTo)
     return logs.map(log => encodeLog(log))
   }
 

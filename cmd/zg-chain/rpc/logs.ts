@@ -2,6 +2,7 @@
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
+import { toQuantity } from '../../../lib/base/hex.ts'
 import { formatCount } from '../../../lib/base/units.ts'
 import type { PlacedLog } from '../core/types.ts'
 import { isCanonical, type RpcSetup } from './context.ts'
@@ -93,9 +94,11 @@ export async function rangeLogs(s: RpcSetup, query: LogQuery, from: number, to: 
   if (from > to) return []
   const blocks = to - from + 1
   if (blocks > s.logsBlocks) {
+    const fits = from + s.logsBlocks - 1
     throw new RpcError(
       RPC.limit,
-      `query spans ${formatCount(blocks)} blocks, at most ${formatCount(s.logsBlocks)}: ${narrower(from, from + s.logsBlocks - 1)}`
+      `query spans ${formatCount(blocks)} blocks, at most ${formatCount(s.logsBlocks)}: ${narrower(from, fits)}`,
+      rangeData(from, fits)
     )
   }
   try {
@@ -110,13 +113,20 @@ export async function rangeLogs(s: RpcSetup, query: LogQuery, from: number, to: 
     // The chain names the last block up to which the answer would have fitted.
     if (!(err instanceof ZgError) || err.facts[0] !== 'limit') throw err
     const fits = Number(err.facts[1])
-    const hint = fits > from ? narrower(from, fits) : 'name an address or a topic'
-    throw new RpcError(RPC.limit, `query returns more than ${formatCount(s.logsResults)} results: ${hint}`)
+    const text = `query returns more than ${formatCount(s.logsResults)} results: `
+    // One block alone is too much: `fits` then cannot lie before it.
+    if (fits === from && to === from) throw new RpcError(RPC.limit, `${text}name an address or a topic`)
+    throw new RpcError(RPC.limit, text + narrower(from, fits), rangeData(from, fits))
   }
 }
 
+/** The narrower range for programs: `error.data`. */
+function rangeData(from: number, to: number): { fromBlock: string; toBlock: string } {
+  return { fromBlock: toQuantity(from), toBlock: toQuantity(to) }
+}
+
 function narrower(from: number, to: number): string {
-  return `try fromBlock 0x${from.toString(16)}, toBlock 0x${to.toString(16)}`
+  return `try fromBlock ${toQuantity(from)}, toBlock ${toQuantity(to)}`
 }
 
 /** True when a log meets addresses and topics; ranges are the caller's matter. */
