@@ -3,7 +3,7 @@
 {
   'target_defaults': {
     'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
-    'cflags!': ['-O2', '-O3'],
+    'cflags!': ['-O2'],
     'cflags': ['-O3', '-fvisibility=hidden', '-ffunction-sections'],
     'cflags_cc!': ['-std=gnu++17', '-std=gnu++20', '-fno-rtti'],
     'cflags_cc': ['-std=c++20', '-fno-exceptions', '-Wall', '-Wextra'],

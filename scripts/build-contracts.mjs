@@ -63,11 +63,20 @@ function inputHash(sources) {
   const hash = createHash('sha256')
   hash.update(readFileSync(script))
   for (const name of ['solc', '@openzeppelin/contracts']) {
-    const { version } = JSON.parse(readFileSync(require.resolve(`${name}/package.json`), 'utf8'))
+    const { version } = packageOf(name)
     hash.update(`\0${name}@${version}`)
   }
   for (const [name, content] of Object.entries(sources)) hash.update(`\0${name}\0${content}`)
   return hash.digest('hex')
+}
+
+function packageOf(name) {
+  try {
+    return JSON.parse(readFileSync(require.resolve(`${name}/package.json`), 'utf8'))
+  } catch (err) {
+    if (err.code === 'MODULE_NOT_FOUND') fail(`${name} is not installed: run 'npm ci'`)
+    throw err
+  }
 }
 
 function isCurrent(stamp) {

@@ -57,8 +57,8 @@ export interface AllocOptions {
 const SECONDS_PER_MONTH = 31 * 24 * 3600
 
 /**
- * What deployed networks charge (storage.md 2.6): `unitPrice` thousandths of a token for one GiB and year, to be exact
- * unitPrice × months × 10¹⁸ / 2³⁰ / 12 wei a sector.
+ * What deployed networks charge for a life of `months` (storage.md 2.6): unitPrice × months × 10¹⁸ / 2³⁰ / 12 wei a sector, which is
+ * unitPrice / 256 tokens a GiB and year.
  */
 export function pricePerSectorWei(unitPrice: bigint, months: bigint): bigint {
   return (unitPrice * months * 10n ** 18n) / 2n ** 30n / 12n

@@ -8,7 +8,9 @@ import { keccak_256 } from '@noble/hashes/sha3.js'
 import { Interface, type InterfaceAbi, type Result } from 'ethers'
 import { bigToBytes } from '../../lib/base/bytes.ts'
 import { type Hex, toHex } from '../../lib/base/hex.ts'
-import type { StorageParams } from '../../lib/contracts/genesis.ts'
+import { contractAddresses } from '../../lib/contracts/addresses.ts'
+import { flowAbi } from '../../lib/contracts/generated/abi.ts'
+import { DEVNET_STORAGE, type StorageParams } from '../../lib/contracts/genesis.ts'
 
 export interface StartOptions {
   chainId: number
@@ -170,4 +172,44 @@ function evmThread(): Worker {
     })
   }
   return worker
+}
+
+// Submissions ----------------------------------------------------------------------------------------------------------------------
+
+export const AT = contractAddresses(31337)
+export const PRICE = DEVNET_STORAGE.pricePerSectorWei
+export const SUBMIT_OLD = 'submit((uint256,bytes,(bytes32,uint256)[]))'
+export const SUBMIT_NEW = 'submit(((uint256,bytes,(bytes32,uint256)[]),address))'
+export const BATCH_OLD = 'batchSubmit((uint256,bytes,(bytes32,uint256)[])[])'
+export const BATCH_NEW = 'batchSubmit(((uint256,bytes,(bytes32,uint256)[]),address)[])'
+export const SUBMIT_TOPIC = '0x167ce04d2aa1981994d3a31695da0d785373335b1078cec239a1a3a2c7675555'
+export const NEW_EPOCH_TOPIC = '0xbc8a3fd82465d43f1709e44ed882f7e1af0147274196ef1ec009f5d52ff4e993'
+
+export interface Node {
+  root: Hex
+  height: number
+}
+export interface File {
+  length: bigint
+  tags: Hex
+  nodes: Node[]
+}
+
+export const tuple = (f: File) => [f.length, f.tags, f.nodes.map(n => [n.root, n.height])]
+export const sectorsOf = (f: File) => f.nodes.reduce((sum, n) => sum + 2n ** BigInt(n.height), 0n)
+export const rootOf = (seed: number) => toHex(keccak_256(bigToBytes(BigInt(seed), 32)))
+
+/** A file that needs exactly these subtrees: by default as long as they hold. */
+export function file(heights: number[], seed = 0, length?: bigint): File {
+  const nodes = heights.map((height, i) => ({ root: rootOf(seed * 8 + i), height }))
+  const whole = { length: 0n, tags: '0x' as Hex, nodes }
+  return { ...whole, length: length ?? sectorsOf(whole) * 256n }
+}
+
+export async function flowOf(opts: Parameters<typeof TestChain.start>[0] = {}) {
+  const chain = await TestChain.start(opts)
+  const flow = chain.contract(AT.flow, flowAbi)
+  const submit = (f: File, value?: bigint) =>
+    flow.send(SUBMIT_OLD, [tuple(f)], { from: account(1), value: value ?? sectorsOf(f) * PRICE })
+  return { chain, flow, submit }
 }

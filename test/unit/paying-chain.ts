@@ -62,7 +62,12 @@ export async function startPayingChain(): Promise<PayingChain> {
   const block = (n: number): unknown =>
     hashes[n] === undefined
       ? null
-      : { number: toQuantity(n), hash: hashes[n], parentHash: hashes[n - 1] ?? `0x${'00'.repeat(32)}`, timestamp: '0x1' }
+      : {
+          number: toQuantity(n),
+          hash: hashes[n],
+          parentHash: hashes[n - 1] ?? `0x${'00'.repeat(32)}`,
+          timestamp: '0x1'
+        }
   const placed = (l: Log, i: number): unknown => ({
     address: FLOW,
     topics: l.topics,
@@ -98,7 +103,8 @@ export async function startPayingChain(): Promise<PayingChain> {
     const fault = submissionFault(submission)
     if (fault !== undefined) throw new RpcError(3, `execution reverted: ${fault}`)
     const value = bytesToBig(fields[6]!)
-    if (value < chain.price * BigInt(sectorsOf(submission.nodes))) throw new RpcError(3, 'execution reverted', '0xf85c6482')
+    if (value < chain.price * BigInt(sectorsOf(submission.nodes)))
+      throw new RpcError(3, 'execution reverted', '0xf85c6482')
     nonces.set(from, nonce + 1)
     const tx = { hash: toHex(keccak256(raw)), from, submission, value }
     chain.sent.push(tx)
@@ -144,7 +150,8 @@ export async function startPayingChain(): Promise<PayingChain> {
         const { to, data } = c as { to: string; data: string }
         if (data.startsWith('0x80f55605') && to === FLOW) return toHex(concat(new Uint8Array(12), fromHex(MARKET)))
         if (data.startsWith('0x61ec5082') && to === MARKET) return toHex(bigToBytes(chain.price, 32))
-        if (data.startsWith('0x6d7ad0fc')) return toHex(roots[Number(BigInt(`0x${data.slice(10)}`))] ?? new Uint8Array(32))
+        if (data.startsWith('0x6d7ad0fc'))
+          return toHex(roots[Number(BigInt(`0x${data.slice(10)}`))] ?? new Uint8Array(32))
         return '0x'
       }
     }

@@ -178,7 +178,10 @@ t.test('the fee is the price of the sectors, and tags arrive unchanged', async t
   t.equal(q.feeNeuron, chain.price * 1152n)
   const r = await store(memorySource(bytes), { tags: fromHex('0xabcdef') })
   const tx = chain.sent.at(-1)!
-  t.same([r.feeNeuron, tx.value, toHex(tx.submission.tags), tx.from], [q.feeNeuron, q.feeNeuron, '0xabcdef', payer.address.toLowerCase()])
+  t.same(
+    [r.feeNeuron, tx.value, toHex(tx.submission.tags), tx.from],
+    [q.feeNeuron, q.feeNeuron, '0xabcdef', payer.address.toLowerCase()]
+  )
 })
 
 t.test('an account without money is told so before anything is sent', async t => {
@@ -215,7 +218,11 @@ t.test('a put that was killed while its transaction waited goes on with it', asy
 t.test('an upload that broke off sends only what is missing', async t => {
   const bytes = content('broken', 40 * 262_144 + 77)
   let puts = 0
-  const broken = await through(urls[0]!, req => (req.method === 'PUT' && ++puts > 3 ? { status: 507, body: Buffer.from('{"error":{"code":"ERR_DISK_FULL","message":"full"}}') } : undefined))
+  const broken = await through(urls[0]!, req =>
+    req.method === 'PUT' && ++puts > 3
+      ? { status: 507, body: Buffer.from('{"error":{"code":"ERR_DISK_FULL","message":"full"}}') }
+      : undefined
+  )
   const before = chain.sent.length
   const pool = new NodePool({ nodes: [broken] })
   await t.rejects(store(memorySource(bytes), { pool, replicas: 1 }), { code: 'ERR_DISK_FULL' })
@@ -226,7 +233,11 @@ t.test('an upload that broke off sends only what is missing', async t => {
 })
 
 t.test('a node that fails is replaced by another one', async t => {
-  const dead = await through(urls[0]!, req => (req.method === 'PUT' ? { status: 507, body: Buffer.from('{"error":{"code":"ERR_DISK_FULL","message":"full"}}') } : undefined))
+  const dead = await through(urls[0]!, req =>
+    req.method === 'PUT'
+      ? { status: 507, body: Buffer.from('{"error":{"code":"ERR_DISK_FULL","message":"full"}}') }
+      : undefined
+  )
   const problems: string[] = []
   const r = await store(memorySource(content('spare', 600_000)), {
     pool: new NodePool({ nodes: [dead, urls[1]!] }),
@@ -239,7 +250,10 @@ t.test('a node that fails is replaced by another one', async t => {
 t.test('too few nodes: refused, or fewer copies where that was allowed', async t => {
   const pool = new NodePool({ nodes: [urls[0]!, 'http://127.0.0.1:9'] })
   const source = memorySource(content('few', 5000))
-  await t.rejects(store(source, { pool }), { code: 'ERR_UNAVAILABLE', message: /1 storage nodes? answers?, too few for 2/ })
+  await t.rejects(store(source, { pool }), {
+    code: 'ERR_UNAVAILABLE',
+    message: /1 storage nodes? answers?, too few for 2/
+  })
   const told: number[] = []
   const r = await store(source, { pool, fewer: true, on: { fewer: n => told.push(n) } })
   t.same([r.urls, told], [[urls[0]], [1]])
@@ -247,7 +261,9 @@ t.test('too few nodes: refused, or fewer copies where that was allowed', async t
 
 t.test('foreign nodes without the raw routes are served by JSON-RPC', async t => {
   const foreign = await Promise.all(
-    urls.map(u => through(u, req => (req.url!.startsWith('/v1/') ? { status: 404, body: Buffer.from('not found') } : undefined)))
+    urls.map(u =>
+      through(u, req => (req.url!.startsWith('/v1/') ? { status: 404, body: Buffer.from('not found') } : undefined))
+    )
   )
   const bytes = content('foreign', 9 * 262_144 + 5)
   const pool = new NodePool({ nodes: foreign })
@@ -284,7 +300,10 @@ t.test('false roots, false proofs and false sizes give an error, never bytes', a
     changed[5]! ^= 1
     return { body: changed }
   })
-  t.ok(Buffer.from(await read(root, new NodePool({ nodes: [roots] }))).equals(bytes), 'proofs take the place of false roots')
+  t.ok(
+    Buffer.from(await read(root, new NodePool({ nodes: [roots] }))).equals(bytes),
+    'proofs take the place of false roots'
+  )
   const json = await through(urls[0]!, (req, body) => {
     if (req.url!.startsWith('/v1/')) return { status: 404, body: Buffer.from('') }
     const text = body.toString()
@@ -295,7 +314,10 @@ t.test('false roots, false proofs and false sizes give an error, never bytes', a
   })
   await t.rejects(read(root, new NodePool({ nodes: [json] })), { code: 'ERR_BAD_PROOF' })
   const shorter = await through(urls[0]!, (_, body) => ({
-    body: Buffer.from(body.toString('latin1').replaceAll(`"size":${bytes.length}`, `"size":${bytes.length - 1}`), 'latin1')
+    body: Buffer.from(
+      body.toString('latin1').replaceAll(`"size":${bytes.length}`, `"size":${bytes.length - 1}`),
+      'latin1'
+    )
   }))
   await t.rejects(read(root, new NodePool({ nodes: [shorter] })), { code: 'ERR_BAD_PROOF', message: /size/ })
 })
@@ -306,9 +328,12 @@ t.test('what nobody holds, or nobody can say, is told apart', async t => {
   await t.rejects(read(unknown, new NodePool({ nodes: ['http://127.0.0.1:9'] })), { code: 'ERR_UNAVAILABLE' })
   const hash = hashBytes(content('only submitted', 70_000))
   chain.submit({ size: hash.size, tags: new Uint8Array(0), nodes: hash.nodes }, payer.address)
-  await waitFor(async () => (await statFile(new NodePool({ nodes: urls }), hash.root)).every(v => v.state === 'uploading'), {
-    what: 'the entry on both nodes'
-  })
+  await waitFor(
+    async () => (await statFile(new NodePool({ nodes: urls }), hash.root)).every(v => v.state === 'uploading'),
+    {
+      what: 'the entry on both nodes'
+    }
+  )
   await t.rejects(read(hash.root), { code: 'ERR_NOT_SYNCED' })
   const before = chain.sent.length
   await store(memorySource(content('only submitted', 70_000)))
@@ -400,7 +425,11 @@ t.test('the newest submissions are listed, newest first', async t => {
 t.test('indexer and gateway', async t => {
   const stop = new AbortController()
   const all = new NodePool({ nodes: [...urls, 'http://127.0.0.1:9'] })
-  const book = new NodeBook([...urls, 'http://127.0.0.1:9'].map(u => all.node(u)), systemClock, silentLog)
+  const book = new NodeBook(
+    [...urls, 'http://127.0.0.1:9'].map(u => all.node(u)),
+    systemClock,
+    silentLog
+  )
   let rounds = 0
   const probing = book.run(stop.signal, () => rounds++)
   const pool = new NodePool({ nodes: () => book.living().map(e => e.node.url) })
@@ -456,7 +485,10 @@ t.test('indexer and gateway', async t => {
     t.ok(Buffer.from(await whole.arrayBuffer()).equals(bytes))
     t.equal((await get(`/file?txSeq=${seq}`)).headers.get('content-disposition'), `attachment; filename="${hex}"`)
     const head = await get(`/file?root=${hex}`, { method: 'HEAD' })
-    t.same([head.status, head.headers.get('content-length'), (await head.text()).length], [200, String(bytes.length), 0])
+    t.same(
+      [head.status, head.headers.get('content-length'), (await head.text()).length],
+      [200, String(bytes.length), 0]
+    )
     const part = await get(`/file?root=${hex}`, { headers: { range: 'bytes=262140-262150' } })
     t.same([part.status, part.headers.get('content-range')], [206, `bytes 262140-262150/${bytes.length}`])
     t.ok(Buffer.from(await part.arrayBuffer()).equals(bytes.subarray(262_140, 262_151)))
@@ -486,11 +518,18 @@ t.test('indexer and gateway', async t => {
     t.same(await code(`/file/${hex}/inner`), [200, 106])
     t.same(await code('/file/segment', { method: 'POST', body: '{}' }), [200, 1])
     t.same(await code('/file/segment', { method: 'POST', body: 'nonsense' }), [200, 1])
-    t.same(await code('/file/segment', { method: 'POST', body: JSON.stringify({ root: `0x${'11'.repeat(32)}`, data: 'AA==' }) }), [200, 101])
+    t.same(
+      await code('/file/segment', {
+        method: 'POST',
+        body: JSON.stringify({ root: `0x${'11'.repeat(32)}`, data: 'AA==' })
+      }),
+      [200, 101]
+    )
   })
 
   await t.test('tells what nodes know, and takes single segments', async t => {
-    const json = async (path: string, init?: RequestInit) => ((await (await fetch(`${at}${path}`, init)).json()) as any).data
+    const json = async (path: string, init?: RequestInit) =>
+      ((await (await fetch(`${at}${path}`, init)).json()) as any).data
     const info = await json(`/file/info/${seq}`)
     t.same([info.finalized, info.tx.dataMerkleRoot, info.uploadedSegNum], [true, hex, 7])
     const list = await json(`/files/info?cid=${hex}&cid=0x${'11'.repeat(32)}`)
@@ -502,7 +541,13 @@ t.test('indexer and gateway', async t => {
     await waitFor(async () => (await statFile(pool, mine)).every(v => v.state === 'uploading'), { what: 'the entry' })
     const wire = Buffer.alloc(1024)
     Buffer.from(small).copy(wire)
-    const body = { root: toHex(hash.root), data: wire.toString('base64'), index: 0, proof: { lemma: [toHex(hash.root)], path: [] }, expectedReplica: 2 }
+    const body = {
+      root: toHex(hash.root),
+      data: wire.toString('base64'),
+      index: 0,
+      proof: { lemma: [toHex(hash.root)], path: [] },
+      expectedReplica: 2
+    }
     t.equal(await json('/file/segment', { method: 'POST', body: JSON.stringify(body) }), 'Segment uploaded')
     await waitFor(async () => (await statFile(pool, mine)).every(v => v.state === 'final'), { what: 'finality' })
     t.equal(await json('/file/segment', { method: 'POST', body: JSON.stringify(body) }), 'Segment uploaded', 'again')
@@ -512,7 +557,14 @@ t.test('indexer and gateway', async t => {
     const one = content('one.txt', 500)
     const two = content('two.txt', 300_000)
     const roots = [(await store(memorySource(one))).root, (await store(memorySource(two))).root]
-    const file = (name: string, rootsOf: Uint8Array[], size: number) => ({ name, type: 'file' as const, roots: rootsOf, size, link: '', entries: [] })
+    const file = (name: string, rootsOf: Uint8Array[], size: number) => ({
+      name,
+      type: 'file' as const,
+      roots: rootsOf,
+      size,
+      link: '',
+      entries: []
+    })
     const folder = encodeFolder({
       name: '',
       type: 'directory',
@@ -528,7 +580,10 @@ t.test('indexer and gateway', async t => {
     })
     const cid = toHex((await store(memorySource(folder))).root)
     const data = async (path: string) => ((await (await fetch(`${at}/file/${cid}${path}`)).json()) as any).data
-    t.same((await data('')).map((e: any) => e.name), ['both.bin', 'empty', 'link', 'sub'])
+    t.same(
+      (await data('')).map((e: any) => e.name),
+      ['both.bin', 'empty', 'link', 'sub']
+    )
     t.same(await data('/sub'), [{ name: 'one.txt', type: 'file', size: 500 }])
     t.match(await data('/link'), { type: 'symbolic', link: 'both.bin' })
     const got = await fetch(`${at}/file/${cid}/sub/one.txt`)
@@ -551,5 +606,6 @@ t.test('ranges are read as HTTP says', async t => {
   t.same(parseRange('bytes=2-99', 10), [2, 10])
   t.equal(parseRange('bytes=10-', 10), 'unsatisfiable')
   t.equal(parseRange('bytes=-0', 10), 'unsatisfiable')
-  for (const whole of [undefined, 'bytes=5-2', 'bytes=0-1,3-4', 'lines=1-2', 'bytes=-']) t.equal(parseRange(whole, 10), undefined)
+  for (const whole of [undefined, 'bytes=5-2', 'bytes=0-1,3-4', 'lines=1-2', 'bytes=-'])
+    t.equal(parseRange(whole, 10), undefined)
 })

@@ -101,11 +101,13 @@ function payer(ctx: VerbContext, opts: Options, pool: NodePool) {
     if (tags.length > TAGS_MAX_BYTES) throw new ZgError('ERR_BAD_INPUT', `tags are longer than ${TAGS_MAX_BYTES} bytes`)
     const hasher = new FileHasher()
     // A body that stops coming must not hold its file for ever.
-    req.setTimeout(LIMITS.httpIdleBodyMs, () => req.destroy())
+    // (Without a callback: the server ends a socket that timed out, and no listener stays on a kept-alive one.)
+    req.setTimeout(LIMITS.httpIdleBodyMs)
     const source = await store.spool(req, process.env.TMPDIR ?? cacheDir('spool'), async part => {
       if (hasher.size + part.length > max) throw tooLarge(max)
       await hasher.push(part)
     })
+    req.setTimeout(0)
     try {
       const { flow, signer } = await findPayer(ctx, opts)
       const r = await store.put(source, await hasher.finish(), {

@@ -65,6 +65,7 @@ export class Replicator {
   readonly #shunned = new Map<string, number>()
   readonly #stop = new AbortController()
   readonly #runs = new Set<Promise<void>>()
+  #known = new Set<string>()
   #store: FileStore | undefined
   #cancel: (() => void) | undefined
   #walkAtMs: number
@@ -118,7 +119,7 @@ export class Replicator {
   }
 
   /** A new peer is connected: what nobody had may be there. */
-  peerJoined(): void {
+  #peerJoined(): void {
     for (const w of this.#wanted.values()) w.dueAtMs = Math.min(w.dueAtMs, this.#o.clock.monotonic() + TICK_MS)
   }
 
@@ -143,6 +144,8 @@ export class Replicator {
   #tick(): void {
     const now = this.#o.clock.monotonic()
     const peers = this.#o.peers()?.ids() ?? []
+    if (peers.some(p => !this.#known.has(p))) this.#peerJoined()
+    this.#known = new Set(peers)
     if (peers.length === 0) return
     if (now >= this.#walkAtMs) {
       this.#walkAtMs = now + LONGEST_PAUSE_MS
@@ -209,9 +212,9 @@ export class Replicator {
 
   #candidates(w: Wanted): string[] {
     const now = this.#o.clock.monotonic()
-    const connected = this.#o.peers()?.ids() ?? []
-    const order = [...w.announcers].filter(p => connected.includes(p))
-    for (const p of connected) if (!w.announcers.has(p)) order.push(p)
+    // Announcers first, connected or not: libp2p may know how to reach them.
+    const order = [...w.announcers]
+    for (const p of this.#o.peers()?.ids() ?? []) if (!w.announcers.has(p)) order.push(p)
     return order.filter(p => (this.#shunned.get(p) ?? 0) <= now)
   }
 
@@ -241,10 +244,11 @@ export class Replicator {
         }
       }
     } catch (err) {
-      if (err instanceof UploadRefusal && err.reason === 'proof') {
+      const wrong = err instanceof UploadRefusal ? err.reason === 'proof' : isBadProof(err)
+      if (wrong) {
         this.#shunned.set(peer, this.#o.clock.monotonic() + SHUN_MS)
         if (this.#shunned.size > 1000) this.#shunned.clear()
-        this.#o.logger.warn('peer sent wrong bytes, not asked for a while', { peer, root: w.name, why: err.message })
+        this.#o.logger.warn('peer sent wrong bytes, not asked for a while', { peer, root: w.name, why: messageOf(err) })
       } else if (!(err instanceof UploadRefusal && err.reason === 'final')) {
         this.#o.logger.debug('peer did not deliver', { peer, root: w.name, error: messageOf(err) })
         if (err instanceof ZgError && (err.code === 'ERR_DISK_FULL' || err.code === 'ERR_IO')) throw err
@@ -252,6 +256,10 @@ export class Replicator {
     }
     return got
   }
+}
+
+function isBadProof(err: unknown): boolean {
+  return err instanceof ZgError && err.code === 'ERR_BAD_PROOF'
 }
 
 /** The peer may know the file by a submission whose size differs by zero bytes at the end. */

@@ -176,7 +176,8 @@ export class RemoteFile {
       const tail = sizeBytes === this.sizeBytes && have < BATCH ? 1 : 0
       const n = Math.min(Math.max(have, 0) + tail, this.shape.segments - good)
       if (n <= 0) break
-      const data = await read(good * SEGMENT_BYTES, n * SEGMENT_BYTES)
+      const at = good * SEGMENT_BYTES
+      const data = await read(at, Math.min(n * SEGMENT_BYTES, sizeBytes - at))
       const wrong = await this.#firstWrong(good, n, data)
       if (wrong !== undefined) return wrong
       good += n
