@@ -49,6 +49,8 @@ interface Running {
   deaths: number[]
   /** Set while a restart or stop is ours. */
   ending: boolean
+  /** Its ready record has come: from now on it answers /ready. */
+  announced: boolean
   lastProgress: { value: string; at: number }
 }
 
@@ -79,6 +81,7 @@ export class Supervisor {
       log: createWriteStream(join(logDir, `${service.name}.log`), { flags: 'a', mode: 0o600 }),
       deaths: [],
       ending: false,
+      announced: false,
       lastProgress: { value: '', at: Date.now() }
     }))
   }
@@ -126,6 +129,7 @@ export class Supervisor {
     })
     r.child = child
     r.ending = false
+    r.announced = false
     r.lines = []
     r.lastProgress = { value: '', at: Date.now() }
     Object.assign(r.status, {
@@ -145,6 +149,7 @@ export class Supervisor {
   #record(r: Running, line: string): void {
     try {
       if (JSON.parse(line).type === 'ready') {
+        r.announced = true
         r.status.state = 'ready'
         this.#events.ready({ ...r.status })
         return
@@ -197,7 +202,7 @@ export class Supervisor {
   async #probeAll(): Promise<void> {
     await Promise.all(
       this.#running.map(async r => {
-        if (r.child === undefined || r.status.state === 'starting') return
+        if (r.child === undefined || !r.announced) return
         const answer = await probe(r.status.url)
         if (r.child === undefined || r.ending) return
         const now = Date.now()

@@ -7,6 +7,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import { keccak256 } from '../core/hash.ts'
 import type { BlockOverride } from '../core/types.ts'
+import { kzg } from './kzg.ts'
 import type { Overlay } from './nodes.ts'
 import { addressOf, State } from './state.ts'
 
@@ -27,7 +28,7 @@ export function pragueRules(chainId: number): Common {
   }
   return createCustomCommon({ chainId, name: 'zg', hardforks }, Mainnet, {
     hardfork: Hardfork.Prague,
-    customCrypto: { keccak256: data => keccak256(data) }
+    customCrypto: { keccak256: data => keccak256(data), kzg }
   })
 }
 
@@ -59,7 +60,9 @@ export async function execution(
   at: { root: Uint8Array; env: Required<BlockOverride>; parentBeaconBlockRoot?: Uint8Array },
   timeoutMs?: number
 ): Promise<Execution> {
-  const { common, clock } = opts
+  const { clock } = opts
+  // A copy: each EVM hangs a listener on its rules, and would live as long as shared ones do.
+  const common = opts.common.copy()
   const state = new State(common, overlay, at.root)
   const started = clock.monotonic()
   let turnEnds = started + TURN_MS

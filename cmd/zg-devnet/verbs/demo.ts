@@ -69,7 +69,7 @@ function step(stage: Stage, index: number | undefined, name: string, what: strin
   const head = index === undefined ? ' '.repeat(19) : ` ${index}/${STEPS}  ${name.padEnd(13)}`
   stage.ctx.print(
     { type: 'demo_step', step: index ?? null, of: STEPS, name, what, result, seconds: Math.round(ms) / 1000 },
-    `${head}${what.padEnd(42)}${result.padEnd(22)}${seconds}`
+    `${head}${what.padEnd(42)}  ${result.padEnd(22)}  ${seconds}`
   )
 }
 
