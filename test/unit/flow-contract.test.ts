@@ -478,8 +478,8 @@ t.test('a gas limit estimated before others submit is still enough after them', 
 t.test('a submission never needs more gas than it asks for', async t => {
   for (const plan of [
     [[0], [10]],
-    [[60, 59, 58, 57]],
-    [[13], [50, 49, 48, 47]],
+    [[44, 43, 42, 41]],
+    [[13], [40, 39, 38, 37]],
     [
       [3, 2, 1],
       [9, 8, 7, 6]
