@@ -17,12 +17,13 @@ import { openEthereumjs } from '../../cmd/zg-chain/engine-ethereumjs/engine.ts'
 import { type OpenChainOptions, openChain } from '../../cmd/zg-chain/open.ts'
 import { crc32c } from '../../cmd/zg-chain/store/crc32c.ts'
 import { matches } from '../../cmd/zg-chain/store/log-index.ts'
-import { memoryDisk, memoryKv } from '../../cmd/zg-chain/store/memory.ts'
+import { type MemoryTable, memoryDisk, memoryKv, memoryTable } from '../../cmd/zg-chain/store/memory.ts'
 import { concat, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
+import { diskCompliance, kvCompliance } from '../../lib/ports/compliance.ts'
 
 const CHAIN_ID = 31337
 const ETHER = 10n ** 18n
@@ -514,10 +515,10 @@ t.test(
   'a chain opened again has the same head, roots, pool and development state, and refuses another network',
   async t => {
     const disk = memoryDisk()
-    const kvs = new Map<string, ReturnType<typeof memoryKv>>()
+    const tables = new Map<string, MemoryTable>()
     const openKv = async (path: string) => {
-      if (!kvs.has(path)) kvs.set(path, memoryKv())
-      return kvs.get(path)!
+      if (!tables.has(path)) tables.set(path, memoryTable())
+      return memoryKv(tables.get(path))
     }
     const where = { dir: '/data', disk, openKv, segmentBytes: 4096 }
     const first = await open(where)
@@ -691,6 +692,22 @@ t.test('the log index answers as a scan of all blocks does', async t => {
     message: /more than 3 results/
   })
   await chain.close()
+})
+
+t.test('the stores in memory are what the ports promise', async t => {
+  await t.test('disk', t =>
+    diskCompliance(t, async () => {
+      const disk = memoryDisk()
+      await disk.mkdir('/d')
+      return { disk, dir: '/d' }
+    })
+  )
+  await t.test('kv', t =>
+    kvCompliance(t, async () => {
+      const table = memoryTable()
+      return async () => memoryKv(table)
+    })
+  )
 })
 
 t.test('checksums and list roots match their references', async t => {
