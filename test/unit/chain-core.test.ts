@@ -694,6 +694,52 @@ t.test('the log index answers as a scan of all blocks does', async t => {
   await chain.close()
 })
 
+t.test('while blocks are made, senders and readers see no gap, and every transaction is executed once', async t => {
+  const chain = await open()
+  const raws = await Promise.all(
+    [alice, bob, carol].map(w =>
+      Promise.all(Array.from({ length: 25 }, (_, nonce) => sign(w, { nonce, to: dave.address, value: 1n })))
+    )
+  )
+  let running = true
+  const miner = (async () => {
+    while (running) await chain.dev!.mine(1)
+  })()
+  const watcher = (async () => {
+    let last = 0n
+    let mined = 0n
+    while (running) {
+      const pending = await chain.pool.pendingNonce(fromHex(alice.address))
+      const account = await chain.state(at(chain)).account(fromHex(alice.address))
+      if (pending < last) t.fail(`pending nonce fell from ${last} to ${pending}`)
+      if (account!.nonce < mined) t.fail(`nonce fell from ${mined} to ${account!.nonce}`)
+      last = pending
+      mined = account!.nonce
+      const called = await chain.call(request(contract('loader')), at(chain))
+      if (called.error !== undefined) t.fail(called.error.text)
+    }
+  })()
+  const hashes = await Promise.all(
+    raws.map(async list => {
+      const out: Uint8Array[] = []
+      for (const raw of list) {
+        const hash = await chain.pool.add(raw)
+        if (chain.pool.get(hash) === undefined && (await chain.locate(hash)) === undefined) t.fail('in neither place')
+        out.push(hash)
+      }
+      return out
+    })
+  )
+  const deadline = Date.now() + 60_000
+  while (chain.pool.counts().pending > 0 && Date.now() < deadline) await chain.exclusive(async () => {})
+  running = false
+  await Promise.all([miner, watcher])
+  t.equal(await balance(chain, dave.address), 75n)
+  for (const hash of hashes.flat()) t.ok(await chain.locate(hash))
+  t.same(chain.pool.counts(), { pending: 0, queued: 0 })
+  await chain.close()
+})
+
 t.test('the stores in memory are what the ports promise', async t => {
   await t.test('disk', t =>
     diskCompliance(t, async () => {
