@@ -92,6 +92,11 @@ export function decodeBlock(raw: Uint8Array, chainId: bigint, senders?: readonly
 
 function decodeHeader(f: Uint8Array[]): BlockHeader {
   const big = (i: number) => bytesToBig(f[i]!)
+  const integer = (i: number) => {
+    const n = Number(big(i))
+    if (!Number.isSafeInteger(n)) throw new ZgError('ERR_CORRUPT', `header field ${i} is out of range`)
+    return n
+  }
   return sealHeader({
     parentHash: f[0]!,
     ommersHash: f[1]!,
@@ -100,10 +105,10 @@ function decodeHeader(f: Uint8Array[]): BlockHeader {
     transactionsRoot: f[4]!,
     receiptsRoot: f[5]!,
     logsBloom: f[6]!,
-    number: Number(big(8)),
+    number: integer(8),
     gasLimit: big(9),
     gasUsed: big(10),
-    timestamp: Number(big(11)),
+    timestamp: integer(11),
     extraData: f[12]!,
     prevRandao: f[13]!,
     nonce: f[14]!,

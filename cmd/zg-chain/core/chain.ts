@@ -337,6 +337,7 @@ export class ZgChain implements Chain {
   }
 
   async #persist(tx: Transaction): Promise<void> {
+    if (this.#stopped !== undefined) throw stopped(this.#stopped)
     try {
       await this.#opts.journal.append(tx)
     } catch (err) {

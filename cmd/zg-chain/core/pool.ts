@@ -240,7 +240,14 @@ export class TxPool implements Pool {
     this.#makeRoom(sender, entry, replaced)
     if (replaced !== undefined) this.#drop(sender, replaced)
     this.#insert(sender, entry)
-    if (persist) await this.#opts.persist(tx)
+    if (persist) {
+      try {
+        await this.#opts.persist(tx)
+      } catch (err) {
+        this.remove(tx.hash)
+        throw err
+      }
+    }
     this.#announce(sender)
     return tx.hash
   }

@@ -7,6 +7,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import { keccak256 } from '../core/hash.ts'
 import type { BlockOverride } from '../core/types.ts'
+import { kzg } from './kzg.ts'
 import type { Overlay } from './nodes.ts'
 import { addressOf, State } from './state.ts'
 
@@ -27,7 +28,7 @@ export function pragueRules(chainId: number): Common {
   }
   return createCustomCommon({ chainId, name: 'zg', hardforks }, Mainnet, {
     hardfork: Hardfork.Prague,
-    customCrypto: { keccak256: data => keccak256(data) }
+    customCrypto: { keccak256: data => keccak256(data), kzg }
   })
 }
 

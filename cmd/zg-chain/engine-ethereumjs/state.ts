@@ -4,7 +4,7 @@ import { createMerkleProof, MerklePatriciaTrie } from '@ethereumjs/mpt'
 import { RLP } from '@ethereumjs/rlp'
 import { Caches, MerkleStateManager } from '@ethereumjs/statemanager'
 import { Address, createAccountFromRLP, type Account as EthAccount } from '@ethereumjs/util'
-import { bytesToBig, padLeft } from '../../../lib/base/bytes.ts'
+import { bytesToBig, equalBytes, padLeft } from '../../../lib/base/bytes.ts'
 import { EMPTY_CODE_HASH, EMPTY_TRIE_ROOT } from '../core/hash.ts'
 import type { Account, StateProof, StateReader } from '../core/types.ts'
 import type { Overlay } from './nodes.ts'
@@ -46,6 +46,15 @@ export class State extends MerkleStateManager {
   override async deleteAccount(address: Address): Promise<void> {
     this.touched.add(address.toString())
     return super.deleteAccount(address)
+  }
+
+  // In an empty trie the library looks for the node of the empty root and takes the error that there is none for an answer.
+  override async getStorage(address: Address, key: Uint8Array): Promise<Uint8Array> {
+    if (this._caches?.storage?.get(address, key) === undefined) {
+      const account = await this.getAccount(address)
+      if (account === undefined || equalBytes(account.storageRoot, EMPTY_TRIE_ROOT)) return new Uint8Array(0)
+    }
+    return super.getStorage(address, key)
   }
 
   // The library's own runs inside `new Promise(async …)`: an error there would never reach the caller.

@@ -19,6 +19,14 @@ export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array
   const { chain } = s
   const asCall = readCall(s)
 
+  // From reading the next nonce to having used it no other transaction may pass: callers send several at once.
+  let last: Promise<unknown> = Promise.resolve()
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = last.then(work)
+    last = turn.catch(() => undefined)
+    return turn
+  }
+
   function keyOf(address: Uint8Array): Uint8Array | undefined {
     return chain.devAccounts.find(a => equalBytes(a.address, address))?.privateKey
   }
@@ -37,11 +45,14 @@ export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array
       if (from === undefined) throw new RpcError(RPC.params, "missing value for required field 'from'")
       const key = keyOf(from)
       if (key === undefined && !isImpersonated(from)) needKey(from)
-      const tx = await fillTransaction(s, args, from)
-      if (key !== undefined && !isImpersonated(from)) return toHex(await submit(s, signTransaction(tx, key)))
-      const { pool } = chain
-      if (pool.addImpersonated === undefined) needKey(from)
-      return toHex(await refusals(() => pool.addImpersonated!(tx)))
+      const filled = await fillTransaction(s, args, from)
+      return inTurn(async () => {
+        const tx = { ...filled, nonce: args.nonce ?? (await chain.pool.pendingNonce(from)) }
+        if (key !== undefined && !isImpersonated(from)) return toHex(await submit(s, signTransaction(tx, key)))
+        const { pool } = chain
+        if (pool.addImpersonated === undefined) needKey(from)
+        return toHex(await refusals(() => pool.addImpersonated!(tx)))
+      })
     },
     eth_sign: params => {
       const address = arg(params, 0, 'address', asAddress)

@@ -32,8 +32,9 @@ import { decodeRecord, encodeRecord } from './record.ts'
 
 /** Version of everything in the directory. */
 const FORMAT = 1
-/** Decoded blocks kept: the last minute of a chain of two blocks a second. */
+/** Decoded blocks kept: the last minute of a chain of two blocks a second, fewer when they are large. */
 const CACHED_BLOCKS = 128
+const CACHED_BYTES = 32 * 1024 * 1024
 
 export interface StoredBlock {
   block: Block
@@ -55,7 +56,8 @@ export class ChainStore {
   readonly #kv: KvStore
   readonly #log: BlockLog
   #head: Head | undefined
-  #cached = new Map<number, StoredBlock>()
+  readonly #cached = new Map<number, StoredBlock>()
+  #cachedBytes = 0
 
   private constructor(opts: StoreOptions, log: BlockLog, head: Head | undefined) {
     this.#opts = opts
@@ -137,7 +139,7 @@ export class ChainStore {
     ops.push({ put: HEAD_KEY, value: encodeHead(head) })
     await this.#kv.batch(ops, { sync: true })
     this.#head = head
-    for (const n of [...this.#cached.keys()]) if (n > height) this.#cached.delete(n)
+    for (const n of [...this.#cached.keys()]) if (n > height) this.#forget(n)
     return gone
   }
 
@@ -218,12 +220,18 @@ export class ChainStore {
   }
 
   #remember(height: number, stored: StoredBlock): void {
-    this.#cached.delete(height)
+    this.#forget(height)
     this.#cached.set(height, stored)
+    this.#cachedBytes += stored.block.raw.length
     for (const oldest of this.#cached.keys()) {
-      if (this.#cached.size <= CACHED_BLOCKS) break
-      this.#cached.delete(oldest)
+      if (this.#cached.size <= CACHED_BLOCKS && this.#cachedBytes <= CACHED_BYTES) break
+      this.#forget(oldest)
     }
+  }
+
+  #forget(height: number): void {
+    this.#cachedBytes -= this.#cached.get(height)?.block.raw.length ?? 0
+    this.#cached.delete(height)
   }
 }
 
