@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
 import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
 
@@ -17,8 +18,8 @@ export interface Codec {
   readonly path: 'native' | 'reference'
   /** The SIMD path in use: `generic`, `avx2`, `avx512vl` or `avx512`; `javascript` for the reference. */
   readonly cpu: string
-  /** keccak-256 of one byte string. */
-  keccak256(data: Uint8Array): Uint8Array
+  /** keccak-256 of the parts joined. */
+  keccak256(...parts: readonly Uint8Array[]): Uint8Array
   /**
    * Merkle roots of consecutive segments, off the event loop. The data must not change before the promise settles; if it
    * does the roots are of a mixture, nothing worse. Its buffer must not be transferred away meanwhile.
@@ -42,6 +43,9 @@ export interface Codec {
 interface CodecAddon {
   info(): { cpu: string; paths: string[] }
   keccak256(data: Uint8Array, out: Uint8Array): void
+  /** 32 bytes of result, then up to 1024 of message; absent where Node does not let JavaScript see native memory. */
+  scratch?: Uint8Array
+  hashScratch?(size: number): void
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
   treeRoot(hashes: Uint8Array): Uint8Array
@@ -81,7 +85,7 @@ export function reference(): Codec {
   return {
     path: 'reference',
     cpu: 'javascript',
-    keccak256: keccak256Reference,
+    keccak256: (...parts) => keccak256Reference(parts.length === 1 ? parts[0]! : concat(...parts)),
     segmentRoots: async (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsFlat: flat,
@@ -96,11 +100,7 @@ function native(addon: CodecAddon): Codec {
     path: 'native',
     cpu,
     paths,
-    keccak256: data => {
-      const out = new Uint8Array(32)
-      addon.keccak256(data, out)
-      return out
-    },
+    keccak256: keccakOf(addon),
     segmentRoots: async (data, lastLeaves) => split(await addon.segmentRoots(data, checkedLeaves(data, lastLeaves))),
     segmentRootsSync: (data, lastLeaves) => split(addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))),
     segmentRootsFlat: (data, lastLeaves, cpu) =>
@@ -108,6 +108,27 @@ function native(addon: CodecAddon): Codec {
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
     treeRoot: hashes => addon.treeRoot(checkedHashes(hashes))
+  }
+}
+
+/** Short messages go through the addon's scratch: 0.4 µs for 64 bytes instead of 0.9. */
+function keccakOf(addon: CodecAddon): Codec['keccak256'] {
+  const { scratch, hashScratch } = addon
+  const whole = (parts: readonly Uint8Array[]): Uint8Array => {
+    const out = new Uint8Array(32)
+    addon.keccak256(parts.length === 1 ? parts[0]! : concat(...parts), out)
+    return out
+  }
+  if (scratch === undefined || hashScratch === undefined) return (...parts) => whole(parts)
+  return (...parts) => {
+    let at = 32
+    for (const p of parts) {
+      if (at + p.length > scratch.length) return whole(parts)
+      scratch.set(p, at)
+      at += p.length
+    }
+    hashScratch(at - 32)
+    return scratch.slice(0, 32)
   }
 }
 

@@ -6,7 +6,8 @@
 //   node scripts/build-native.mjs --sanitize   compile and run native/codec/codec_test.cpp with address and undefined
 //                                              behaviour sanitizers, beside the build
 //
-// Exit status: 0 built, 1 the build failed, 3 there is no compiler (the tools then use the TypeScript reference).
+// Exit status: 0 built, 1 the build failed, 3 there is no compiler or there are no headers (the tools then
+// use the TypeScript reference).
 import { spawnSync } from 'node:child_process'
 import {
   copyFileSync,
@@ -64,7 +65,7 @@ function build() {
   }
 }
 
-/** The compiler's command, or exit 3. CXX is honoured; otherwise g++, clang++ and c++ are tried. */
+/** The compiler's command, or exit 3 with one line that says what to install. CXX is honoured; otherwise g++, clang++ and c++ are tried. */
 function findCompiler() {
   const candidates = process.env.CXX ? [process.env.CXX] : ['g++', 'clang++', 'c++']
   const found = candidates.find(c => works(c.split(' ')[0]))
@@ -122,11 +123,18 @@ function gyp(args, nodedir) {
     stdio: verbose ? 'inherit' : 'pipe',
     maxBuffer: 64 * 1024 * 1024
   })
-  if (r.status !== 0) {
-    const offline = nodedir === undefined && !verbose && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT/.test(r.stderr)
-    const hint = offline ? '\nhint: set npm_config_nodedir to the prefix of an installed Node' : ''
-    fail(`native: node-gyp ${args[0]} failed${verbose ? '' : `\n${r.stdout}${r.stderr}`}${hint}`)
+  if (r.status === 0) return
+  if (
+    nodedir === undefined &&
+    args[0] === 'configure' &&
+    /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT/.test(r.stderr ?? '')
+  ) {
+    process.stderr.write(
+      'native: headers of Node cannot be fetched; set npm_config_nodedir to the prefix of an installed Node\n'
+    )
+    process.exit(3)
   }
+  fail(`native: node-gyp ${args[0]} failed${verbose ? '' : `\n${r.stdout}${r.stderr}`}`)
 }
 
 /** Kernels as a plain program under the sanitizers: Node is not needed for them and would have to be preloaded. */

@@ -95,10 +95,7 @@ await tool({
       name: 'send',
       args: '<to> [words...]',
       summary: 'send money, or call a contract and change it',
-      examples: [
-        'zg-chain send 1 1.5 --from 0',
-        "zg-chain send 0xcA11bde05977b3631167028862bE2a173976CA11 --sig 'aggregate((address,bytes)[])' '[]'"
-      ],
+      examples: ['zg-chain send 1 1.5 --from 0', "zg-chain send 1 --sig 'greet(string,uint256)' hello 7"],
       options: [
         {
           flags: '--sig <signature>',
@@ -116,9 +113,9 @@ await tool({
       name: 'call',
       args: '<contract> [signature] [args...]',
       summary: 'ask a contract without changing it',
-      examples: ["zg-chain call 0xcA11bde05977b3631167028862bE2a173976CA11 'getBlockNumber()(uint256)'"],
+      examples: ["zg-chain call 0xcA11bde05977b3631167028862bE2a173976CA11 'getChainId()(uint)'"],
       options: [{ flags: '-f, --from <account>', help: 'who seems to ask', env: false }, AT_BLOCK, DATA, RPC_OPTION],
-      exits: { 69: 'no node', 76: 'the contract refused' },
+      exits: { 69: 'no node', 76: 'the contract refused', 78: 'no contract there' },
       load: async () => (await import('./verbs/call.ts')).call
     },
     {
@@ -207,7 +204,7 @@ await tool({
     {
       name: 'keys import',
       args: '<name> [file]',
-      summary: 'take over the key file of another wallet, or a key from stdin',
+      summary: "take over a key from another wallet's file, or from stdin",
       examples: ['zg-chain keys import alice UTC--2024.json', 'zg-chain keys import alice < key.hex'],
       options: PASSWORD_OPTIONS,
       exits: { 65: 'not a key', 73: 'there is one of that name', 77: 'wrong password' },

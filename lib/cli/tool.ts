@@ -19,6 +19,10 @@ export async function tool(spec: ToolSpec): Promise<void> {
     return finish(process.stdout, versionText(spec.name, argv.includes('--verbose')), 0)
   }
   if (argv[0] === '--help' || argv[0] === '-h') return finish(process.stdout, toolHelp(spec), 0)
+  if (argv[0] === 'help' && argv[1] === '--man') {
+    const [{ manPage }, { version }] = await Promise.all([import('./man.ts'), import('./version.ts')])
+    return finish(process.stdout, manPage(spec, version()), 0)
+  }
   if (argv[0] === 'help') return help(spec, argv.slice(1))
   const asked = argv.indexOf('--help') >= 0 ? argv.indexOf('--help') : argv.indexOf('-h')
   const verb = findVerb(spec, argv)

@@ -32,9 +32,14 @@ export function segmentRootsReference(data: Uint8Array, lastLeaves: number): Uin
 function rootOf(data: Uint8Array, leaves: number): Uint8Array {
   const level: Uint8Array[] = []
   for (let i = 0; i < leaves; i++) {
-    const sector = new Uint8Array(SECTOR_BYTES)
-    sector.set(data.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES))
-    level.push(keccak_256(sector))
+    const part = data.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES)
+    if (part.length === SECTOR_BYTES) {
+      level.push(keccak_256(part))
+    } else {
+      const sector = new Uint8Array(SECTOR_BYTES)
+      sector.set(part)
+      level.push(keccak_256(sector))
+    }
   }
   return fold(level)
 }
@@ -48,16 +53,13 @@ export function treeRootReference(hashes: Uint8Array): Uint8Array {
 
 function fold(leaves: Uint8Array[]): Uint8Array {
   let level = leaves
+  const pair = new Uint8Array(64)
   while (level.length > 1) {
     const next: Uint8Array[] = []
     for (let i = 0; i + 1 < level.length; i += 2) {
-      next.push(
-        keccak_256
-          .create()
-          .update(level[i]!)
-          .update(level[i + 1]!)
-          .digest()
-      )
+      pair.set(level[i]!)
+      pair.set(level[i + 1]!, 32)
+      next.push(keccak_256(pair))
     }
     if (level.length % 2 === 1) next.push(level[level.length - 1]!)
     level = next

@@ -2,11 +2,16 @@
 //
 //   info()                                    {cpu, paths}: the path in use, and all of this machine
 //   keccak256(data, out)                      writes 32 bytes into out
+//   scratch                                   Uint8Array of 32 + 1024 bytes that hashScratch works on
+//   hashScratch(size)                         scratch[0 … 31] = keccak-256 of scratch[32 … 31 + size]
 //   segmentRootsSync(data, leaves[, cpu])     Uint8Array, 32 bytes a segment; cpu forces a path of this machine
 //   segmentRoots(data, leaves)                the same in a promise, hashed on a worker thread
 //   treeRoot(hashes)                          root over n × 32 bytes
 //
-// segmentRoots reads the caller's memory on the worker: copying 4 MiB would cost the event loop a tenth of the hashing. A
+// A small Uint8Array lives inside the JavaScript heap until its address is asked for; then it is moved out, which costs more than
+// hashing 64 bytes. The scratch is memory of ours that JavaScript sees, so short messages are copied in and out instead.
+//
+// segmentRoots reads the caller's memory on the worker: copying would cost the event loop a tenth of the hashing. A
 // reference keeps the array alive until the promise settles. Writing to it meanwhile gives the roots of a mixture; memory that
 // can shrink (resizable buffers) is copied first. The one thing left to the caller is not to transfer the buffer away.
 #include <napi.h>
@@ -42,18 +47,85 @@ bool bytes_of(const Napi::Value& value, Napi::Uint8Array* array) {
   return array->ByteLength() > 0 || !array->ArrayBuffer().IsDetached();
 }
 
-Napi::Value keccak256(const Napi::CallbackInfo& info) {
-  Napi::Uint8Array data;
-  Napi::Uint8Array out;
-  if (info.Length() != 2 || !bytes_of(info[0], &data) || !bytes_of(info[1], &out)) {
-    return fail(info.Env(), "keccak256: two Uint8Arrays wanted");
+// Bytes of a Uint8Array by the plain C interface, or false. See bytes_of.
+bool raw_bytes(napi_env env, napi_value value, uint8_t** data, size_t* size) {
+  napi_typedarray_type type;
+  void* start = nullptr;
+  napi_value buffer;
+  // Fails for anything that is no typed array.
+  if (napi_get_typedarray_info(env, value, &type, size, &start, &buffer, nullptr) != napi_ok) return false;
+  if (type != napi_uint8_array) return false;
+  *data = static_cast<uint8_t*>(start);
+  bool detached = false;
+  return *size > 0 || napi_is_detached_arraybuffer(env, buffer, &detached) != napi_ok || !detached;
+}
+
+// The plain C interface: the wrappers' checks would cost as much as hashing 64 bytes.
+napi_value keccak256(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  size_t count = 2;
+  uint8_t* data = nullptr;
+  uint8_t* out = nullptr;
+  size_t size = 0;
+  size_t out_size = 0;
+  if (napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) != napi_ok || count != 2 ||
+      !raw_bytes(env, arguments[0], &data, &size) || !raw_bytes(env, arguments[1], &out, &out_size) ||
+      out_size != zg::kHashBytes) {
+    napi_throw_type_error(env, nullptr, "keccak256: a Uint8Array and one of 32 bytes for the result wanted");
+    return nullptr;
   }
-  if (out.ByteLength() != zg::kHashBytes) return fail(info.Env(), "keccak256: the result needs 32 bytes");
   uint8_t hash[zg::kHashBytes];
-  kernels->one(data.Data(), data.ByteLength(), hash);
+  kernels->one(data, size, hash);
   // The result may lie within the message.
-  std::memcpy(out.Data(), hash, sizeof hash);
-  return info.Env().Undefined();
+  std::memcpy(out, hash, sizeof hash);
+  return nullptr;
+}
+
+constexpr size_t kScratchBytes = 1024;
+
+// Of one JavaScript environment (the main thread, each worker); lives as long as it.
+struct Instance {
+  // Freed by the array buffer over it, which `array` keeps alive.
+  uint8_t* scratch = nullptr;
+  Napi::ObjectReference array;
+};
+
+napi_value hash_scratch(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  size_t count = 1;
+  uint32_t size = 0;
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &count, &argument, nullptr, &data) != napi_ok || count != 1 ||
+      napi_get_value_uint32(env, argument, &size) != napi_ok || size > kScratchBytes) {
+    napi_throw_type_error(env, nullptr, "hashScratch: a size up to 1024 wanted");
+    return nullptr;
+  }
+  uint8_t* scratch = static_cast<Instance*>(data)->scratch;
+  uint8_t hash[zg::kHashBytes];
+  kernels->one(scratch + zg::kHashBytes, size, hash);
+  std::memcpy(scratch, hash, sizeof hash);
+  return nullptr;
+}
+
+// Makes the scratch and the function on it; leaves them out when Node refuses memory of ours, the caller then does without.
+void export_scratch(Napi::Env env, Napi::Object exports) {
+  auto* instance = new Instance;
+  env.SetInstanceData(instance);
+  constexpr size_t size = zg::kHashBytes + kScratchBytes;
+  auto* memory = new uint8_t[size]();
+  Napi::ArrayBuffer buffer =
+      Napi::ArrayBuffer::New(env, memory, size, [](Napi::BasicEnv, void* p) { delete[] static_cast<uint8_t*>(p); });
+  napi_value function = nullptr;
+  if (env.IsExceptionPending() || buffer.IsEmpty() ||
+      napi_create_function(env, "hashScratch", NAPI_AUTO_LENGTH, hash_scratch, instance, &function) != napi_ok) {
+    env.GetAndClearPendingException();
+    return;
+  }
+  instance->scratch = memory;
+  Napi::Uint8Array array = Napi::Uint8Array::New(env, size, buffer, 0);
+  instance->array = Napi::Persistent(array.As<Napi::Object>());
+  exports.Set("scratch", array);
+  exports.Set("hashScratch", function);
 }
 
 // Reads (data, leaves) of both forms of segmentRoots; says what is wrong with them, or nullptr.
@@ -197,7 +269,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     return exports;
   }
   exports.Set("info", Napi::Function::New(env, info_of));
-  exports.Set("keccak256", Napi::Function::New(env, keccak256));
+  napi_value function = nullptr;
+  if (napi_create_function(env, "keccak256", NAPI_AUTO_LENGTH, keccak256, nullptr, &function) != napi_ok) return exports;
+  exports.Set("keccak256", function);
+  export_scratch(env, exports);
   exports.Set("segmentRootsSync", Napi::Function::New(env, segment_roots_sync));
   exports.Set("segmentRoots", Napi::Function::New(env, segment_roots));
   exports.Set("treeRoot", Napi::Function::New(env, tree_root));

@@ -87,6 +87,7 @@ t.test('every refusal has its exit status, its line and what to do', async t => 
       64,
       /arguments do not fit/
     ],
+    [['call', '9', 'x()(uint256)'], 78, /no contract at 9 on chain 31337/],
     [['deploy', 'missing.json'], 66, /missing\.json/],
     [['tx', `0x${'11'.repeat(32)}`], 69, /chain has no transaction/],
     [['block', '99999999'], 69, /chain has no block 99999999/],

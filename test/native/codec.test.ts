@@ -75,6 +75,28 @@ t.test('single messages equal noble on every path, lengths 0 to 560', { skip }, 
   }
 })
 
+t.test('messages in parts and around the limit of the scratch equal noble', { skip }, async t => {
+  for (const n of [0, 1, 64, 1023, 1024, 1025, 3000]) {
+    const b = bytes(seed, n)
+    for (const cut of [0, 1, n >> 1, n]) {
+      t.same(codec().keccak256(b.subarray(0, cut), b.subarray(cut)), keccak_256(b), `${n} bytes cut at ${cut}`)
+    }
+  }
+  t.same(codec().keccak256(), keccak_256(new Uint8Array(0)))
+  const first = codec().keccak256(bytes(1, 64))
+  const kept = Uint8Array.from(first)
+  codec().keccak256(bytes(2, 64))
+  t.same(first, kept, 'a later call does not change an earlier result')
+  // Workers have a scratch of their own.
+  const script = `
+    const { Worker } = require('node:worker_threads')
+    const code = 'const c = require(process.env.ADDON); let x = 0; for (let i = 0; i < 20000; i++) { c.scratch.fill(i & 7, 32, 96);' +
+      'c.hashScratch(64); x = (x * 31 + c.scratch[0]) % 1000003 } require("node:worker_threads").parentPort.postMessage(x)'
+    const runs = [0, 1, 2].map(() => new Promise(r => new Worker(code, { eval: true }).on('message', r)))
+    Promise.all(runs).then(x => console.log(new Set(x).size))`
+  t.equal(child(script, { ADDON: nativePath('codec') }).stdout.trim(), '1')
+})
+
 t.test('segments of every shape around the borders equal the reference on every path', { skip }, async t => {
   const sizes = [0, 1, 255, 256, 257, 511, 512, 513, 1024, 2049, 4096, 4097, 65_537, 262_143, 262_144, 262_145, 525_000]
   for (const size of sizes) {
@@ -153,6 +175,7 @@ t.test('the binding refuses what is no Uint8Array and never crashes', { skip }, 
     t.throws(() => addon.segmentRoots!(new Uint8Array(1), leaves), TypeError)
   }
   t.throws(() => addon.keccak256!(), TypeError)
+  for (const size of [undefined, '1', 1025, 2 ** 32 - 1]) t.throws(() => addon.hashScratch!(size), TypeError)
   t.throws(() => addon.keccak256!(new Uint8Array(1), new Uint8Array(31)), TypeError)
   t.throws(() => addon.segmentRootsSync!(new Uint8Array(257), 1), TypeError)
   t.throws(() => addon.segmentRootsSync!(new Uint8Array(1), 1, 'sse9'), TypeError)
@@ -227,6 +250,17 @@ t.test('the native codec is many times faster than the reference', { skip }, asy
   const ratio = cost(slow, 1) / cost(codec(), 20)
   t.comment(`${ratio.toFixed(0)} times`)
   t.ok(ratio > 12, `${ratio.toFixed(1)} times the reference`)
+})
+
+t.test('the build says in one line what is missing, with a status of its own', async t => {
+  const r = spawnSync('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, 'scripts/build-native.mjs'], {
+    encoding: 'utf8',
+    cwd: packageRoot(),
+    env: { ...process.env, CXX: '/nonexistent/c++' }
+  })
+  t.equal(r.status, 3)
+  t.match(r.stderr, /^native: '\/nonexistent\/c\+\+' not found; .+\n$/)
+  t.equal(r.stdout, '')
 })
 
 t.test('a missing, foreign or misconfigured build is said in the right words', async t => {

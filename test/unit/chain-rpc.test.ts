@@ -9,9 +9,11 @@ import t from 'tap'
 import { openChain } from '../../cmd/zg-chain/open.ts'
 import { chainMethods, type RpcOptions } from '../../cmd/zg-chain/rpc/methods.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
+import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { systemRandom } from '../../lib/adapters/random.ts'
 import { fromHex, type Hex, toQuantity } from '../../lib/base/hex.ts'
+import { ChainClient } from '../../lib/clients/chain.ts'
 import { signTransaction } from '../../lib/clients/sign.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 
@@ -139,7 +141,8 @@ t.test('nothing is missing that clients call, and what is not there yet is absen
     eth_call eth_estimateGas eth_createAccessList eth_gasPrice eth_maxPriorityFeePerGas eth_feeHistory eth_blobBaseFee
     eth_baseFee eth_getLogs eth_newFilter eth_newBlockFilter eth_newPendingTransactionFilter eth_getFilterChanges
     eth_getFilterLogs eth_uninstallFilter eth_subscribe eth_unsubscribe txpool_status txpool_content
-    txpool_contentFrom txpool_inspect eth_sendTransaction eth_sign eth_signTypedData_v4 evm_mine evm_snapshot evm_revert
+    txpool_contentFrom txpool_inspect eth_config eth_capabilities eth_fillTransaction
+    eth_getTransactionBySenderAndNonce eth_sendTransaction eth_sign eth_signTypedData_v4 evm_mine evm_snapshot evm_revert
     evm_increaseTime evm_setNextBlockTimestamp evm_setAutomine evm_setIntervalMining anvil_nodeInfo hardhat_metadata
     ${['anvil', 'hardhat'].flatMap(p => ['setBalance', 'setCode', 'setStorageAt', 'setNonce', 'impersonateAccount', 'stopImpersonatingAccount', 'autoImpersonateAccount', 'reset', 'mine', 'setNextBlockBaseFeePerGas', 'setCoinbase', 'dropTransaction'].map(m => `${p}_${m}`)).join(' ')}`
   const missing = wanted.split(/\s+/).filter(name => methods[name] === undefined)
@@ -290,6 +293,27 @@ t.test('every type of transaction that the node signs is one that ethers reads b
     )
     t.match(tx, { type, from: carol.address, nonce: 128, to: null, chainId: 31337n }, `type ${type}`)
   }
+})
+
+t.test('a transaction is filled in for others to sign, and found by its sender and nonce', async t => {
+  const { rpc, text, chain } = await open()
+  const filled = await rpc('eth_fillTransaction', { from: alice.address, to: bob.address, value: '0x5' })
+  const unsigned = ethers.Transaction.from(filled.raw)
+  t.match(unsigned, { to: bob.address, value: 5n, nonce: 0, gasLimit: 21_000n, chainId: 31337n, type: 2 })
+  t.equal(filled.tx.gas, '0x5208')
+  const wallet = new ethers.Wallet(alice.privateKey)
+  const sent = []
+  for (let nonce = 0; nonce < 5; nonce++) {
+    const raw = await wallet.signTransaction({ ...unsigned.toJSON(), from: null, sig: null, hash: null, nonce })
+    sent.push((await rpc('eth_sendRawTransactionSync', raw)).transactionHash)
+  }
+  for (const [nonce, hash] of sent.entries()) {
+    t.equal((await rpc('eth_getTransactionBySenderAndNonce', alice.address, toQuantity(nonce))).hash, hash)
+  }
+  t.equal(await rpc('eth_getTransactionBySenderAndNonce', alice.address, '0x5'), null)
+  t.equal(await rpc('eth_getTransactionBySenderAndNonce', NOBODY, '0x0'), null)
+  t.equal((await text('eth_config').then(c => (c as Json).current)).chainId, '0x7a69')
+  await chain.close()
 })
 
 t.test('execution errors carry what libraries look for', async t => {
@@ -524,6 +548,13 @@ t.test('development methods change time, blocks and accounts', async t => {
   t.equal(await text('eth_getBalance', NOBODY), '0x0')
   t.equal(await rpc('evm_revert', snapshot), false, 'a snapshot serves once')
   await rpc('evm_setAutomine', false)
+  const together = await Promise.all(
+    Array.from({ length: 20 }, () => text('eth_sendTransaction', { from: carol.address, to: bob.address }))
+  )
+  t.equal(new Set(together).size, 20, 'transactions sent at once get a nonce each')
+  t.match(await rpc('txpool_status'), { pending: '0x14' })
+  await rpc('anvil_dropAllTransactions')
+  t.match(await rpc('txpool_status'), { pending: '0x0', queued: '0x0' })
   const dropped = await text('eth_sendTransaction', { from: alice.address, to: bob.address })
   t.equal(await rpc('anvil_dropTransaction', dropped), true)
   t.equal(await rpc('eth_getTransactionByHash', dropped), null)
@@ -554,6 +585,47 @@ t.test('development methods change time, blocks and accounts', async t => {
   t.equal(ethers.verifyTypedData(domain, types, message, signature), alice.address)
   await chain.close()
 })
+
+t.test(
+  "the tools' own client pages through logs, waits for receipts and speaks of refusals in the family's words",
+  async t => {
+    const { chain, methods, send } = await open({ logsBlocks: 3, logsResults: 2 })
+    const server = await serveRpc({ methods, port: 0, websocket: true })
+    const client = new ChainClient(server.url!)
+    const emitter = (await send(alice.address, { data: creates(LOGGER) })).contractAddress as string
+    const wanted: string[] = []
+    for (let i = 0; i < 7; i++) wanted.push((await send(bob.address, { to: emitter })).transactionHash)
+    const found: string[] = []
+    for await (const page of client.getLogs({ address: emitter, fromBlock: 0, toBlock: 8 })) {
+      t.ok(page.length <= 2)
+      found.push(...page.map(log => log.transactionHash))
+    }
+    t.same(found, wanted, 'every log once, in order, though the node allows three blocks and two logs at a time')
+
+    const account = {
+      address: fromHex(carol.address),
+      name: '2',
+      wellKnown: true,
+      privateKey: async () => fromHex(carol.privateKey)
+    }
+    const receipt = await client.waitReceipt(await client.send(account, { to: fromHex(bob.address), value: 5n }))
+    t.match(receipt, { status: '0x1', from: carol.address.toLowerCase() })
+    await t.rejects(client.send(account, { to: fromHex(bob.address), value: 10n ** 24n }), {
+      code: 'ERR_FUNDS',
+      message: /has 9999\.\d+ 0G, needs 1000000 0G$/
+    })
+    const failing = client.call('eth_call', [{ to: NOBODY }, 'latest', { [NOBODY]: { code: answers('0x12345678') } }])
+    await t.rejects(failing, { code: 'ERR_REJECTED', message: 'execution reverted', cause: { data: '0x12345678' } })
+    await t.rejects(client.call('eth_getBalance', ['0x12']), { code: 'ERR_BAD_INPUT' })
+    await t.rejects(client.call('eth_nothing'), { code: 'ERR_PROTOCOL' })
+    await t.rejects(client.waitReceipt(UNKNOWN, { timeoutMs: 1 }), { code: 'ERR_TIMEOUT' })
+    const both = await client.batch([{ method: 'eth_chainId' }, { method: 'eth_getBalance', params: [1] }])
+    t.match(both, ['0x7a69', { code: 'ERR_BAD_INPUT' }])
+    await server.close()
+    await t.rejects(client.blockNumber(), { code: 'ERR_UNAVAILABLE', hint: /zg-devnet up/ })
+    await chain.close()
+  }
+)
 
 t.test('no parameter is an internal error', async t => {
   const seed = Date.now() % 2 ** 31

@@ -3,7 +3,9 @@
  * contract): shapes, roots, proofs, submissions, events, the flow's accumulator and its proofs, key-value files, encryption,
  * fragments, shards. Then the refusals: every altered proof, event and file, and laws over random input.
  */
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { truncateSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -200,6 +202,24 @@ t.test('streams in chunks of any size and files on disk give the same hash as by
     await writeFile(path, data)
     t.same(await hashFile(path), want, `file of ${size}`)
   }
+  // A pipe has no size; a file that changes under the reader has no root; an abort ends the reading.
+  const pipe = join(dir, 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const data = generated(5, 1_000_000)
+  const [fromPipe] = await Promise.all([hashFile(pipe), writeFile(pipe, data)])
+  t.same(fromPipe.root, hashBytes(data).root, 'pipe')
+  const big = join(dir, 'big')
+  await writeFile(big, new Uint8Array(40 * 1024 * 1024))
+  const progress: number[] = []
+  const changing = hashFile(big, {
+    parallelism: 1,
+    onProgress: done => {
+      if (progress.push(done) === 1) truncateSync(big, 30_000_000)
+    }
+  })
+  await t.rejects(changing, { code: 'ERR_IO' })
+  const stop = new AbortController()
+  await t.rejects(hashFile(big, { signal: stop.signal, onProgress: () => stop.abort() }), { name: 'AbortError' })
   await writeFile(join(dir, 'empty'), '')
   await t.rejects(hashFile(join(dir, 'empty')), { code: 'ERR_BAD_INPUT' })
   await t.rejects(hashFile(join(dir, 'absent')), { code: 'ERR_NO_INPUT' })
@@ -435,6 +455,46 @@ t.test('Submit logs that are cut, bent or lie are refused', async t => {
   const outer = Uint8Array.from(data)
   outer[95]! ^= 1
   refused('a count of sectors that does not match', topics, outer)
+})
+
+t.test('decoders answer mutated input with a value or their own error, never anything else', async t => {
+  const log = v.flow[0]!.submissions[5]!.log
+  const topics = log.topics.map(x => fromHex(x))
+  const event = fromHex(log.data)
+  const folder = encodeFolder({
+    name: '',
+    type: 'directory',
+    roots: [],
+    size: 0,
+    link: '',
+    entries: [{ name: 'a', type: 'file', roots: [zeroRoot(0)], size: 9, link: '', entries: [] }]
+  })
+  const ops = encodeKv({
+    version: 1n,
+    reads: [],
+    writes: [{ stream: new Uint8Array(32), key: utf8('k'), value: utf8('value') }],
+    controls: [{ type: 'grantSpecialWriter', stream: new Uint8Array(32), key: utf8('k'), account: new Uint8Array(20) }]
+  })
+  const decoders: [string, Uint8Array, string, (b: Uint8Array) => unknown][] = [
+    ['Submit log', event, 'ERR_PROTOCOL', b => decodeSubmitLog(topics, b)],
+    ['folder', folder, 'ERR_CORRUPT', b => decodeFolder(b)],
+    ['key-value file', ops, 'ERR_CORRUPT', b => decodeKv(b)]
+  ]
+  const mutation = fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }) })
+  for (const [name, good, code, decode] of decoders) {
+    t.doesNotThrow(() => decode(good), `${name} as it is`)
+    const law = fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), fc.nat(), (list, cut) => {
+      const bad = Uint8Array.from(cut % 3 === 0 ? good.subarray(0, cut % good.length) : good)
+      for (const m of list) if (bad.length > 0) bad[m.at % bad.length] = m.byte
+      try {
+        decode(bad)
+        return true
+      } catch (err) {
+        return (err as { code?: string }).code === code
+      }
+    })
+    t.doesNotThrow(() => fc.assert(law, { seed, numRuns: 1500 }), `${name} mutated`)
+  }
 })
 
 t.test('key-value files encode and decode as the SDK does', async t => {

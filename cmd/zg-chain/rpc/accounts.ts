@@ -5,12 +5,13 @@
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { bigToBytes, concat, equalBytes, utf8 } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { signTransaction, type UnsignedTransaction } from '../../../lib/clients/sign.ts'
+import { encodeUnsigned, signTransaction, type UnsignedTransaction } from '../../../lib/clients/sign.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import { sign } from '../../../lib/crypto/secp256k1.ts'
 import { type CallArgs, readCall } from './call.ts'
 import { LATEST, type RpcSetup } from './context.ts'
 import { arg, asAddress, asBytes } from './decode.ts'
+import { encodeTransaction } from './encode.ts'
 import { estimateGas } from './execution.ts'
 import { refusals, submit } from './transactions.ts'
 import { typedDataDigest } from './typed-data.ts'
@@ -18,6 +19,14 @@ import { typedDataDigest } from './typed-data.ts'
 export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array) => boolean): RpcMethods {
   const { chain } = s
   const asCall = readCall(s)
+
+  // From reading the next nonce to having used it no other transaction may pass: callers send several at once.
+  let last: Promise<unknown> = Promise.resolve()
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = last.then(work)
+    last = turn.catch(() => undefined)
+    return turn
+  }
 
   function keyOf(address: Uint8Array): Uint8Array | undefined {
     return chain.devAccounts.find(a => equalBytes(a.address, address))?.privateKey
@@ -37,11 +46,14 @@ export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array
       if (from === undefined) throw new RpcError(RPC.params, "missing value for required field 'from'")
       const key = keyOf(from)
       if (key === undefined && !isImpersonated(from)) needKey(from)
-      const tx = await fillTransaction(s, args, from)
-      if (key !== undefined && !isImpersonated(from)) return toHex(await submit(s, signTransaction(tx, key)))
-      const { pool } = chain
-      if (pool.addImpersonated === undefined) needKey(from)
-      return toHex(await refusals(() => pool.addImpersonated!(tx)))
+      const filled = await fillTransaction(s, args, from)
+      return inTurn(async () => {
+        const tx = { ...filled, nonce: args.nonce ?? (await chain.pool.pendingNonce(from)) }
+        if (key !== undefined && !isImpersonated(from)) return toHex(await submit(s, signTransaction(tx, key)))
+        const { pool } = chain
+        if (pool.addImpersonated === undefined) needKey(from)
+        return toHex(await refusals(() => pool.addImpersonated!(tx)))
+      })
     },
     eth_sign: params => {
       const address = arg(params, 0, 'address', asAddress)
@@ -58,6 +70,19 @@ export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array
       const from = args.from ?? chain.devAccounts[0]?.address ?? new Uint8Array(20)
       const key = needKey(from)
       return toHex(signTransaction(await fillTransaction(s, args, from), key))
+    }
+  }
+}
+
+/** eth_fillTransaction: settles what was left out; the caller signs. Needs no key, so every node has it. */
+export function fillMethods(s: RpcSetup): RpcMethods {
+  const asCall = readCall(s)
+  return {
+    eth_fillTransaction: async params => {
+      const args = arg(params, 0, 'transaction', asCall)
+      const tx = await fillTransaction(s, args, args.from ?? new Uint8Array(20))
+      const raw = encodeUnsigned(tx)
+      return { raw: toHex(raw), tx: encodeTransaction({ ...tx, raw, hash: keccak256(raw), v: 0n, r: 0n, s: 0n }) }
     }
   }
 }

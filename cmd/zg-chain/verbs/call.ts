@@ -24,6 +24,9 @@ export const call: VerbFn = async (ctx, [to, signature, ...args], opts) => {
   const target = toHex(await findAddress(to!))
   const request = { to: target, input: toHex(data), ...(from === undefined ? {} : { from }) }
   const returned = await client.call<string>('eth_call', [request, blockArgument(opts.block as string)])
+  if (returned === '0x' && fn?.decode !== undefined && !(await client.hasCode(target))) {
+    throw new ZgError('ERR_NO_CONTRACT', `no contract at ${to} on chain ${await client.chainId()}`)
+  }
   const decoded = fn?.decode?.(returned)
   ctx.print(
     { type: 'call', to: target, returned, ...(decoded === undefined ? {} : { values: decoded.map(d => d.value) }) },

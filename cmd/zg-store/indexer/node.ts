@@ -58,7 +58,7 @@ export const indexer: VerbFn = async (ctx, _args, opts) => {
     announced = true
     const up = book.entries.filter(e => e.up).length
     ctx.ready(
-      { type: 'ready', name: 'indexer', url: server.url, port: server.port, nodes: up },
+      { type: 'ready', service: 'indexer', url: server.url, port: server.port, nodes: up },
       `indexer ready at ${server.url}, ${up} of ${book.entries.length} nodes`
     )
   })

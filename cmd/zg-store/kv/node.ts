@@ -113,7 +113,7 @@ async function announce(
 ): Promise<void> {
   while (!follower.caughtUp && !signal.aborted) await systemClock.sleep(20, signal).catch(() => {})
   if (signal.aborted) return
-  ctx.ready({ type: 'ready', name: 'kv', url: server.url, port: server.port }, `kv ready at ${server.url}`)
+  ctx.ready({ type: 'ready', service: 'kv', url: server.url, port: server.port }, `kv ready at ${server.url}`)
 }
 
 function readiness(db: KvDatabase, follower: KvFollower | undefined, waiting: string) {

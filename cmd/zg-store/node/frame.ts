@@ -64,10 +64,13 @@ export function frameUpload(head: FrameHead, siblings: Uint8Array, data: Uint8Ar
 /** Takes exact amounts of bytes from a stream of chunks; nothing is read ahead of what was asked for but one chunk. */
 export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array>
+  readonly #onChunk: () => void
   #rest: Uint8Array = new Uint8Array(0)
 
-  constructor(chunks: AsyncIterable<Uint8Array>) {
+  /** @param onChunk - called for each chunk that arrives. */
+  constructor(chunks: AsyncIterable<Uint8Array>, onChunk: () => void = () => {}) {
     this.#chunks = chunks[Symbol.asyncIterator]()
+    this.#onChunk = onChunk
   }
 
   /** The next `size` bytes in an array of their own; fewer at the end of the stream (none: an empty array). */
@@ -78,6 +81,7 @@ export class ByteReader {
       if (this.#rest.length === 0) {
         const next = await this.#chunks.next()
         if (next.done) return out.subarray(0, have)
+        this.#onChunk()
         this.#rest = next.value
         continue
       }

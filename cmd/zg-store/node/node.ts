@@ -46,7 +46,16 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   const running = await startStoreNode(options)
   const { shardId, numShard } = running.shard
   ctx.ready(
-    { type: 'ready', url: running.url, port: running.port, dir, shardId, numShard, chain: options.chain },
+    {
+      type: 'ready',
+      service: 'store',
+      url: running.url,
+      port: running.port,
+      dir,
+      shardId,
+      numShard,
+      chain: options.chain
+    },
     `store node ready on ${running.url}, shard ${shardId}/${numShard}, in ${formatDuration(performance.now() - started)}`
   )
   if (opts.rpcHost !== '127.0.0.1') ctx.log('node').warn('the RPC is open beyond this machine', { host: opts.rpcHost })

@@ -74,8 +74,8 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
     }
   }
   // A stream that stands still must not hold its frames for ever.
-  req.socket.setTimeout(LIMITS.httpIdleBodyMs, () => req.destroy())
-  const reader = new ByteReader(req)
+  const idle = setTimeout(() => req.destroy(), LIMITS.httpIdleBodyMs)
+  const reader = new ByteReader(req, () => idle.refresh())
   const counts = { stored: 0, known: 0, cached: 0 }
   const writes: Promise<void>[] = []
   let fault: { err: unknown; index: number | undefined } | undefined
@@ -109,7 +109,7 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   } catch (err) {
     fault ??= { err, index: undefined }
   } finally {
-    req.socket?.setTimeout(0)
+    clearTimeout(idle)
   }
   await Promise.all(writes)
   if (fault !== undefined) return refuse(req, res, fault)

@@ -57,6 +57,7 @@ export const kvPut: VerbFn = async (ctx, args, opts) => {
   const client = wait ? new KvClient(await kvUrl(ctx, opts.kv), ctx.signal) : undefined
   const source = memorySource(content)
   const { flow, signer } = await findPayer(ctx, opts)
+  const { on, end } = watch(ctx)
   const result = await putFile(source, await hashSource(source), {
     pool: await findPool(ctx, opts),
     flow,
@@ -66,8 +67,9 @@ export const kvPut: VerbFn = async (ctx, args, opts) => {
     tags: encodeStreamTags([stream]),
     // The same bytes again are another write: set a=1, a=2, a=1 must leave 1.
     always: true,
-    ...watch(ctx)
+    on
   })
+  end(result.urls)
   const text = await client?.waitResult(result.seq, (opts.timeout as number | undefined) ?? 60_000)
   ctx.print(
     {

@@ -2,14 +2,13 @@
 import { cacheDir } from '../../../lib/adapters/paths.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { formatSize } from '../../../lib/base/units.ts'
-import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
+import type { Options, Progress, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import {
   encryptedSource,
   encrypting,
   hashSource,
   openSource,
   type PutOptions,
-  type PutPhase,
   put as putFile,
   quote,
   readEncryptionKey,
@@ -32,14 +31,16 @@ export const put: VerbFn = async (ctx, args, opts) => {
         printFee(ctx, piece.hash, await quote(piece.hash, { pool, flow, signal: ctx.signal }))
         continue
       }
+      const { on, end } = watch(ctx)
       const result = await putFile(piece.source, piece.hash, {
         pool,
         flow,
         signer,
         journalDir: journalDir(ctx.network),
         ...putOptions(ctx, opts),
-        ...watch(ctx)
+        on
       })
+      end(result.urls)
       if (result.already) ctx.say('already stored, nothing sent')
       printFile(ctx, result)
     }
@@ -64,33 +65,33 @@ export function putOptions(
   }
 }
 
-/** Progress of a put in words and bars. */
-export function watch(ctx: VerbContext): Pick<PutOptions, 'on'> {
-  let bar: ReturnType<VerbContext['progress']> | undefined
-  let phase: PutPhase | undefined
+/** Progress of a put in words and bars; `end` closes the last phase. */
+export function watch(ctx: VerbContext): { on: NonNullable<PutOptions['on']>; end: (urls: readonly string[]) => void } {
+  let bar: Progress | undefined
   let total = 0
-  let had: number | undefined
   return {
     on: {
-      phase: p => {
-        if (phase === 'upload') bar?.done()
-        phase = p
-        bar = p === 'upload' ? ctx.progress('upload') : undefined
+      phase: phase => {
+        // Sealing goes on while slower nodes still upload: one bar for both.
+        if (phase === 'upload') bar = ctx.progress('upload')
       },
       submitted: r => ctx.say(submitLine(ctx, r)),
+      resumed: (done, all) => {
+        if (done > 0 && done < all) ctx.say(`resumed at ${Math.floor((100 * done) / all)} %`)
+      },
       progress: (done, all) => {
-        if (had === undefined) {
-          had = done
-          if (done > 0 && done < all) ctx.say(`resumed at ${Math.floor((100 * done) / all)} %`)
-        }
         total = all
-        if (phase === 'upload') bar?.update(done, total)
+        bar?.update(done, all)
       },
       problem: (url, text) => ctx.warn(`${ctx.tool}: ${url} failed, trying another node: ${text}`),
-      fewer: n =>
-        ctx.warn(
-          `${ctx.tool}: only ${n} storage ${n === 1 ? 'node answers' : 'nodes answer'}: ${n === 1 ? 'one copy' : `${n} copies`}`
-        )
+      fewer: n => {
+        const words = n === 1 ? 'one storage node answers: one copy' : `${n} storage nodes answer: ${n} copies`
+        ctx.warn(`${ctx.tool}: only ${words}`)
+      }
+    },
+    end: urls => {
+      bar?.update(total, total)
+      bar?.done(`${formatSize(total)} on ${urls.length} ${urls.length === 1 ? 'node' : 'nodes'}`)
     }
   }
 }

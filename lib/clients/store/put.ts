@@ -40,6 +40,8 @@ export interface PutOptions {
   on?: {
     phase?: (phase: PutPhase) => void
     submitted?: (r: SubmitReceipt) => void
+    /** What the nodes had already, when the upload goes on from there. */
+    resumed?: (doneBytes: number, totalBytes: number) => void
     progress?: (doneBytes: number, totalBytes: number) => void
     problem?: (url: string, text: string) => void
     fewer?: (replicas: number) => void
@@ -129,6 +131,7 @@ export async function put(source: Source, hash: FileHash, o: PutOptions): Promis
       sealMs: o.waitMs ?? 300_000,
       noSeal: o.noWait === true,
       onProgress: done => o.on?.progress?.(done, hash.size),
+      onHad: had => o.on?.resumed?.(had, hash.size),
       onSealing: () => {
         if (!sealing) o.on?.phase?.('seal')
         sealing = true

@@ -31,6 +31,8 @@ export interface UploadOptions {
   noSeal?: boolean
   /** Bytes of this file that the node is known to have. */
   onProgress?: (haveBytes: number) => void
+  /** Once, at the start: bytes that were there before. */
+  onHad?: (hadBytes: number) => void
   onSealing?: () => void
 }
 
@@ -55,6 +57,7 @@ export async function uploadTo(member: Member, file: FileToSend, o: UploadOption
   const raw = await member.node.hasRaw(callOptions(o))
   const first = await waitForEntry(member, file, raw, o)
   const hadBytes = file.hash.size - bytesOf(file, first.missing)
+  o.onHad?.(hadBytes)
   let state: NodeState | undefined = first
   for (let round = 0; state !== undefined && !state.finalized; round++) {
     if (round >= ROUNDS) {
@@ -226,6 +229,11 @@ export async function uploadToAll(
   const have = new Map<string, number>()
   const rest = [...spare]
   let had = 0
+  let told = false
+  const onHad = (bytes: number): void => {
+    if (!told) o.onHad?.(bytes)
+    told = true
+  }
   const report = (slot: number) => (bytes: number) => {
     have.set(String(slot), bytes)
     // One figure for all: the mean, which reaches the size when every node has it.
@@ -236,7 +244,7 @@ export async function uploadToAll(
     wanted.map(async (chosen, slot) => {
       for (let member = chosen; ; ) {
         try {
-          const { hadBytes } = await uploadTo(member, file, { ...o, onProgress: report(slot) })
+          const { hadBytes } = await uploadTo(member, file, { ...o, onProgress: report(slot), onHad })
           had += hadBytes
           return member.node.url
         } catch (err) {

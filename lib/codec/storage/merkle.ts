@@ -37,10 +37,7 @@ export function leafHash(sector: Uint8Array): Uint8Array {
 
 /** keccak(left ‖ right). */
 export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
-  const both = new Uint8Array(64)
-  both.set(left)
-  both.set(right, 32)
-  return keccak256(both)
+  return keccak256(left, right)
 }
 
 const zeros: Uint8Array[] = []
