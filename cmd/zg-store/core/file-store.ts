@@ -176,7 +176,7 @@ export class FileStore {
 
   /** True when the segment is on stable storage here. */
   async holds(root: Uint8Array, index: number): Promise<boolean> {
-    return (await this.#o.log.locate(root, index)) !== undefined
+    return has(await this.#presenceOf(root), index)
   }
 
   /** How many segments from the first on are here (`uploadedSegNum` of a pending file). */
@@ -335,6 +335,7 @@ export class FileStore {
 
   /** A segment was damaged and is gone: final is not for ever (storage.md 11). */
   async lost(root: Uint8Array): Promise<void> {
+    this.#presence.delete(toHex(root)) // at once: an upload that comes now must not be told that it is known
     await this.#serial(async () => {
       this.#presence.delete(toHex(root))
       const ops: KvOp[] = [{ put: key('u', root), value: new Uint8Array(0) }]
