@@ -51,7 +51,7 @@ export interface OpenChainOptions {
 export async function openChain(opts: OpenChainOptions): Promise<ZgChain> {
   const { genesis } = opts
   const { chainId } = genesis
-  const dir = opts.dir ?? ''
+  const dir = opts.dir ?? '/chain'
   const disk = opts.dir === undefined ? memoryDisk() : required(opts.disk, 'disk')
   const openKv = opts.dir === undefined ? async () => memoryKv() : required(opts.openKv, 'openKv')
   const log = opts.log ?? silentLog
@@ -59,7 +59,7 @@ export async function openChain(opts: OpenChainOptions): Promise<ZgChain> {
   // Opened in this order, closed in the other one, on errors too.
   const closers: (() => Promise<void>)[] = []
   try {
-    await disk.mkdir(dir === '' ? '/' : dir)
+    await disk.mkdir(dir)
     const index = await openKv(`${dir}/index`)
     closers.push(() => index.close())
     const state = await openKv(`${dir}/state`)

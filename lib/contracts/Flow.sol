@@ -67,6 +67,9 @@ contract Flow is AccessControlEnumerable, Pausable, Initializable {
 
     // One slot: every submission changes two of the three, an epoch the third.
     uint128 private currentLength;
+    /// 4 PiB in one file. Sizes and positions stay below 2^53, so that no client's number type can be thrown off its feet.
+    uint256 private constant MAX_HEIGHT = 44;
+
     uint64 private submissions;
     uint64 private currentEpoch;
 
@@ -330,7 +333,7 @@ contract Flow is AccessControlEnumerable, Pausable, Initializable {
     /// need that many sectors, no fewer and no more.
     function _checkedSectors(Submission calldata submission) private pure returns (uint256 sectors) {
         SubmissionNode[] calldata nodes = submission.nodes;
-        require(nodes.length != 0 && nodes[0].height < 64, "Invalid submission");
+        require(nodes.length != 0 && nodes[0].height <= MAX_HEIGHT, "Invalid submission");
         uint256 highest = nodes[0].height;
         uint256 previous = highest + 1;
         for (uint256 i = 0; i < nodes.length; ++i) {

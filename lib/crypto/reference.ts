@@ -57,13 +57,9 @@ function fold(leaves: Uint8Array[]): Uint8Array {
   while (level.length > 1) {
     const next: Uint8Array[] = []
     for (let i = 0; i + 1 < level.length; i += 2) {
-      next.push(
-        keccak_256
-          .create()
-          .update(level[i]!)
-          .update(level[i + 1]!)
-          .digest()
-      )
+      pair.set(level[i]!)
+      pair.set(level[i + 1]!, 32)
+      next.push(keccak_256(pair))
     }
     if (level.length % 2 === 1) next.push(level[level.length - 1]!)
     level = next

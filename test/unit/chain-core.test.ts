@@ -17,12 +17,13 @@ import { openEthereumjs } from '../../cmd/zg-chain/engine-ethereumjs/engine.ts'
 import { type OpenChainOptions, openChain } from '../../cmd/zg-chain/open.ts'
 import { crc32c } from '../../cmd/zg-chain/store/crc32c.ts'
 import { matches } from '../../cmd/zg-chain/store/log-index.ts'
-import { memoryDisk, memoryKv } from '../../cmd/zg-chain/store/memory.ts'
+import { type MemoryTable, memoryDisk, memoryKv, memoryTable } from '../../cmd/zg-chain/store/memory.ts'
 import { concat, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
+import { diskCompliance, kvCompliance } from '../../lib/ports/compliance.ts'
 
 const CHAIN_ID = 31337
 const ETHER = 10n ** 18n
@@ -514,10 +515,10 @@ t.test(
   'a chain opened again has the same head, roots, pool and development state, and refuses another network',
   async t => {
     const disk = memoryDisk()
-    const kvs = new Map<string, ReturnType<typeof memoryKv>>()
+    const tables = new Map<string, MemoryTable>()
     const openKv = async (path: string) => {
-      if (!kvs.has(path)) kvs.set(path, memoryKv())
-      return kvs.get(path)!
+      if (!tables.has(path)) tables.set(path, memoryTable())
+      return memoryKv(tables.get(path))
     }
     const where = { dir: '/data', disk, openKv, segmentBytes: 4096 }
     const first = await open(where)
@@ -691,6 +692,68 @@ t.test('the log index answers as a scan of all blocks does', async t => {
     message: /more than 3 results/
   })
   await chain.close()
+})
+
+t.test('while blocks are made, senders and readers see no gap, and every transaction is executed once', async t => {
+  const chain = await open()
+  const raws = await Promise.all(
+    [alice, bob, carol].map(w =>
+      Promise.all(Array.from({ length: 25 }, (_, nonce) => sign(w, { nonce, to: dave.address, value: 1n })))
+    )
+  )
+  let running = true
+  const miner = (async () => {
+    while (running) await chain.dev!.mine(1)
+  })()
+  const watcher = (async () => {
+    let last = 0n
+    let mined = 0n
+    while (running) {
+      const pending = await chain.pool.pendingNonce(fromHex(alice.address))
+      const account = await chain.state(at(chain)).account(fromHex(alice.address))
+      if (pending < last) t.fail(`pending nonce fell from ${last} to ${pending}`)
+      if (account!.nonce < mined) t.fail(`nonce fell from ${mined} to ${account!.nonce}`)
+      last = pending
+      mined = account!.nonce
+      const called = await chain.call(request(contract('loader')), at(chain))
+      if (called.error !== undefined) t.fail(called.error.text)
+    }
+  })()
+  const hashes = await Promise.all(
+    raws.map(async list => {
+      const out: Uint8Array[] = []
+      for (const raw of list) {
+        const hash = await chain.pool.add(raw)
+        if (chain.pool.get(hash) === undefined && (await chain.locate(hash)) === undefined) t.fail('in neither place')
+        out.push(hash)
+      }
+      return out
+    })
+  )
+  const deadline = Date.now() + 60_000
+  while (chain.pool.counts().pending > 0 && Date.now() < deadline) await chain.exclusive(async () => {})
+  running = false
+  await Promise.all([miner, watcher])
+  t.equal(await balance(chain, dave.address), 75n)
+  for (const hash of hashes.flat()) t.ok(await chain.locate(hash))
+  t.same(chain.pool.counts(), { pending: 0, queued: 0 })
+  await chain.close()
+})
+
+t.test('the stores in memory are what the ports promise', async t => {
+  await t.test('disk', t =>
+    diskCompliance(t, async () => {
+      const disk = memoryDisk()
+      await disk.mkdir('/d')
+      return { disk, dir: '/d' }
+    })
+  )
+  await t.test('kv', t =>
+    kvCompliance(t, async () => {
+      const table = memoryTable()
+      return async () => memoryKv(table)
+    })
+  )
 })
 
 t.test('checksums and list roots match their references', async t => {

@@ -141,7 +141,8 @@ t.test('nothing is missing that clients call, and what is not there yet is absen
     eth_call eth_estimateGas eth_createAccessList eth_gasPrice eth_maxPriorityFeePerGas eth_feeHistory eth_blobBaseFee
     eth_baseFee eth_getLogs eth_newFilter eth_newBlockFilter eth_newPendingTransactionFilter eth_getFilterChanges
     eth_getFilterLogs eth_uninstallFilter eth_subscribe eth_unsubscribe txpool_status txpool_content
-    txpool_contentFrom txpool_inspect eth_sendTransaction eth_sign eth_signTypedData_v4 evm_mine evm_snapshot evm_revert
+    txpool_contentFrom txpool_inspect eth_config eth_capabilities eth_fillTransaction
+    eth_getTransactionBySenderAndNonce eth_sendTransaction eth_sign eth_signTypedData_v4 evm_mine evm_snapshot evm_revert
     evm_increaseTime evm_setNextBlockTimestamp evm_setAutomine evm_setIntervalMining anvil_nodeInfo hardhat_metadata
     ${['anvil', 'hardhat'].flatMap(p => ['setBalance', 'setCode', 'setStorageAt', 'setNonce', 'impersonateAccount', 'stopImpersonatingAccount', 'autoImpersonateAccount', 'reset', 'mine', 'setNextBlockBaseFeePerGas', 'setCoinbase', 'dropTransaction'].map(m => `${p}_${m}`)).join(' ')}`
   const missing = wanted.split(/\s+/).filter(name => methods[name] === undefined)
@@ -292,6 +293,27 @@ t.test('every type of transaction that the node signs is one that ethers reads b
     )
     t.match(tx, { type, from: carol.address, nonce: 128, to: null, chainId: 31337n }, `type ${type}`)
   }
+})
+
+t.test('a transaction is filled in for others to sign, and found by its sender and nonce', async t => {
+  const { rpc, text, chain } = await open()
+  const filled = await rpc('eth_fillTransaction', { from: alice.address, to: bob.address, value: '0x5' })
+  const unsigned = ethers.Transaction.from(filled.raw)
+  t.match(unsigned, { to: bob.address, value: 5n, nonce: 0, gasLimit: 21_000n, chainId: 31337n, type: 2 })
+  t.equal(filled.tx.gas, '0x5208')
+  const wallet = new ethers.Wallet(alice.privateKey)
+  const sent = []
+  for (let nonce = 0; nonce < 5; nonce++) {
+    const raw = await wallet.signTransaction({ ...unsigned.toJSON(), from: null, sig: null, hash: null, nonce })
+    sent.push((await rpc('eth_sendRawTransactionSync', raw)).transactionHash)
+  }
+  for (const [nonce, hash] of sent.entries()) {
+    t.equal((await rpc('eth_getTransactionBySenderAndNonce', alice.address, toQuantity(nonce))).hash, hash)
+  }
+  t.equal(await rpc('eth_getTransactionBySenderAndNonce', alice.address, '0x5'), null)
+  t.equal(await rpc('eth_getTransactionBySenderAndNonce', NOBODY, '0x0'), null)
+  t.equal((await text('eth_config').then(c => (c as Json).current)).chainId, '0x7a69')
+  await chain.close()
 })
 
 t.test('execution errors carry what libraries look for', async t => {

@@ -5,12 +5,13 @@
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { bigToBytes, concat, equalBytes, utf8 } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { signTransaction, type UnsignedTransaction } from '../../../lib/clients/sign.ts'
+import { encodeUnsigned, signTransaction, type UnsignedTransaction } from '../../../lib/clients/sign.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import { sign } from '../../../lib/crypto/secp256k1.ts'
 import { type CallArgs, readCall } from './call.ts'
 import { LATEST, type RpcSetup } from './context.ts'
 import { arg, asAddress, asBytes } from './decode.ts'
+import { encodeTransaction } from './encode.ts'
 import { estimateGas } from './execution.ts'
 import { refusals, submit } from './transactions.ts'
 import { typedDataDigest } from './typed-data.ts'
@@ -69,6 +70,19 @@ export function accountMethods(s: RpcSetup, isImpersonated: (address: Uint8Array
       const from = args.from ?? chain.devAccounts[0]?.address ?? new Uint8Array(20)
       const key = needKey(from)
       return toHex(signTransaction(await fillTransaction(s, args, from), key))
+    }
+  }
+}
+
+/** eth_fillTransaction: settles what was left out; the caller signs. Needs no key, so every node has it. */
+export function fillMethods(s: RpcSetup): RpcMethods {
+  const asCall = readCall(s)
+  return {
+    eth_fillTransaction: async params => {
+      const args = arg(params, 0, 'transaction', asCall)
+      const tx = await fillTransaction(s, args, args.from ?? new Uint8Array(20))
+      const raw = encodeUnsigned(tx)
+      return { raw: toHex(raw), tx: encodeTransaction({ ...tx, raw, hash: keccak256(raw), v: 0n, r: 0n, s: 0n }) }
     }
   }
 }

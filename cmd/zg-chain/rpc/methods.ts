@@ -3,7 +3,9 @@ import type { RpcMethod, RpcMethods } from '../../../lib/adapters/jsonrpc/types.
 import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import type { Chain } from '../core/api.ts'
+import { fillMethods } from './accounts.ts'
 import { blockMethods } from './blocks.ts'
+import { configMethods } from './config.ts'
 import { type RpcOptions, setup } from './context.ts'
 import { debugMethods, operatorOnly } from './debug.ts'
 import { devMethods } from './dev.ts'
@@ -27,9 +29,11 @@ export function chainMethods(chain: Chain, opts: RpcOptions): RpcMethods {
   const s = setup(chain, opts)
   const methods: RpcMethods = {
     ...nodeMethods(s),
+    ...configMethods(s),
     ...blockMethods(s),
     ...stateMethods(s),
     ...transactionMethods(s),
+    ...fillMethods(s),
     ...executionMethods(s),
     ...feeMethods(s),
     ...logMethods(s),

@@ -1,12 +1,24 @@
 /** Sending transactions and reading them back, from the pool or from blocks. */
 import { RPC, type RpcContext, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
+import { equalBytes } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { PoolRefusal } from '../core/api.ts'
 import type { Block, Transaction } from '../core/types.ts'
 import { needReceipts } from './blocks.ts'
 import { findBlock, type RpcSetup } from './context.ts'
-import { arg, asBlockNumber, asBytes, asHash, asLooseNumber, asNumber, type BlockParam, optional } from './decode.ts'
+import {
+  arg,
+  asAddress,
+  asBlockNumber,
+  asBytes,
+  asHash,
+  asLooseNumber,
+  asNumber,
+  asUint64,
+  type BlockParam,
+  optional
+} from './decode.ts'
 import { encodeReceipt, encodeTransaction, placeOf } from './encode.ts'
 
 /** How long eth_sendRawTransactionSync waits when the caller names no time, and at most (EIP-7966). */
@@ -88,6 +100,21 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
       rawByIndex(hashed(arg(params, 0, 'blockHash', asHash)), arg(params, 1, 'index', asNumber)),
     eth_getRawTransactionByBlockNumberAndIndex: params =>
       rawByIndex(arg(params, 0, 'block', asBlockNumber), arg(params, 1, 'index', asNumber)),
+    eth_getTransactionBySenderAndNonce: async params => {
+      const sender = arg(params, 0, 'sender', asAddress)
+      const nonce = arg(params, 1, 'nonce', asUint64)
+      const { pending, queued } = chain.pool.content()
+      const mine = (tx: Transaction) => tx.nonce === nonce && equalBytes(tx.from, sender)
+      const waiting = [...pending, ...queued].find(mine)
+      const number = await blockOfNonce(s, sender, nonce)
+      const header = number === undefined ? undefined : await chain.headerByNumber(number)
+      const block = header === undefined ? undefined : await chain.blockByHash(header.hash)
+      const index = block?.transactions.findIndex(mine) ?? -1
+      if (block !== undefined && index >= 0) {
+        return encodeTransaction(block.transactions[index]!, placeOf(block.header, index))
+      }
+      return waiting === undefined ? null : encodeTransaction(waiting)
+    },
     eth_getTransactionReceipt: params => receipt(arg(params, 0, 'hash', asHash)),
     debug_getRawTransaction: async params => (await rawByHash(arg(params, 0, 'hash', asHash))) ?? '0x'
   }
@@ -98,6 +125,25 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
     const tx = found?.block.transactions[found.index] ?? waiting ?? chain.pool.get(hash)
     return tx === undefined ? null : toHex(tx.raw)
   }
+}
+
+/** The block after which the sender's nonce first was above `nonce`, by bisection over the states. */
+async function blockOfNonce(s: RpcSetup, sender: Uint8Array, nonce: bigint): Promise<number | undefined> {
+  const above = async (number: number): Promise<boolean> => {
+    const header = await s.chain.headerByNumber(number)
+    if (header === undefined) return false
+    const account = await s.chain.state({ kind: 'block', header }).account(sender)
+    return (account?.nonce ?? 0n) > nonce
+  }
+  let high = s.chain.head().number
+  if (!(await above(high)) || (await above(0))) return undefined
+  let low = 0
+  while (low + 1 < high) {
+    const middle = Math.floor((low + high) / 2)
+    if (await above(middle)) high = middle
+    else low = middle
+  }
+  return high
 }
 
 /** Puts a raw transaction into the pool; a refusal reaches the caller in the pool's words. */

@@ -1,43 +1,112 @@
 /** Disk and key-value store of a chain that lives in memory (`--dev` without a directory): gone with the process, by intent. */
-import { compareBytes } from '../../../lib/base/bytes.ts'
+import { posix } from 'node:path'
 import { ZgError } from '../../../lib/base/errors.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 
-/** An ordered store over a map; keys are sorted when a scan needs it. */
-export function memoryKv(): KvStore {
-  const map = new Map<string, Uint8Array>()
-  let sorted: string[] | undefined
+/** Keys that share their first byte: the chain's kinds of entries, of which it scans only some. */
+export interface Shelf {
+  /** In order, complete up to `fresh`. */
+  sorted: string[]
+  /** Put since the last scan, in any order. */
+  fresh: string[]
+}
+
+/** Fresh keys that are put into place one by one; more are sorted in. */
+const FEW = 256
+
+/** What a store in memory holds; it outlives the store, as a directory does. */
+export interface MemoryTable {
+  map: Map<string, Uint8Array>
+  shelves: Map<string, Shelf>
+}
+
+export function memoryTable(): MemoryTable {
+  return { map: new Map(), shelves: new Map() }
+}
+
+/** An ordered store over a map. Keys are brought into order when a scan needs it. */
+export function memoryKv({ map, shelves }: MemoryTable = memoryTable()): KvStore {
+  let open = true
+  const alive = () => {
+    if (!open) throw new ZgError('ERR_STOPPED', 'the store is closed')
+  }
   // latin1 strings compare bytewise.
   const text = (b: Uint8Array) => Buffer.from(b.buffer, b.byteOffset, b.byteLength).toString('latin1')
   const bytes = (s: string) => new Uint8Array(Buffer.from(s, 'latin1'))
+
+  function shelfOf(key: string): Shelf {
+    let shelf = shelves.get(key.slice(0, 1))
+    if (shelf === undefined) {
+      shelf = { sorted: [], fresh: [] }
+      shelves.set(key.slice(0, 1), shelf)
+    }
+    return shelf
+  }
+
+  function put(key: string, value: Uint8Array): void {
+    if (!map.has(key)) shelfOf(key).fresh.push(key)
+    map.set(key, value)
+  }
+
+  function del(key: string): void {
+    if (!map.delete(key)) return
+    const { sorted } = ordered(shelfOf(key))
+    sorted.splice(lowerBound(sorted, key), 1)
+  }
+
   return {
     async get(key) {
-      return map.get(text(key))
+      alive()
+      return map.get(text(key))?.slice()
     },
     async getMany(keys) {
-      return keys.map(k => map.get(text(k)))
+      alive()
+      return keys.map(k => map.get(text(k))?.slice())
     },
     async batch(ops) {
+      alive()
       for (const op of ops) {
-        const key = text('put' in op ? op.put : op.del)
-        if ('put' in op) {
-          if (!map.has(key)) sorted = undefined
-          map.set(key, op.value.slice())
-        } else if (map.delete(key)) sorted = undefined
+        if ('put' in op) put(text(op.put), op.value.slice())
+        else del(text(op.del))
       }
     },
-    async *scan(range) {
-      sorted ??= [...map.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-      const from = range.gte === undefined ? 0 : lowerBound(sorted, text(range.gte))
-      const to = range.lt === undefined ? sorted.length : lowerBound(sorted, text(range.lt))
-      const keys = sorted.slice(from, to)
-      if (range.reverse) keys.reverse()
-      const found = keys.slice(0, range.limit).map(k => [bytes(k), map.get(k)!] as [Uint8Array, Uint8Array])
-      yield* found
+    scan(range) {
+      alive()
+      const gte = range.gte === undefined ? '' : text(range.gte)
+      const lt = range.lt === undefined ? undefined : text(range.lt)
+      const found: string[] = []
+      for (const first of [...shelves.keys()].sort()) {
+        if (first < gte.slice(0, 1) || (lt !== undefined && first > lt.slice(0, 1))) continue
+        const { sorted } = ordered(shelves.get(first)!)
+        const to = lt === undefined ? sorted.length : lowerBound(sorted, lt)
+        for (let i = lowerBound(sorted, gte); i < to; i++) found.push(sorted[i]!)
+      }
+      if (range.reverse) found.reverse()
+      // Values are looked up now: later writes do not show.
+      return each(found.slice(0, range.limit).map(k => [bytes(k), map.get(k)!.slice()]))
     },
-    async close() {}
+    async close() {
+      open = false
+    }
   }
+}
+
+async function* each<T>(items: T[]): AsyncGenerator<T> {
+  yield* items
+}
+
+/** Brings the fresh keys of a shelf into place. */
+function ordered(shelf: Shelf): Shelf {
+  const { sorted, fresh } = shelf
+  if (fresh.length > FEW) {
+    for (const key of fresh) sorted.push(key)
+    sorted.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  } else {
+    for (const key of fresh) sorted.splice(lowerBound(sorted, key), 0, key)
+  }
+  shelf.fresh = []
+  return shelf
 }
 
 function lowerBound(sorted: string[], key: string): number {
@@ -54,8 +123,19 @@ function lowerBound(sorted: string[], key: string): number {
 /** Files in memory; sync is a no-op. */
 export function memoryDisk(): Disk {
   const files = new Map<string, { data: Uint8Array; size: number }>()
+  const dirs = new Set(['/'])
+
+  function needDir(path: string): void {
+    if (!dirs.has(path)) throw new ZgError('ERR_NOT_FOUND', `'${path}' does not exist`)
+  }
+  function notDir(path: string): void {
+    if (dirs.has(path)) throw new ZgError('ERR_IO', `'${path}' is a directory`)
+  }
+
   return {
     async open(path, mode) {
+      notDir(path)
+      needDir(posix.dirname(path))
       let f = files.get(path)
       if (f !== undefined && mode === 'new') throw new ZgError('ERR_EXISTS', `'${path}' exists`)
       if (f === undefined) {
@@ -65,27 +145,35 @@ export function memoryDisk(): Disk {
       }
       return memoryFile(f)
     },
-    async mkdir() {},
+    async mkdir(path) {
+      for (let p = path; !dirs.has(p); p = posix.dirname(p)) {
+        if (files.has(p)) throw new ZgError('ERR_EXISTS', `'${p}' exists`)
+        dirs.add(p)
+      }
+    },
     async list(path) {
-      const prefix = path.endsWith('/') ? path : `${path}/`
-      const names = [...files.keys()].filter(p => p.startsWith(prefix)).map(p => p.slice(prefix.length))
-      return names
-        .filter(n => !n.includes('/'))
-        .sort((a, b) => compareBytes(new TextEncoder().encode(a), new TextEncoder().encode(b)))
+      needDir(path)
+      const names = [...files.keys(), ...dirs].filter(p => p !== '/' && posix.dirname(p) === path)
+      return names.map(p => posix.basename(p)).sort()
     },
     async exists(path) {
-      return files.has(path)
+      return files.has(path) || dirs.has(path)
     },
     async rename(from, to) {
       const f = files.get(from)
       if (f === undefined) throw new ZgError('ERR_NOT_FOUND', `'${from}' does not exist`)
+      notDir(to)
+      needDir(posix.dirname(to))
       files.delete(from)
       files.set(to, f)
     },
     async remove(path) {
+      notDir(path)
       files.delete(path)
     },
-    async syncDir() {}
+    async syncDir(path) {
+      needDir(path)
+    }
   }
 }
 
