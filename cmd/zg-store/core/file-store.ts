@@ -404,14 +404,16 @@ export class FileStore {
     for await (const [i, at] of this.#o.log.locations(tx.root, 0, s.segments)) {
       while (!whole && next < i && !this.mine(tx, next)) next++
       if (i > next) return false
-      if (whole || this.mine(tx, i)) next = i + 1
+      if (!whole && !this.mine(tx, i)) continue
+      next = i + 1
+      // Without all leaves there is no fold: the segment's own proof counts, and it was checked under this size or not at all.
+      if (!whole && (await this.#o.log.readHead(tx.root, i))?.fileSize !== tx.size) return false
       fold.push(at.leaf)
       const wire = segmentWireBytes(s, i)
       if (at.dataSize > wire && !(await this.#zeroBehind(tx.root, i, wire))) return false
     }
     while (!whole && next < s.segments && !this.mine(tx, next)) next++
     if (next < s.segments) return false
-    // A sharded node has only some leaves; each of them came with a proof, checked under the size it was sent with.
     if (!whole) return true
     for (let i = s.segments; i < s.paddedSegments; i++) fold.push(zeroTreeRoot(segmentLeaves(s, i)))
     return equalBytes(fold.root(), tx.root)
