@@ -3,6 +3,7 @@
  * JSON-RPC, each against a plain write + fsync and a plain read of the same bytes in the same run. Run: `node --import tsx bench/store-node.ts [MiB]`.
  */
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
@@ -19,9 +20,13 @@ const ROUNDS = 3
 const dir = mkdtempSync(join(tmpdir(), 'zg-bench-'))
 const chain = await startFlowChain()
 const options = JSON.stringify({ dir: join(dir, 'node'), chain: chain.url, rpcPort: 0 })
-const child = spawn(process.execPath, ['--import', 'tsx', join(packageRoot, 'test/harness/store-node-process.ts'), options], {
-  stdio: ['ignore', 'pipe', 'inherit']
-})
+const child = spawn(
+  process.execPath,
+  ['--import', 'tsx', join(packageRoot, 'test/harness/store-node-process.ts'), options],
+  {
+    stdio: ['ignore', 'pipe', 'inherit']
+  }
+)
 let line = ''
 child.stdout.on('data', d => {
   line += d
@@ -35,7 +40,9 @@ function send(method: string, path: string, body: Uint8Array | string | undefine
     const req = request({ host: url.hostname, port: url.port, method, path, agent }, res => {
       const parts: Buffer[] = []
       res.on('data', d => parts.push(d))
-      res.on('end', () => (res.statusCode === 200 ? resolve(Buffer.concat(parts)) : reject(new Error(Buffer.concat(parts).toString()))))
+      res.on('end', () =>
+        res.statusCode === 200 ? resolve(Buffer.concat(parts)) : reject(new Error(Buffer.concat(parts).toString()))
+      )
     })
     req.on('error', reject)
     req.end(body)
@@ -52,16 +59,24 @@ async function parallel<T>(items: readonly T[], width: number, fn: (item: T) => 
 }
 
 const rows: Record<string, number[]> = {}
+/** CPU seconds of the node so far: what a busy machine does not distort. */
+async function nodeCpu(): Promise<number> {
+  const text = (await send('GET', '/metrics', undefined)).toString()
+  return Number(/^process_cpu_seconds_total (\S+)/m.exec(text)?.[1])
+}
+
+const cpu: Record<string, number[]> = {}
 async function timed(name: string, bytes: number, fn: () => Promise<void>): Promise<void> {
+  const before = await nodeCpu()
   const begun = performance.now()
   await fn()
   const rate = bytes / 1e6 / ((performance.now() - begun) / 1000)
   rows[name] = [...(rows[name] ?? []), rate]
+  cpu[name] = [...(cpu[name] ?? []), ((await nodeCpu()) - before) / (bytes / 1e9)]
 }
 
 for (let round = 0; round < ROUNDS; round++) {
-  const bytes = new Uint8Array(MIB * 1024 * 1024)
-  for (let at = 0; at < bytes.length; at += 8) new DataView(bytes.buffer).setFloat64(at, Math.random())
+  const bytes = new Uint8Array(randomBytes(MIB * 1024 * 1024))
   const half = bytes.length / 2
   const files = [testFile(bytes.subarray(0, half)), testFile(bytes.subarray(half))]
   const [rawSeq, jsonSeq] = chain.submit(files)
@@ -93,7 +108,11 @@ for (let round = 0; round < ROUNDS; round++) {
   await timed('put JSON-RPC, 8 at a time', half, () => parallel(bodies, 8, b => send('POST', '/', b)))
   const indices = raw.segments.map(g => g.index)
   await timed('get raw, 16 segments a request, 2 at a time', half, () =>
-    parallel(indices.filter(i => i % 16 === 0), 2, i => send('GET', `/v1/segments/${rawSeq}?first=${i}&count=16`, undefined))
+    parallel(
+      indices.filter(i => i % 16 === 0),
+      2,
+      i => send('GET', `/v1/segments/${rawSeq}?first=${i}&count=16`, undefined)
+    )
   )
   await timed('get JSON-RPC, 8 at a time', half, () =>
     parallel(json.segments, 8, g => {
@@ -104,10 +123,23 @@ for (let round = 0; round < ROUNDS; round++) {
 }
 for (const [name, rates] of Object.entries(rows)) {
   const sorted = [...rates].sort((a, b) => a - b)
-  const record = { name, mb_per_second: Math.round(sorted[1]!), least: Math.round(sorted[0]!), most: Math.round(sorted.at(-1)!) }
+  const seconds = [...cpu[name]!].sort((a, b) => a - b)[1]!
+  const record = {
+    name,
+    node_cpu_seconds_per_gb: Number(seconds.toFixed(2)),
+    mb_per_second: Math.round(sorted[1]!),
+    least: Math.round(sorted[0]!),
+    most: Math.round(sorted.at(-1)!)
+  }
   process.stdout.write(`${JSON.stringify(record)}\n`)
 }
-const machine = { cpus: cpus().length, model: cpus()[0]?.model, load: loadavg()[0], codec: codec().cpu, file_mib: MIB / 2 }
+const machine = {
+  cpus: cpus().length,
+  model: cpus()[0]?.model,
+  load: loadavg()[0],
+  codec: codec().cpu,
+  file_mib: MIB / 2
+}
 process.stdout.write(`${JSON.stringify(machine)}\n`)
 child.kill('SIGTERM')
 await new Promise(resolve => child.once('close', resolve))

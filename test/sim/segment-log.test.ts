@@ -275,6 +275,22 @@ t.test('a full disk is a typed refusal, reads go on, and room brings writing bac
   t.same((await again.log.read(first.root, 1))?.data, plainSegment(1, 1, 8).data)
 })
 
+t.test('the log stops before the disk is full, so that the index can still be written', async t => {
+  const disk = new SimDisk()
+  const kv = await openSimKv(disk, '/kv')
+  let free = 200e6
+  const options = { disk, kv, clock, log: silentLog, dir: '/segments', leafOf: plainLeaf, groupMs: 0 }
+  const log = await SegmentLog.open({ ...options, freeBytes: async () => free })
+  t.equal(await log.append(plainSegment(1, 0, 4)), 'stored')
+  free = 70e6
+  nowMs += 2000
+  await t.rejects(log.append(plainSegment(1, 1, 4)), { code: 'ERR_DISK_FULL' })
+  t.equal(log.trouble?.kind, 'full')
+  free = 200e6
+  nowMs += 2000
+  t.equal(await log.append(plainSegment(1, 1, 4)), 'stored')
+})
+
 t.test('after a failed sync nothing more is written, and a new start works on what was synced', async t => {
   const disk = new SimDisk()
   const { log } = await openLog(disk)

@@ -176,7 +176,7 @@ export class FileStore {
 
   /** True when the segment is on stable storage here. */
   async holds(root: Uint8Array, index: number): Promise<boolean> {
-    return (await this.#o.log.locate(root, index)) !== undefined
+    return has(await this.#presenceOf(root), index)
   }
 
   /** How many segments from the first on are here (`uploadedSegNum` of a pending file). */
@@ -335,6 +335,7 @@ export class FileStore {
 
   /** A segment was damaged and is gone: final is not for ever (storage.md 11). */
   async lost(root: Uint8Array): Promise<void> {
+    this.#presence.delete(toHex(root)) // at once: an upload that comes now must not be told that it is known
     await this.#serial(async () => {
       this.#presence.delete(toHex(root))
       const ops: KvOp[] = [{ put: key('u', root), value: new Uint8Array(0) }]
@@ -403,14 +404,16 @@ export class FileStore {
     for await (const [i, at] of this.#o.log.locations(tx.root, 0, s.segments)) {
       while (!whole && next < i && !this.mine(tx, next)) next++
       if (i > next) return false
-      if (whole || this.mine(tx, i)) next = i + 1
+      if (!whole && !this.mine(tx, i)) continue
+      next = i + 1
+      // Without all leaves there is no fold: the segment's own proof counts, and it was checked under this size or not at all.
+      if (!whole && (await this.#o.log.readHead(tx.root, i))?.fileSize !== tx.size) return false
       fold.push(at.leaf)
       const wire = segmentWireBytes(s, i)
       if (at.dataSize > wire && !(await this.#zeroBehind(tx.root, i, wire))) return false
     }
     while (!whole && next < s.segments && !this.mine(tx, next)) next++
     if (next < s.segments) return false
-    // A sharded node has only some leaves; each of them came with a proof, checked under the size it was sent with.
     if (!whole) return true
     for (let i = s.segments; i < s.paddedSegments; i++) fold.push(zeroTreeRoot(segmentLeaves(s, i)))
     return equalBytes(fold.root(), tx.root)

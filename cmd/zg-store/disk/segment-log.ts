@@ -35,7 +35,7 @@
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { assert, messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { shortHash } from '../../../lib/base/units.ts'
+import { formatSize, shortHash } from '../../../lib/base/units.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
@@ -59,6 +59,10 @@ export interface SegmentLogOptions {
   fileBytes?: number
   /** How long a segment waits for company. */
   groupMs?: number
+  /** Room on the file system, if it can be asked. */
+  freeBytes?: () => Promise<number>
+  /** Left free for the key-value store, which after a failed write works only after a restart. */
+  reserveBytes?: number
   /** Called after a segment was found damaged and taken out of the index. */
   onQuarantine?: (root: Uint8Array, index: number) => void
 }
@@ -98,6 +102,10 @@ const GROUP_BYTES = 8 * 1024 * 1024
 const PENDING_BYTES = 64 * 1024 * 1024
 const OPEN_FILES = 64
 const RETRY_FULL_MS = 1000
+const RESERVE_BYTES = 64 * 1024 * 1024
+/** The room is asked for again after so much was written, or so long. */
+const ROOM_BYTES = 16 * 1024 * 1024
+const ROOM_MS = 1000
 const VERIFY_AGAIN_MS = 3_600_000
 /** Places remembered as verified: 64 GiB of segments in some 20 MB of memory. */
 const VERIFIED_PLACES = 262_144
@@ -116,6 +124,7 @@ export class SegmentLog {
   #active!: { number: number; file: DiskFile; end: number }
   #trouble: LogTrouble | undefined
   #retryAtMs = 0
+  #room = { bytes: 0, untilMs: 0 }
   /** True from the first group until the queue is seen empty; set back in the same step, so that no segment is left waiting. */
   #busy = false
   #flushed: Promise<void> = Promise.resolve()
@@ -342,6 +351,7 @@ export class SegmentLog {
   async #commit(group: Pending[], bytes: number): Promise<void> {
     if (this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
     try {
+      await this.#checkRoom(bytes)
       if (this.#active.end >= (this.#o.fileBytes ?? FILE_BYTES)) await this.#roll()
       const { number, file, end } = this.#active
       const buffers: Uint8Array[] = []
@@ -374,6 +384,19 @@ export class SegmentLog {
       }
     } catch (err) {
       throw this.#fail(err)
+    }
+  }
+
+  /** @throws {ZgError} ERR_DISK_FULL while there is still room for the index to be closed in order. */
+  async #checkRoom(bytes: number): Promise<void> {
+    const { freeBytes, clock, reserveBytes = RESERVE_BYTES } = this.#o
+    if (freeBytes === undefined) return
+    this.#room.bytes -= bytes
+    if (this.#room.bytes > 0 && clock.monotonic() < this.#room.untilMs && this.#trouble === undefined) return
+    const free = await freeBytes()
+    this.#room = { bytes: ROOM_BYTES, untilMs: clock.monotonic() + ROOM_MS }
+    if (free < reserveBytes + bytes + ROOM_BYTES) {
+      throw new ZgError('ERR_DISK_FULL', `${formatSize(free)} left, ${formatSize(reserveBytes)} are kept free`)
     }
   }
 

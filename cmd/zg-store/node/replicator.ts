@@ -7,7 +7,6 @@
  */
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { FileStore } from '../core/file-store.ts'
@@ -56,6 +55,8 @@ const TICK_MS = 250
 const PARALLEL_FILES = 4
 const WANTED_FILES = 50_000
 const ANNOUNCERS = 8
+/** Pending submissions of one root that are looked at. */
+const PENDING_TXS = 16
 /** A peer that sent wrong bytes is not asked for so long. */
 const SHUN_MS = 600_000
 
@@ -189,25 +190,34 @@ export class Replicator {
 
   /** @returns true when nothing is missing any more. */
   async #fetch(w: Wanted): Promise<boolean> {
-    for (let round = 0; ; round++) {
-      const tx = await this.#pendingTx(w.root)
-      if (tx === undefined) return true
-      const missing = await this.#store!.missing(tx)
-      if (missing.length === 0) return this.#store!.settle(w.root)
-      if (round > 0 && this.#stop.signal.aborted) return false
+    while (!this.#stop.signal.aborted) {
+      const pending = await this.#pendingTxs(w.root)
+      if (pending.length === 0) return true
+      let wanting = 0
       let got = 0
-      for (const peer of this.#candidates(w)) {
-        got += await this.#fromPeer(w, peer, tx, missing)
-        if (this.#stop.signal.aborted) return false
+      // All of them, because one may be a lie that nothing ever completes.
+      for (const tx of pending) {
+        const missing = await this.#store!.missing(tx)
+        if (missing.length === 0) continue
+        wanting++
+        for (const peer of this.#candidates(w)) {
+          got += await this.#fromPeer(w, peer, tx, missing)
+          if (got > 0 || this.#stop.signal.aborted) break
+        }
         if (got > 0) break // the list of what is missing has changed
       }
+      if (wanting === 0) return this.#store!.settle(w.root)
       if (got === 0) return false
     }
+    return false
   }
 
-  async #pendingTx(root: Uint8Array): Promise<Tx | undefined> {
-    for await (const tx of this.#o.index.txsOf(root)) if (tx.status === 'pending') return tx
-    return undefined
+  async #pendingTxs(root: Uint8Array): Promise<Tx[]> {
+    const out: Tx[] = []
+    for await (const tx of this.#o.index.txsOf(root)) {
+      if (tx.status === 'pending' && out.length < PENDING_TXS) out.push(tx)
+    }
+    return out
   }
 
   #candidates(w: Wanted): string[] {
@@ -237,7 +247,8 @@ export class Replicator {
           while (n < GET_SEGMENTS && i + n < to && held[i + n - first]) n++
           const segments = await peers.get(peer, w.root, i, n, this.#stop.signal)
           if (segments.length === 0) return got
-          await Promise.all(segments.map(s => this.#store!.store(asOurs(s, tx), tx)))
+          // Checked under the size that the peer knows: a submission here may lie about it, and the peer is not to blame then.
+          await Promise.all(segments.map(s => this.#store!.store(s, { ...tx, size: s.fileSize })))
           got += segments.length
           this.fetched += segments.length
           i += segments.length
@@ -260,16 +271,4 @@ export class Replicator {
 
 function isBadProof(err: unknown): boolean {
   return err instanceof ZgError && err.code === 'ERR_BAD_PROOF'
-}
-
-/** The peer may know the file by a submission whose size differs by zero bytes at the end. */
-function asOurs(s: SegmentUpload, tx: Tx): SegmentUpload {
-  const wire = segmentWireBytes(shape(tx.size), s.index)
-  let data = s.data
-  if (data.length > wire) data = data.subarray(0, wire)
-  else if (data.length < wire) {
-    data = new Uint8Array(wire)
-    data.set(s.data)
-  }
-  return { ...s, data, fileSize: tx.size }
 }

@@ -224,14 +224,17 @@ function proof(value: unknown): Proof {
   return { lemma: lemma.map(h => hash(h, 'proof')), path: path as boolean[] }
 }
 
-const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
-
-/** Standard base64 with padding and nothing else: what decodes loosely would be hashed as something else than was meant. */
+/**
+ * Standard base64 with padding and nothing else: what decodes loosely would be hashed as something else than was meant. The decoder
+ * skips foreign characters and stops at padding, so the length tells whether there were any; a regular expression over 350 KB takes 3 ms.
+ */
 function base64(text: unknown): Uint8Array {
   if (typeof text !== 'string') throw invalid('data', 'not a base64 string')
   if (text.length > 349_528) throw invalid('data', 'invalid data length')
-  if (text.length % 4 !== 0 || !BASE64.test(text)) throw invalid('data', 'not base64')
   const bytes = Buffer.from(text, 'base64')
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0
+  const whole = text.length % 4 === 0 && bytes.length === (text.length / 4) * 3 - padding
+  if (!whole || text.includes('-') || text.includes('_')) throw invalid('data', 'not base64')
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 

@@ -12,6 +12,7 @@
  * Order at start: directory lock, recovery of the log, the port, then the chain, then libp2p (which takes half a second to load and
  * must not keep clients waiting). At stop the reverse, with everything that was answered already on disk.
  */
+import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock } from '../../../lib/adapters/clock.ts'
 import { systemDisk } from '../../../lib/adapters/disk.ts'
@@ -121,6 +122,10 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       clock,
       log: o.log('segments'),
       dir: join(o.dir, 'segments'),
+      freeBytes: async () => {
+        const { bavail, bsize } = await statfs(o.dir)
+        return bavail * bsize
+      },
       leafOf,
       onQuarantine: root =>
         void store?.lost(root).catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
