@@ -127,12 +127,18 @@ t.test('unknown roots are a clean error in both', async t => {
 const STREAM = `0x${'0'.repeat(60)}f2bd`
 const enc = (s: string): Uint8Array => new TextEncoder().encode(s)
 
-async function writeKv(sdk: Sdk, by: ethers.Wallet, pairs: [key: string, value: Uint8Array][]): Promise<string> {
+/** `version`: the newest sequence number the writer has seen; a key written after it is a conflict. */
+async function writeKv(
+  sdk: Sdk,
+  by: ethers.Wallet,
+  pairs: [key: string, value: Uint8Array][],
+  version = Number.MAX_SAFE_INTEGER
+): Promise<string> {
   const indexer = new sdk.Indexer(network.indexer)
   const [nodes, err] = await indexer.selectNodes(1)
   if (err !== null) throw err
   const flow = (sdk.getFlowContract as any)(network.flow, by)
-  const batcher = new (sdk.Batcher as any)(1, nodes, flow, network.rpc)
+  const batcher = new (sdk.Batcher as any)(version, nodes, flow, network.rpc)
   for (const [key, value] of pairs) batcher.streamDataBuilder.set(STREAM, enc(key), value)
   // A full set of options of our own: without one the SDK writes the tags into its shared defaults, and the old one fills in nothing.
   const options = { tags: '0x', finalityRequired: true, taskSize: 10, expectedReplica: 1, skipTx: false, fee: 0n }
@@ -189,6 +195,7 @@ t.test('key-value: set, get, iterate, overwrite, long values, foreign writers', 
     })
     return ((await res.json()) as any).result
   }
+  await writeKv(newSdk, owner, [['alpha', enc('late')]], 0)
   const count = await new ethers.Contract(network.flow, ['function numSubmissions() view returns (uint256)'], owner)
     .getFunction('numSubmissions')
     .staticCall()
@@ -196,7 +203,12 @@ t.test('key-value: set, get, iterate, overwrite, long values, foreign writers', 
     timeoutMs: 20_000,
     what: 'the foreign write to be judged'
   })
-  t.equal(await rpc('kv_getTransactionResult', [Number(count - 1n)]), 'SenderNoWritePermission')
+  t.equal(await rpc('kv_getTransactionResult', [Number(count - 2n)]), 'SenderNoWritePermission')
+  t.match(
+    await rpc('kv_getTransactionResult', [Number(count - 1n)]),
+    /^VersionConfliction/,
+    'who has not seen the newest version does not overwrite it'
+  )
   t.equal(await text('alpha'), 'three', 'a stranger cannot write')
   t.equal(await rpc('kv_IsAdmin', [owner.address, STREAM]), true)
   t.equal(await rpc('kv_isAdmin', [signer(4).address, STREAM]), false)
