@@ -51,7 +51,6 @@ function prompt(ctx: VerbContext, question: string): Promise<string> {
       hint: "give '--password-file FILE'"
     })
   }
-  process.stderr.write(question)
   return new Promise((resolve, reject) => {
     let line = ''
     const end = (fn: () => void): void => {
@@ -76,8 +75,10 @@ function prompt(ctx: VerbContext, question: string): Promise<string> {
         else line += c
       }
     }
+    // Before the question: whoever is quick must not see the first letters echoed.
     stdin.setRawMode(true)
     stdin.resume()
     stdin.on('data', onData)
+    process.stderr.write(question)
   })
 }

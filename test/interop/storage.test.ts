@@ -134,7 +134,9 @@ async function writeKv(sdk: Sdk, by: ethers.Wallet, pairs: [key: string, value: 
   const flow = (sdk.getFlowContract as any)(network.flow, by)
   const batcher = new (sdk.Batcher as any)(1, nodes, flow, network.rpc)
   for (const [key, value] of pairs) batcher.streamDataBuilder.set(STREAM, enc(key), value)
-  const [tx, batchError] = await batcher.exec({ taskSize: 1 })
+  // A full set of options of our own: without one the SDK writes the tags into its shared defaults, and the old one fills in nothing.
+  const options = { tags: '0x', finalityRequired: true, taskSize: 10, expectedReplica: 1, skipTx: false, fee: 0n }
+  const [tx, batchError] = await batcher.exec(options)
   if (batchError !== null) throw batchError
   return typeof tx === 'string' ? tx : tx.txHash
 }
