@@ -7,6 +7,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
+import { sharedSignal } from '../../../lib/clients/store/retry.ts'
 import { NodePool } from '../../../lib/clients/store.ts'
 import { opsRoutes } from '../../../lib/ops/http.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
@@ -21,6 +22,7 @@ export const indexer: VerbFn = async (ctx, _args, opts) => {
   const log = ctx.log('indexer')
   const urls = (opts.node as string[] | undefined) ?? [DEFAULT_NODE]
   const stop = new AbortController()
+  sharedSignal(stop.signal)
   const all = new NodePool({ nodes: urls })
   const book = new NodeBook(
     [...new Set(urls)].map(url => all.node(url)),

@@ -11,7 +11,7 @@ import { toHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
-import { backoff } from '../../../lib/clients/store/retry.ts'
+import { backoff, sharedSignal } from '../../../lib/clients/store/retry.ts'
 import { decrypting, type NodePool, RemoteFile, readAll, readEncryptionKey } from '../../../lib/clients/store.ts'
 import { opsRoutes } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
@@ -34,6 +34,7 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
   const lock = await lockDirectory(dir)
   const kv = await openKv(join(dir, 'state'))
   const stop = new AbortController()
+  sharedSignal(stop.signal)
   try {
     const db = await KvDatabase.open(kv)
     const pool = await findPool(ctx, opts)

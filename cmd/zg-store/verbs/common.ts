@@ -7,11 +7,13 @@ import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { type Account, findSigner } from '../../../lib/clients/accounts.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { findEndpoint, readNetwork } from '../../../lib/clients/network.ts'
+import { sharedSignal } from '../../../lib/clients/store/retry.ts'
 import { FlowClient, NodePool } from '../../../lib/clients/store.ts'
 import { readSecretFile } from '../../../lib/crypto/keystore-file.ts'
 
 /** Nodes given by flag, else the indexer (flag, environment, file), else nodes from there, else the running network. */
 export async function findPool(ctx: VerbContext, opts: Options): Promise<NodePool> {
+  sharedSignal(ctx.signal)
   const nodes = opts.node as string[] | undefined
   const indexer = opts.indexer as string | undefined
   if (nodes !== undefined && (ctx.source('node') === 'flag' || indexer === undefined)) return new NodePool({ nodes })

@@ -24,7 +24,7 @@ import { codec } from '../../native.ts'
 import { origin } from './http.ts'
 import type { CallOptions, FileInfo, StoreNode } from './node.ts'
 import type { NodePool } from './nodes.ts'
-import { allOrGrace, backoff } from './retry.ts'
+import { allOrGrace, backoff, sharedSignal } from './retry.ts'
 
 /** Segments fetched by one request of the raw path. */
 const BATCH = 4
@@ -122,6 +122,7 @@ export class RemoteFile {
     const last = o.last ?? this.shape.segments - 1
     const window = o.window ?? WINDOW
     const stop = new AbortController()
+    sharedSignal(stop.signal)
     const onAbort = (): void => stop.abort(o.signal?.reason)
     if (o.signal?.aborted) throw o.signal.reason
     o.signal?.addEventListener('abort', onAbort, { once: true })

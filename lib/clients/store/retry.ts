@@ -1,4 +1,5 @@
 /** Waiting between attempts: exponential with jitter, ended by a signal. */
+import { setMaxListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const FIRST_MS = 100
@@ -11,6 +12,12 @@ const MOST_MS = 5_000
 export async function backoff(n: number, signal?: AbortSignal): Promise<void> {
   const most = Math.min(MOST_MS, FIRST_MS * 2 ** (n - 1))
   await pause(most / 2 + Math.random() * (most / 2), signal)
+}
+
+/** Says that many requests at once wait on this signal, so that Node does not take their listeners for a leak. */
+export function sharedSignal(signal: AbortSignal): AbortSignal {
+  setMaxListeners(0, signal)
+  return signal
 }
 
 /** Waits `ms`; rejects with the signal's reason. */
