@@ -97,11 +97,7 @@ await tool({
       name: 'get',
       args: '<root...>',
       summary: 'read files back, verified, to stdout or into a file',
-      examples: [
-        'zg-store get 0x5a3f…91c2 > model.gguf',
-        'zg-store get 0x5a3f…91c2 -o model.gguf',
-        'zg-store get $ROOT | tar x'
-      ],
+      examples: ['zg-store get $ROOT > model.gguf', 'zg-store get $ROOT -o model.gguf', 'zg-store get $ROOT | tar x'],
       options: [
         { flags: '-o, --output <file>', help: 'write to a file; goes on after an interruption', env: false },
         { flags: '-f, --force', help: 'replace an existing file', env: false },
@@ -116,7 +112,7 @@ await tool({
       name: 'stat',
       args: '<root>',
       summary: 'show which nodes hold a file; takes a root or a submission number',
-      examples: ['zg-store stat 0x5a3f…91c2', 'zg-store stat 17 --json'],
+      examples: ['zg-store stat $ROOT', 'zg-store stat 17 --json'],
       options: NODES,
       exits: { 1: 'no node has it final', 69: 'no node answers' },
       load: async () => (await import('./verbs/stat.ts')).stat

@@ -1,15 +1,14 @@
 /**
- * Proves zg-chain as its users hold it: the built launcher as a child process. A node in memory and one in a directory, every verb with
- * its human and its JSON form, exit statuses, refusals, key files, stop and kill -9.
+ * Proves zg-chain as its users hold it: the built launcher as a child process. Every verb with its human and its JSON form against a
+ * node in memory, exit statuses, refusals and key files. What a node's directory survives: zg-chain-node.test.ts.
  */
 import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import t from 'tap'
-import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
-import { ChainClient, type RpcHeader } from '../../lib/clients/chain.ts'
+import { ChainClient } from '../../lib/clients/chain.ts'
 import { CREATION_CODE } from '../../lib/contracts/generated/artifacts.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
-import { freePort, parseRecords, runTool, sandbox, startTool, waitFor } from '../harness/tools.ts'
+import { parseRecords, runTool, sandbox, startTool } from '../harness/tools.ts'
 
 t.setTimeout(300_000)
 const box = sandbox('chain')
@@ -160,63 +159,6 @@ t.test('keys are kept encrypted, named, and never shown', async t => {
   chmodSync(made.path, 0o644)
   const open = await runTool('zg-chain', ['keys', 'export', 'alice'], { env })
   t.equal(open.code, 77)
-})
-
-t.test('a directory holds a chain over stop and kill -9, and one process', async t => {
-  const dir = box.path('net')
-  const hash = await runTool('zg-chain', ['init', '--dir', dir, '--kind', 'dev', '--chain-id', '4242'], {
-    env: box.env
-  })
-  t.equal(hash.code, 0)
-  t.ok(existsSync(`${dir}/genesis.json`))
-  t.equal((await runTool('zg-chain', ['init', '--dir', dir], { env: box.env })).code, 73)
-  const args = ['node', '--dir', dir, '--rpc-port', '0', '--block-time', '50ms']
-  let running = await startTool('zg-chain', args, { env: box.env })
-  t.match(running.ready, { type: 'ready', chainId: 4242, genesis: hash.stdout.trim(), data_dir: dir })
-  const second = await runTool('zg-chain', args, { env: box.env })
-  t.equal(second.code, 75)
-  t.match(second.stderr, `pid ${running.pid}`)
-
-  const there = { ...box.env, ETH_RPC_URL: running.url }
-  const refused = await runTool('zg-chain', ['send', '1', '1'], { env: there })
-  t.equal(refused.code, 64, 'no devnet here, so no default account')
-  const known = await runTool('zg-chain', ['send', '1', '1', '--from', '0'], { env: there })
-  t.equal(known.code, 78, 'and keys that everybody knows sign nothing')
-  t.match(known.stderr, /devnet keys are refused on chain 4242/)
-  t.match(await new RpcClient(running.url).call('eth_accounts'), [])
-  await t.rejects(new RpcClient(running.url).call('evm_mine'), { code: -32601 })
-
-  const client = new ChainClient(running.url)
-  await waitFor(async () => (await client.blockNumber()) >= 3)
-  const third = await client.call<RpcHeader>('eth_getHeaderByNumber', ['0x3'])
-  await running.kill9()
-  running = await startTool('zg-chain', args, { env: box.env })
-  t.same(await new ChainClient(running.url).call('eth_getHeaderByNumber', ['0x3']), third, 'what was final stays')
-  t.same(await running.stop(), { code: 0, signal: null })
-  const other = await runTool('zg-chain', [...args, '--chain-id', '5'], { env: box.env })
-  t.equal(other.code, 78)
-})
-
-t.test('heads keep coming in order while the node goes away and comes back', async t => {
-  const dir = box.path('restart')
-  const port = await freePort()
-  const args = ['node', '--dev', '--dir', dir, '--rpc-port', `${port}`, '--block-time', '50ms']
-  let running = await startTool('zg-chain', args, { env: box.env })
-  const seen: number[] = []
-  const client = new ChainClient(running.url)
-  const stop = client.subscribeHeads(header => void seen.push(Number(header.number)))
-  await waitFor(() => seen.length >= 5, { what: 'five heads' })
-  await running.kill9()
-  running = await startTool('zg-chain', args, { env: box.env })
-  const before = seen.at(-1)!
-  await waitFor(() => seen.at(-1)! >= before + 10, { what: 'heads after the restart' })
-  t.same(
-    seen,
-    seen.map((_, i) => seen[0]! + i),
-    'none skipped, none twice'
-  )
-  stop()
-  await running.stop()
 })
 
 t.test(

@@ -444,7 +444,21 @@ t.test(
     t.equal(await refusal(small, await tx(dave, 1, 1n)), 'gapped-nonce tx from delegated accounts')
     t.equal(await refusal(small, await tx(dave, 0, 1n)), 'accepted')
     t.equal(await refusal(small, await tx(dave, 0, 2n)), 'accepted', 'a replacement')
-    t.match(await refusal(small, await tx(dave, 1, 1n)), 'gapped-nonce')
+    t.equal(await refusal(small, await tx(dave, 1, 1n)), 'in-flight transaction limit reached for delegated accounts')
+    // An account that a waiting transaction delegates is bound alike.
+    const delegation = await carol.authorize({ chainId: CHAIN_ID, nonce: 0, address: contract('loader') })
+    const setCode = { type: 4, to: bob.address, gasLimit: 100_000n, authorizationList: [delegation] }
+    t.equal(await refusal(small, await sign(alice, { ...setCode, nonce: 0 })), 'accepted')
+    t.equal(await refusal(small, await tx(carol, 0, 1n)), 'accepted')
+    t.match(await refusal(small, await tx(carol, 1, 1n)), 'in-flight')
+    await small.dev!.mine(1)
+    t.equal(await refusal(small, await tx(bob, 0, 1n)), 'accepted')
+    t.equal(await refusal(small, await tx(bob, 1, 1n)), 'accepted')
+    const reserved = await bob.authorize({ chainId: CHAIN_ID, nonce: 0, address: contract('loader') })
+    t.equal(
+      await refusal(small, await sign(alice, { ...setCode, nonce: 1, authorizationList: [reserved] })),
+      'authority already reserved'
+    )
     await small.close()
   }
 )

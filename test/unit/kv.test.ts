@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
+import { kvAdminMethods } from '../../cmd/zg-store/kv/admin.ts'
 import { type FollowOptions, type KvChain, KvFollower, type PlacedEvent } from '../../cmd/zg-store/kv/follow.ts'
 import { escapeKey, unescapeKey } from '../../cmd/zg-store/kv/keys.ts'
 import { checkSender, type KvTransaction, replay } from '../../cmd/zg-store/kv/replay.ts'
@@ -581,4 +582,33 @@ t.test('the RPC meets the SDKs’ quirks', async t => {
   t.same(await call('kv_getHoldingStreamIds'), [hex])
   t.same(await call('kv_getReplayProgress'), { appliedSeq: 1, firstTxSeq: 0 })
   t.equal(await call('kv_getStatus'), true)
+})
+
+t.test('a stream is added at the word of its wallet only', async t => {
+  // The wallet library that clients sign with is the other half of this check.
+  const { Wallet } = await import('ethers')
+  const wallet = Wallet.createRandom()
+  const value = { purpose: 'register-stream', wallet: wallet.address, streamId: toHex(stream(5)) }
+  const types = {
+    RegisterStream: [
+      { name: 'purpose', type: 'string' },
+      { name: 'wallet', type: 'address' },
+      { name: 'streamId', type: 'bytes32' }
+    ]
+  }
+  const signature = await wallet.signTypedData({ name: '0G Storage Scan', version: '1', chainId: 31337 }, types, value)
+  const added: string[] = []
+  const methods = kvAdminMethods({
+    chainId: async () => 31337,
+    add: async s => {
+      added.push(toHex(s))
+    }
+  })
+  const call = async (...params: unknown[]) => methods.admin_addStream!(params, {} as RpcContext)
+  t.equal(await call(value.streamId, wallet.address, signature), true)
+  t.same(added, [value.streamId])
+  await t.rejects(call(toHex(stream(6)), wallet.address, signature), { code: -32602 })
+  await t.rejects(call(value.streamId, Wallet.createRandom().address, signature), { code: -32602 })
+  await t.rejects(call(value.streamId, wallet.address, '0x12'), { code: -32602 })
+  t.equal(added.length, 1)
 })

@@ -322,6 +322,29 @@ t.test('false roots, false proofs and false sizes give an error, never bytes', a
   await t.rejects(read(root, new NodePool({ nodes: [shorter] })), { code: 'ERR_BAD_PROOF', message: /size/ })
 })
 
+t.test('a node that says nothing costs seconds, not the file', async t => {
+  const bytes = content('silent', 12 * 262_144)
+  const { root } = await store(memorySource(bytes))
+  const open: ServerResponse[] = []
+  const mute = createServer((_, res) => open.push(res))
+  await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve))
+  const silent = `http://127.0.0.1:${(mute.address() as AddressInfo).port}`
+  const begun = performance.now()
+  const file = await RemoteFile.open(new NodePool({ nodes: [silent, urls[1]!] }), root)
+  t.ok(Buffer.from(await readAll(file, 1 << 30)).equals(bytes))
+  t.ok(performance.now() - begun < 8_000, `${Math.round(performance.now() - begun)} ms`)
+  mute.closeAllConnections()
+  await new Promise(resolve => mute.close(resolve))
+  // Says at first what it has, then nothing more.
+  let asked = 0
+  const dying = await through(urls[0]!, (req, body) =>
+    req.url!.startsWith('/v1/segments/') && ++asked > 0 ? 'cut' : { body }
+  )
+  const half = await RemoteFile.open(new NodePool({ nodes: [dying, urls[1]!] }), root)
+  t.ok(Buffer.from(await readAll(half, 1 << 30)).equals(bytes))
+  t.ok(asked > 0 && half.problems.length > 0)
+})
+
 t.test('what nobody holds, or nobody can say, is told apart', async t => {
   const unknown = fromHex(`0x${'5a'.repeat(32)}`)
   await t.rejects(read(unknown), { code: 'ERR_NOT_FOUND', message: `no node holds ${toHex(unknown)} (asked 2)` })

@@ -6,6 +6,7 @@
  * then do the head, the pool and the subscribers learn of it. A failed write or sync is final: the chain stops, and the next
  * start recovers from what is on disk.
  */
+import { setImmediate } from 'node:timers/promises'
 import { concat, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
@@ -113,6 +114,7 @@ export class ZgChain implements Chain {
         this.#emit(this.#pendingListeners, tx)
         this.producer.wake()
       },
+      turn: fairly(opts.clock),
       dev: opts.dev !== undefined,
       ...(opts.poolLimits === undefined ? {} : { limits: opts.poolLimits })
     })
@@ -372,6 +374,16 @@ export class ZgChain implements Chain {
         this.#opts.log.error('a listener failed', { reason: messageOf(err) })
       }
     }
+  }
+}
+
+/** Gives the event loop away when 8 ms have passed since it was last given away here. */
+function fairly(clock: Clock): () => Promise<void> {
+  let turnEnds = clock.monotonic() + 8
+  return async () => {
+    if (clock.monotonic() < turnEnds) return
+    await setImmediate()
+    turnEnds = clock.monotonic() + 8
   }
 }
 

@@ -53,6 +53,8 @@ export interface PoolOptions {
   persist(tx: Transaction): Promise<void>
   /** A transaction became executable; it is in the pool already. */
   onPending(tx: Transaction): void
+  /** Lets others run when this work has taken long; recovering a sender takes milliseconds. */
+  turn(): Promise<void>
   /** Development: accepts transactions of impersonated accounts. */
   dev: boolean
   limits?: Partial<PoolLimits>
@@ -86,6 +88,7 @@ export class TxPool implements Pool {
   readonly #reserved = new Map<string, number>()
   #bytes = 0
   #seq = 0
+  #decoding: Promise<void> = Promise.resolve()
   /** Grows with every change of the head: an account read before it is stale. */
   #generation = 0
 
@@ -95,7 +98,7 @@ export class TxPool implements Pool {
   }
 
   async add(raw: Uint8Array): Promise<Uint8Array> {
-    return this.#admit(decodeTransaction(raw.slice(), { chainId: this.#opts.chainId }), true)
+    return this.#admit(await this.#decode(raw.slice()), true)
   }
 
   async addImpersonated(fields: Parameters<NonNullable<Pool['addImpersonated']>>[0]): Promise<Uint8Array> {
@@ -212,14 +215,43 @@ export class TxPool implements Pool {
     }
   }
 
+  /** One after the other, with turns between: a thousand at once must not keep a block from being made. */
+  async #decode(raw: Uint8Array): Promise<Transaction> {
+    const before = this.#decoding
+    let done = () => {}
+    this.#decoding = new Promise(resolve => {
+      done = resolve
+    })
+    try {
+      await before
+      await this.#opts.turn()
+      return decodeTransaction(raw, { chainId: this.#opts.chainId })
+    } finally {
+      done()
+    }
+  }
+
+  /** Who signed the authorizations, hex. A list fills a block with a thousand recoveries: only for who can pay it. */
+  async #authorities(tx: Transaction): Promise<string[]> {
+    const list = tx.authorizationList ?? []
+    if (list.length === 0) return []
+    const { balance } = await this.#opts.account(tx.from)
+    if (tx.gasLimit * feeCap(tx) + tx.value > balance)
+      throw new PoolRefusal('insufficient funds for gas * price + value')
+    const found: string[] = []
+    for (const a of list) {
+      await this.#opts.turn()
+      const who = recoverAuthority(a)
+      if (who !== undefined) found.push(toHex(who))
+    }
+    return found
+  }
+
   async #admit(tx: Transaction, persist: boolean): Promise<Uint8Array> {
     const hash = toHex(tx.hash)
     if (this.#byHash.has(hash)) throw new PoolRefusal('already known')
     this.#checkAlone(tx)
-    const authorities = (tx.authorizationList ?? []).flatMap(a => {
-      const who = recoverAuthority(a)
-      return who === undefined ? [] : [toHex(who) as string]
-    })
+    const authorities = await this.#authorities(tx)
     const key = toHex(tx.from)
     let state: SenderState | undefined
     for (let generation = -1; !this.#senders.has(key) && generation !== this.#generation; ) {
@@ -305,9 +337,12 @@ export class TxPool implements Pool {
   /** A delegated account's balance may be moved by others: one transaction in flight keeps what it can void small. */
   #checkDelegations(sender: Sender, entry: Entry, replaced: Entry | undefined): void {
     if (sender.delegated || this.#reserved.has(toHex(sender.address))) {
-      if (entry.tx.nonce !== sender.nonce) throw new PoolRefusal('gapped-nonce tx from delegated accounts')
-      if (replaced === undefined && sender.txs.size > 0) {
+      const hasPending = sender.next > sender.nonce
+      if (hasPending && replaced === undefined) {
         throw new PoolRefusal('in-flight transaction limit reached for delegated accounts')
+      }
+      if (!hasPending && entry.tx.nonce !== sender.nonce) {
+        throw new PoolRefusal('gapped-nonce tx from delegated accounts')
       }
     }
     for (const authority of entry.authorities) {

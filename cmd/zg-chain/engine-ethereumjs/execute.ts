@@ -20,7 +20,7 @@ import { refusalWords } from './words.ts'
 
 const BEACON_ROOTS = fromHex('0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02')
 const HISTORY = fromHex('0x0000F90827F1C53a10cb7A02335B175320002935')
-/** EIP-7685 requests made by system contracts, by type byte. */
+/** EIP-7685 requests made by system contracts, by type byte. Type 0 (deposits, EIP-6110) needs a deposit contract, which no genesis names. */
 const REQUESTS: [type: number, contract: Uint8Array][] = [
   [1, fromHex('0x00000961Ef480Eb55e80D19ad83579A64c007002')],
   [2, fromHex('0x0000BBdDc7CE488642fb579F8B00f3a590007251')]

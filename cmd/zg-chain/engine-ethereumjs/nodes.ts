@@ -73,8 +73,10 @@ export class Overlay implements DB<string, Uint8Array> {
 
   /** @throws {ZgError} ERR_CORRUPT for an absent node: the trie library would take the gap for an absent account. */
   async get(hex: string): Promise<Uint8Array | undefined> {
+    // The empty trie has no node; the library asks for it all the same.
+    if (hex === EMPTY_ROOT_HEX) return undefined
     const found = await this.find(hex)
-    if (found === undefined && hex !== EMPTY_ROOT_HEX) {
+    if (found === undefined) {
       throw new ZgError(
         'ERR_CORRUPT',
         `state is incomplete: ${hex.length === 64 ? 'node' : 'code'} ${hex.slice(-64)} is missing`

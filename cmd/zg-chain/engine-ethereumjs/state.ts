@@ -65,6 +65,7 @@ export class State extends MerkleStateManager {
     value: Uint8Array
   ): Promise<void> {
     const trie = this._getStorageTrie(address, account)
+    if (value.length === 0 && equalBytes(trie.root(), EMPTY_TRIE_ROOT)) return
     if (value.length > 0) await trie.put(key, RLP.encode(value))
     else await trie.del(key)
     account.storageRoot = trie.root()

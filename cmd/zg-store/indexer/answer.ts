@@ -101,6 +101,18 @@ export interface Body {
   bytes(start: number, end: number, signal: AbortSignal): AsyncIterable<Uint8Array>
 }
 
+/** Reads the first part before it says (by `undefined`) that the head may go: what cannot be had is then an answer, not a broken connection. */
+async function* primed(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array | undefined> {
+  const iterator = parts[Symbol.asyncIterator]()
+  try {
+    let next = await iterator.next()
+    yield undefined
+    for (; !next.done; next = await iterator.next()) yield next.value
+  } finally {
+    await iterator.return?.()
+  }
+}
+
 /** Sends a verified stream with HEAD, Range, If-Range and If-None-Match. Breaks the connection when it fails half-way. */
 export async function sendBody(req: IncomingMessage, res: ServerResponse, body: Body): Promise<void> {
   const { sizeBytes, etag } = body
@@ -120,24 +132,35 @@ export async function sendBody(req: IncomingMessage, res: ServerResponse, body: 
     return
   }
   const [start, end] = range ?? [0, sizeBytes]
-  res.setHeader('content-type', 'application/octet-stream')
-  res.setHeader('content-disposition', disposition(body.name))
-  res.setHeader('content-length', end - start)
-  if (range !== undefined) res.setHeader('content-range', `bytes ${start}-${end - 1}/${sizeBytes}`)
-  res.writeHead(range === undefined ? 200 : 206)
+  const head = (): void => {
+    res.setHeader('content-type', 'application/octet-stream')
+    res.setHeader('content-disposition', disposition(body.name))
+    res.setHeader('content-length', end - start)
+    if (range !== undefined) res.setHeader('content-range', `bytes ${start}-${end - 1}/${sizeBytes}`)
+    res.writeHead(range === undefined ? 200 : 206)
+  }
   if (req.method === 'HEAD') {
+    head()
     res.end()
     return
   }
   const gone = new AbortController()
   res.once('close', () => gone.abort(new ZgError('ERR_STOPPED', 'the client went away')))
   try {
-    for await (const part of body.bytes(start, end, gone.signal)) await write(res, part)
+    for await (const part of primed(body.bytes(start, end, gone.signal))) {
+      if (part === undefined) head()
+      else await write(res, part)
+    }
     res.end()
   } catch (err) {
+    if (gone.signal.aborted) return
+    if (!res.headersSent) {
+      for (const name of ['etag', 'accept-ranges']) res.removeHeader(name)
+      throw err
+    }
     // The length is promised already: only a broken connection tells the client that this is not the file.
     res.destroy()
-    if (!gone.signal.aborted) throw err
+    throw err
   }
 }
 

@@ -18,14 +18,19 @@ import {
 import { type Body, CODES, GatewayError, sendBody, sendData, sendFailure, sendPlainFailure } from './answer.ts'
 import type { NodeBook } from './book.ts'
 
-/** Segments in flight for one reader: 4 batches of 4 segments. */
+/** Batches of four segments in flight for one reader, and for all of them together. */
 const WINDOW = 4
+const WINDOW_TOTAL = 64
+/** Files that are read at the same time; more are told to come back. */
+const READERS_MAX = 256
 const SEGMENT_BODY_BYTES = 1024 * 1024
 const BATCH_MAX = 100
 const ASK = { timeoutMs: 5_000 }
 /** How long a file's nodes and checked roots are reused: players and browsers ask for many ranges of one file. */
 const CACHE_MS = 5_000
 const CACHE_FILES = 32
+/** Files with more segments are not kept: the roots of 65,536 are 2 MiB. */
+const CACHE_SEGMENTS = 65_536
 
 export interface GatewayOptions {
   book: NodeBook
@@ -93,7 +98,12 @@ class FileCache {
     const file = RemoteFile.open(this.#pool, root)
     this.#open.delete(id)
     this.#open.set(id, { file, until: now + CACHE_MS })
-    file.catch(() => this.#open.delete(id))
+    file.then(
+      f => {
+        if (f.shape.paddedSegments > CACHE_SEGMENTS) this.#open.delete(id)
+      },
+      () => this.#open.delete(id)
+    )
     for (const [old, e] of this.#open) {
       if (this.#open.size <= CACHE_FILES && e.until > now) break
       this.#open.delete(old)
@@ -131,6 +141,8 @@ function part(path: string, from: number): string {
   }
 }
 
+let readers = 0
+
 /** Fragments one behind the other as one body. */
 function bodyOf(files: readonly RemoteFile[], name: string): Body {
   return {
@@ -138,12 +150,20 @@ function bodyOf(files: readonly RemoteFile[], name: string): Body {
     etag: `"${files.map(f => toHex(f.root)).join('-')}"`,
     name,
     async *bytes(start, end, signal) {
-      let at = 0
-      for (const f of files) {
-        const from = Math.max(0, start - at)
-        const to = Math.min(f.sizeBytes, end - at)
-        if (from < to) yield* f.bytes(from, to, { signal, window: WINDOW })
-        at += f.sizeBytes
+      if (readers >= READERS_MAX) throw new ZgError('ERR_UNAVAILABLE', `${READERS_MAX} files are being read already`)
+      readers++
+      // The more readers, the less each may hold: memory stays the same.
+      const window = Math.max(1, Math.min(WINDOW, Math.floor(WINDOW_TOTAL / readers)))
+      try {
+        let at = 0
+        for (const f of files) {
+          const from = Math.max(0, start - at)
+          const to = Math.min(f.sizeBytes, end - at)
+          if (from < to) yield* f.bytes(from, to, { signal, window })
+          at += f.sizeBytes
+        }
+      } finally {
+        readers--
       }
     }
   }

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { systemClock } from '../../../lib/adapters/clock.ts'
 import { serveRpc } from '../../../lib/adapters/jsonrpc/server.ts'
+import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir } from '../../../lib/adapters/paths.ts'
@@ -16,6 +17,7 @@ import { opsRoutes } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
 import { findPool, parseStream } from '../verbs/common.ts'
+import { kvAdminMethods } from './admin.ts'
 import { followedChain } from './chain.ts'
 import { type FollowOptions, KvFollower } from './follow.ts'
 import { kvMethods } from './rpc.ts'
@@ -24,6 +26,7 @@ import { KvDatabase } from './store.ts'
 /** Followed when nothing is said: upstream's example configuration. */
 const DEFAULT_STREAMS = ['0xf2bd', '0xf009', '0x16879', '0x2e3d']
 const STREAMS_SHOWN = 10_000
+const STREAMS_MAX = 1_000
 
 export const kvNode: VerbFn = async (ctx, _args, opts) => {
   const log = ctx.log('kv')
@@ -37,13 +40,22 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
     const rpcUrl = await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-store')
     const client = new ChainClient(rpcUrl, { signal: stop.signal })
     const streams = ((opts.stream as string[] | undefined) ?? DEFAULT_STREAMS).map(parseStream)
+    for (const stream of await db.addedStreams()) streams.push(stream)
     const followed = new Set(streams.map(toHex))
     const all = opts.allStreams === true
     const metrics = createMetrics('zg_kv')
     const results = metrics.counter('replayed_total', 'Replayed submissions by result', ['result'])
     metrics.gauge('next_seq', 'The next submission to replay', () => db.progress.nextSeq)
     metrics.gauge('block', 'Last block read', () => Math.max(0, db.progress.block))
-    const methods = kvMethods(db.state, {
+    const add = async (stream: Uint8Array): Promise<void> => {
+      if (followed.has(toHex(stream))) return
+      if (followed.size >= STREAMS_MAX) throw new RpcError(RPC.limit, `${STREAMS_MAX} streams are followed already`)
+      await db.addStream(stream)
+      followed.add(toHex(stream))
+      streams.push(stream)
+      log.info('stream added', { stream })
+    }
+    const reads = kvMethods(db.state, {
       get appliedSeq() {
         return db.progress.nextSeq === 0 ? undefined : db.progress.nextSeq - 1
       },
@@ -52,6 +64,7 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
       },
       holdingStreams: async () => (all ? db.writtenStreams(STREAMS_SHOWN) : streams)
     })
+    const methods = { ...reads, ...kvAdminMethods({ chainId: () => client.chainId(), add }) }
     let follower: KvFollower | undefined
     let waiting = 'waiting for a storage node'
     const server = await serveRpc({

@@ -24,12 +24,16 @@ import { codec } from '../../native.ts'
 import { origin } from './http.ts'
 import type { CallOptions, FileInfo, StoreNode } from './node.ts'
 import type { NodePool } from './nodes.ts'
-import { backoff } from './retry.ts'
+import { allOrGrace, backoff } from './retry.ts'
 
 /** Segments fetched by one request of the raw path. */
 const BATCH = 4
 /** Batches in flight: 8 MiB of data, enough to hide a round trip behind hashing. */
 const WINDOW = 8
+/** How long other nodes may take once one has said that it holds the file. */
+const GRACE_MS = 500
+/** First patience with a batch; doubled in each round, so that a silent node costs seconds and a slow line still gets through. */
+const PATIENCE_MS = 5_000
 /** Rounds over all holders before a segment is given up. */
 const ROUNDS = 4
 
@@ -201,10 +205,11 @@ export class RemoteFile {
     let problem: unknown
     for (let round = 0; round < ROUNDS; round++) {
       if (round > 0) await backoff(round, signal)
+      const timeoutMs = this.#holders.length > 1 ? PATIENCE_MS * 2 ** round : 60_000
       for (const holder of this.#order(first)) {
         try {
-          if (holder.raw) await this.#raw(holder, first, out, signal)
-          else await this.#proved(holder, first, out, signal)
+          if (holder.raw) await this.#raw(holder, first, out, { signal, timeoutMs })
+          else await this.#proved(holder, first, out, { signal, timeoutMs })
         } catch (err) {
           if (signal.aborted) throw signal.reason
           holder.strikes++
@@ -231,11 +236,10 @@ export class RemoteFile {
     return turned.sort((a, b) => likely(a) - likely(b) || a.strikes - b.strikes)
   }
 
-  async #raw(holder: Holder, first: number, out: (Uint8Array | undefined)[], signal: AbortSignal): Promise<void> {
+  async #raw(holder: Holder, first: number, out: (Uint8Array | undefined)[], call: CallOptions): Promise<void> {
     const from = out.indexOf(undefined)
     const n = out.length - from
-    const timeoutMs = this.#holders.length > 1 ? 20_000 : 60_000
-    const data = await holder.node.getRaw(this.root, first + from, n, { signal, timeoutMs })
+    const data = await holder.node.getRaw(this.root, first + from, n, call)
     if (data === null) throw new ZgError('ERR_UNAVAILABLE', `${origin(holder.node.url)} lost segment ${first + from}`)
     // Cut short at a segment border: the rest comes from somebody else.
     let got = 0
@@ -253,11 +257,11 @@ export class RemoteFile {
     if (wrong !== undefined) throw mismatch(wrong, holder.node.url, this.root)
   }
 
-  async #proved(holder: Holder, first: number, out: (Uint8Array | undefined)[], signal: AbortSignal): Promise<void> {
+  async #proved(holder: Holder, first: number, out: (Uint8Array | undefined)[], call: CallOptions): Promise<void> {
     for (let i = 0; i < out.length; i++) {
       if (out[i] !== undefined) continue
       const index = first + i
-      const answer = await holder.node.getJson(this.root, index, { signal })
+      const answer = await holder.node.getJson(this.root, index, call)
       if (answer === null) continue
       const want = segmentWireBytes(this.shape, index)
       if (answer.data.length !== want) {
@@ -300,18 +304,17 @@ async function findHolders(
   const where = await pool.locate(root, opts)
   let urls = where.urls
   for (;;) {
-    const answers = await Promise.all(
-      urls.map(async url => {
-        const node = pool.node(url)
-        try {
-          return { node, info: await node.fileInfo(root, true, { timeoutMs: 10_000, ...opts }) }
-        } catch (err) {
-          if (opts.signal?.aborted) throw err
-          pool.problems.push(messageOf(err))
-          return undefined
-        }
-      })
-    )
+    const asked = urls.map(async url => {
+      const node = pool.node(url)
+      try {
+        return { node, info: await node.fileInfo(root, true, { timeoutMs: 10_000, ...opts }) }
+      } catch (err) {
+        if (!opts.signal?.aborted) pool.problems.push(messageOf(err))
+        return undefined
+      }
+    })
+    const answers = await allOrGrace(asked, a => a?.info?.finalized === true, GRACE_MS)
+    opts.signal?.throwIfAborted()
     const known: { node: StoreNode; info: FileInfo }[] = []
     for (const a of answers) {
       if (a?.info && equalBytes(a.info.root, root)) known.push({ node: a.node, info: a.info })

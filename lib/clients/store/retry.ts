@@ -37,3 +37,32 @@ export async function until<T>(
     wait = Math.min(wait * 1.5, o.mostMs ?? 250)
   }
 }
+
+/**
+ * Waits for all, but once an answer is good only `graceMs` longer: one silent node must not hold up what others can answer.
+ * None of the promises may reject; those that are late are undefined.
+ */
+export async function allOrGrace<T>(
+  work: readonly Promise<T>[],
+  good: (answer: T) => boolean,
+  graceMs: number
+): Promise<(T | undefined)[]> {
+  const out: (T | undefined)[] = work.map(() => undefined)
+  await new Promise<void>(resolve => {
+    let left = work.length
+    let timer: NodeJS.Timeout | undefined
+    const done = (): void => {
+      clearTimeout(timer)
+      resolve()
+    }
+    if (left === 0) done()
+    work.forEach((promise, i) => {
+      void promise.then(answer => {
+        out[i] = answer
+        if (--left === 0) done()
+        else if (timer === undefined && good(answer)) timer = setTimeout(done, graceMs)
+      })
+    })
+  })
+  return out
+}

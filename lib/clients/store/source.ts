@@ -49,7 +49,8 @@ class FileSource implements Source {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     const want = Math.max(0, Math.min(length, this.sizeBytes - offset))
-    const out = new Uint8Array(want)
+    // Not zeroed first: it is filled to its end, or nobody gets it.
+    const out = Buffer.allocUnsafeSlow(want)
     let at = 0
     while (at < want) {
       const { bytesRead } = await this.#handle.read(out, at, want - at, offset + at)

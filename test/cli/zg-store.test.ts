@@ -1,0 +1,281 @@
+/**
+ * Proves the built zg-store as its users meet it: a chain, two nodes, an indexer and a key-value node as real processes, and every
+ * client verb against them by stdout, stderr and exit status; then processes are killed and everything must still be there.
+ */
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import t from 'tap'
+import {
+  parseRecords,
+  type RunningTool,
+  runTool,
+  sandbox,
+  startTool,
+  type ToolOptions,
+  waitFor
+} from '../harness/tools.ts'
+
+const box = sandbox('store-cli')
+await runTool('zg-chain', ['init', '--dir', box.path('chain'), '--quiet'], { env: box.env })
+const chain = await startTool(
+  'zg-chain',
+  ['node', '--dev', '--dir', box.path('chain'), '--rpc-port', '0', '--block-time', '200ms'],
+  { env: box.env }
+)
+const nodeArgs = (name: string, port: string): string[] => [
+  'node',
+  '--dir',
+  box.path(name),
+  '--rpc-port',
+  port,
+  '--rpc-url',
+  chain.url
+]
+const stores: RunningTool[] = await Promise.all(
+  ['a', 'b'].map(name => startTool('zg-store', nodeArgs(name, '0'), { env: box.env }))
+)
+const indexer = await startTool(
+  'zg-store',
+  ['indexer', '--rpc-port', '0', '--rpc-url', chain.url, '--account', '1', ...stores.flatMap(s => ['--node', s.url])],
+  { env: box.env }
+)
+const kvArgs = (port: string): string[] => [
+  'kv',
+  'node',
+  '--dir',
+  box.path('kv'),
+  '--rpc-port',
+  port,
+  '--rpc-url',
+  chain.url,
+  '--indexer',
+  indexer.url,
+  '--download-timeout',
+  '20s'
+]
+let kv = await startTool('zg-store', kvArgs('0'), { env: box.env })
+t.teardown(async () => {
+  for (const tool of [kv, indexer, ...stores, chain]) await tool.stop().catch(() => {})
+  box.remove()
+})
+
+const env = { ...box.env, ZG_STORE_INDEXER: indexer.url, ETH_RPC_URL: chain.url, ZG_STORE_KV: kv.url }
+const zg = (args: string[], opts: ToolOptions = {}) =>
+  runTool('zg-store', args, { ...opts, env: { ...env, ...opts.env } })
+const lastError = (stderr: string) =>
+  JSON.parse(stderr.trim().split('\n').at(-1)!) as { code: string; exit: number; message: string }
+
+function content(seed: string, size: number): Buffer {
+  const out = Buffer.alloc(size)
+  let block = createHash('sha256').update(seed).digest()
+  for (let at = 0; at < size; at += 32) {
+    block.copy(out, at)
+    if (at % 1024 === 0) block = createHash('sha256').update(block).digest()
+  }
+  return out
+}
+
+t.test('wrong use is refused before anything is asked of a network', async t => {
+  const bare = { env: { ZG_STORE_INDEXER: undefined, ETH_RPC_URL: undefined, ZG_STORE_KV: undefined } } as ToolOptions
+  for (const [args, code, words] of [
+    [['put', box.path('nothing')], 66, /cannot open '.*nothing': no such file/],
+    [['put', box.dir], 65, /is a directory/],
+    [['get', '0x12'], 64, /'0x12' is not a root/],
+    [['pt'], 64, /did you mean 'put'/],
+    [['put', '--expected-replica', '0'], 64, /not a whole number/],
+    [['get', `0x${'00'.repeat(32)}`, '--json'], 64, /--output/],
+    [['get', `0x${'00'.repeat(32)}`], 69, /no network found\nhint: run 'zg-devnet up'/],
+    [['kv', 'get', 'xyz', 'k'], 64, /is not a stream/],
+    [['kv', 'get', 'f2bd', 'k'], 69, /no network found/]
+  ] as [string[], number, RegExp][]) {
+    const r = await zg(args, bare)
+    t.equal(r.code, code, args.join(' '))
+    t.match(r.stderr, words)
+    t.equal(r.stdout, '')
+  }
+  t.match(lastError((await zg(['put', '--json'], { ...bare, input: '' })).stderr), { code: 'ERR_BAD_INPUT', exit: 65 })
+})
+
+t.test('put prints the root alone, get gives the bytes, and the second put costs nothing', async t => {
+  const file = box.path('model.bin')
+  const bytes = content('model', 3_000_001)
+  writeFileSync(file, bytes)
+  const root = (await zg(['root', file])).stdout
+  t.match(root, /^0x[0-9a-f]{64}\n$/)
+  const dry = parseRecords((await zg(['put', '-n', file, '--json'])).stdout)[0]!
+  t.match(dry, { type: 'file', root: root.trim(), dry_run: true, nodes: 0 })
+  const first = await zg(['put', file])
+  t.same([first.code, first.stdout], [0, root])
+  t.match(first.stderr, /submit {3}tx 0x[0-9a-f]{64} in block [\d,]+, fee 0\.0\d+ 0G/)
+  const again = await zg(['put', file, '--json'])
+  t.match(parseRecords(again.stdout)[0], {
+    type: 'file',
+    root: root.trim(),
+    size: 3_000_001,
+    segments: 12,
+    txHash: null,
+    fee_neuron: '0',
+    already: true,
+    nodes: 2
+  })
+  t.match((await zg(['put', file])).stderr, /already stored, nothing sent/)
+  t.ok((await zg(['get', root.trim()])).bytes.length === bytes.length)
+  t.ok(Buffer.from((await zg(['get', root.trim()])).bytes).equals(bytes))
+  const stat = await zg(['stat', root.trim(), '--json'])
+  t.same(
+    parseRecords(stat.stdout).map(r => r.state),
+    ['final', 'final', undefined]
+  )
+  const unknown = await zg(['stat', `0x${'11'.repeat(32)}`])
+  t.equal(unknown.code, 1)
+  t.match((await zg(['ls', '--json'])).stdout, root.trim())
+})
+
+t.test('a pipe is stored without a name, and read into a file that is never half there', async t => {
+  const bytes = content('pipe', 1_500_000)
+  const put = await zg(['put', '--quiet'], { input: bytes })
+  t.same([put.code, put.stderr], [0, ''])
+  const root = put.stdout.trim()
+  t.equal((await zg(['root'], { input: bytes })).stdout.trim(), root)
+  const target = box.path('copy.bin')
+  writeFileSync(`${target}.part`, bytes.subarray(0, 600_000))
+  const got = await zg(['get', root, '-o', target])
+  t.same([got.code, got.stdout], [0, ''])
+  t.match(got.stderr, /resumed at 34 %/)
+  t.ok(readFileSync(target).equals(bytes))
+  t.equal((await zg(['get', root, '-o', target])).code, 73)
+  t.match(parseRecords((await zg(['get', root, '-o', target, '--force', '--json'])).stdout)[0], {
+    type: 'file',
+    root,
+    size: 1_500_000,
+    resumed: false
+  })
+  t.equal((await zg(['get', root, '-o', box.path('no', 'such', 'dir')])).code, 73)
+  const missing = `0x${'5a'.repeat(32)}`
+  const none = await zg(['get', missing])
+  t.equal(none.code, 69)
+  t.match(none.stderr, `zg-store: no node holds ${missing} (asked 2)`)
+  t.same(readdirSync(box.path('cache', 'zg', 'spool')), [], 'nothing is left of the pipe')
+})
+
+t.test('fragments and encryption', async t => {
+  const key = box.path('key')
+  writeFileSync(key, `${'ab'.repeat(32)}\n`, { mode: 0o644 })
+  const bytes = content('secret', 700_000)
+  const open = await zg(['put', '--encryption-key-file', key], { input: bytes })
+  t.equal(open.code, 77)
+  t.match(open.stderr, /can be read by others\nhint: run 'chmod 600/)
+  writeFileSync(box.path('key2'), `${'ab'.repeat(32)}\n`, { mode: 0o600 })
+  const args = ['--encryption-key-file', box.path('key2')]
+  const file = box.path('secret.bin')
+  writeFileSync(file, bytes)
+  const root = (await zg(['put', ...args, file])).stdout.trim()
+  t.ok(Buffer.from((await zg(['get', root, ...args])).bytes).equals(bytes))
+  t.notOk(Buffer.from((await zg(['get', root])).bytes).includes(bytes.subarray(0, 100)))
+  const cut = (await zg(['put', file, '--fragment-size', '256KiB'])).stdout.trim().split('\n')
+  t.equal(cut.length, 3)
+  t.ok(Buffer.from((await zg(['get', ...cut])).bytes).equals(bytes))
+})
+
+t.test('keys of a stream: set, read, replace by the same bytes, delete, conflict', async t => {
+  const put = async (...args: string[]) => {
+    const r = await zg(['kv', 'put', '0xf2bd', ...args])
+    if (r.code !== 0) t.comment(r.stderr)
+    return Number(r.stdout)
+  }
+  const get = async (key: string, ...more: string[]) => zg(['kv', 'get', 'f2bd', key, ...more])
+  const first = await put('name', 'one')
+  t.equal((await get('name')).stdout, 'one')
+  await put('name', 'two')
+  const third = await put('name', 'one')
+  t.equal((await get('name')).stdout, 'one', 'the same bytes again are another write')
+  t.match(parseRecords((await get('name', '--json')).stdout)[0], {
+    type: 'kv_value',
+    version: third,
+    size: 3,
+    value: '0x6f6e65'
+  })
+  t.equal((await get('name', '--at', String(third - 1))).stdout, 'two')
+  const conflict = await zg(['kv', 'put', '0xf2bd', 'name', 'late', '--seen', String(first), '--json'])
+  t.equal(conflict.code, 76)
+  t.match(lastError(conflict.stderr).message, /VersionConfliction/)
+  t.equal((await zg(['kv', 'put', '0xf2bd', 'name', 'x', '--account', '2'])).code, 76, 'somebody else may not write')
+  await put('name', '--delete')
+  t.equal((await get('name')).code, 1)
+  const big = content('big value', 400_000)
+  t.equal((await zg(['kv', 'put', '0xf2bd', 'big'], { input: big })).code, 0)
+  t.ok(Buffer.from((await get('big')).bytes).equals(big))
+})
+
+t.test('the gateway stores at its own expense', async t => {
+  const bytes = content('by http', 300_000)
+  const res = await fetch(`${indexer.url}/v1/file`, { method: 'PUT', body: bytes })
+  const stored = (await res.json()) as { root: string; seq: number }
+  t.equal(res.status, 200)
+  const back = await fetch(`${indexer.url}/file?root=${stored.root}`)
+  t.ok(Buffer.from(await back.arrayBuffer()).equals(bytes))
+})
+
+t.test('a put that is killed goes on where it was, and pays once', async t => {
+  const file = box.path('large.bin')
+  mkdirSync(box.path('state', 'zg'), { recursive: true })
+  writeFileSync(file, content('large', 48 * 1024 * 1024))
+  const journal = (): string[] => {
+    try {
+      return readdirSync(box.path('state', 'zg', 'devnet', 'put')).filter(f => f.endsWith('.json'))
+    } catch {
+      return []
+    }
+  }
+  const before = Number(parseRecords((await zg(['ls', '--limit', '1', '--json'])).stdout)[0]!.tx_seq)
+  const running = startTool('zg-store', ['put', file], { env, timeoutMs: 60_000, readyType: 'never' }).catch(() => {})
+  await waitFor(() => journal().length > 0, { what: 'the journal', timeoutMs: 30_000 })
+  const lock = readdirSync(box.path('state', 'zg', 'devnet', 'put')).find(f => f.endsWith('.lock'))!
+  process.kill(Number(readFileSync(box.path('state', 'zg', 'devnet', 'put', lock), 'utf8')), 'SIGKILL')
+  await running
+  t.equal(journal().length, 1, 'it was killed before the end')
+  const again = await zg(['put', file, '--json'], { timeoutMs: 60_000 })
+  t.match(parseRecords(again.stdout)[0], { type: 'file', resumed: true, tx_seq: before + 1, nodes: 2 })
+  t.equal(journal().length, 0)
+  t.equal(
+    Number(parseRecords((await zg(['ls', '--limit', '1', '--json'])).stdout)[0]!.tx_seq),
+    before + 1,
+    'one submission in all'
+  )
+})
+
+t.test('after kill -9 of the key-value node its state is the same', async t => {
+  t.equal((await zg(['kv', 'put', '0xf009', 'k', 'before'])).code, 0)
+  await kv.kill9()
+  t.equal((await zg(['kv', 'put', '0xf009', 'k', 'while away', '--no-wait'])).code, 0)
+  kv = await startTool('zg-store', kvArgs(String(kv.port)), { env: box.env })
+  await waitFor(async () => (await zg(['kv', 'get', '0xf009', 'k'])).stdout === 'while away', {
+    what: 'the replay',
+    timeoutMs: 20_000,
+    everyMs: 200
+  })
+  t.equal((await zg(['kv', 'get', '0xf2bd', 'big'])).bytes.length, 400_000)
+  const second = await runTool('zg-store', kvArgs('0'), { env: box.env })
+  t.equal(second.code, 75, 'one process a directory')
+  t.match(second.stderr, `is in use by pid ${kv.pid}`)
+})
+
+t.test('with one node dead everything is still read, and writes say that there is one copy', async t => {
+  const bytes = content('survivor', 800_000)
+  const root = (await zg(['put'], { input: bytes })).stdout.trim()
+  await stores[0]!.kill9()
+  t.ok(Buffer.from((await zg(['get', root])).bytes).equals(bytes))
+  await waitFor(async () => ((await (await fetch(`${indexer.url}/ready`)).json()) as any).progress === '1 of 2 nodes', {
+    what: 'the indexer to drop it',
+    timeoutMs: 15_000,
+    everyMs: 100
+  })
+  const one = await zg(['put'], { input: content('one copy', 5000) })
+  t.equal(one.code, 0)
+  t.match(one.stderr, /only one storage node answers: one copy/)
+  t.equal((await zg(['put', '--expected-replica', '2'], { input: content('two copies', 5000) })).code, 69)
+})
+
+t.test('daemons end on SIGTERM with 0', async t => {
+  for (const tool of [kv, indexer]) t.equal((await tool.stop(5_000)).code, 0)
+})
