@@ -151,11 +151,13 @@ export class ChainFollower {
 
   /** Puts what a page brought into the index. */
   async #take(logs: readonly ChainLog[], progress: Progress): Promise<void> {
+    const events = this.#decode(logs)
+    const gap = events.length > 0 && events[0]!.event.seq > this.#o.index.nextSeq
+    await this.#put(gap ? await this.#readAgain(progress.block) : events, progress)
+  }
+
+  async #put(events: readonly LoggedSubmission[], progress: Progress): Promise<void> {
     const { chain, index, onSubmitted } = this.#o
-    let events = this.#decode(logs)
-    if (events.length > 0 && events[0]!.event.seq > index.nextSeq) {
-      events = this.#decode(await this.#readAgain(progress.block))
-    }
     const prepared = index.prepare(events, progress)
     const newest = prepared.txs.at(-1)
     if (newest !== undefined) {
@@ -183,21 +185,25 @@ export class ChainFollower {
   }
 
   /** Logs since the last submission that we have: an RPC behind a balancer may have answered "none" for a block it did not know yet. */
-  async #readAgain(to: number): Promise<ChainLog[]> {
+  async #readAgain(to: number): Promise<LoggedSubmission[]> {
     const { chain, index, startBlock, logger } = this.#o
     const from = index.nextSeq === 0 ? startBlock : ((await index.tx(index.nextSeq - 1))?.block ?? startBlock)
     logger.warn('the log has a gap, reading it again', { from_block: from, to_block: to, next: index.nextSeq })
-    return chain.submitLogs(from, to)
+    const events = this.#decode(await chain.submitLogs(from, to))
+    if (events[0]?.event.seq !== index.nextSeq) {
+      throw new ZgError('ERR_PROTOCOL', `chain does not answer the event of submission ${index.nextSeq}`)
+    }
+    return events
   }
 
   /** Now and then: does the contract count more submissions than we read? Else a lost one would only show with the next. */
   async #checkCount(last: Progress): Promise<void> {
     const { chain, clock, index, confirmations } = this.#o
     if (confirmations > 1 || clock.monotonic() - this.#countedAtMs < COUNT_MS) return
-    this.#countedAtMs = clock.monotonic()
     const behind = (await chain.submissionCount()) > index.nextSeq
     // A submission between our last page and the count is normal: only the second look at the same number is a loss.
-    if (behind && this.#behindAt === index.nextSeq) await this.#take(await this.#readAgain(last.block), last)
+    if (behind && this.#behindAt === index.nextSeq) await this.#put(await this.#readAgain(last.block), last)
+    this.#countedAtMs = clock.monotonic()
     this.#behindAt = behind ? index.nextSeq : undefined
   }
 

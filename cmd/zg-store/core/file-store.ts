@@ -78,6 +78,8 @@ interface Presence {
 }
 
 const PRESENCE_FILES = 512
+/** Segments in the works at the same time: 128 MiB. */
+const UPLOADS = 512
 const ORPHAN_MS = 3_600_000
 
 export class FileStore {
@@ -88,6 +90,7 @@ export class FileStore {
   readonly #settled = new Map<string, boolean>()
   #tail: Promise<unknown> = Promise.resolve()
   #uploads = 0
+  readonly #waiters: (() => void)[] = []
 
   constructor(options: FileStoreOptions) {
     this.#o = options
@@ -100,6 +103,12 @@ export class FileStore {
 
   get shard(): ShardPosition {
     return this.#o.shard
+  }
+
+  /** Resolves when a further segment may be read from a client: bounded are those being hashed and those waiting for the disk. */
+  async room(): Promise<void> {
+    while (this.#uploads >= UPLOADS) await new Promise<void>(resolve => this.#waiters.push(resolve))
+    await this.#o.log.room()
   }
 
   /** True when this node is to hold segment `index` of the file of `tx`. */
@@ -156,6 +165,7 @@ export class FileStore {
       return await this.#write(up, leaf, tx)
     } finally {
       this.#uploads--
+      for (const wake of this.#waiters.splice(0)) wake()
     }
   }
 

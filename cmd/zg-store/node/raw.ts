@@ -10,13 +10,11 @@ import type { FileStore, ServedSegment, StoreResult } from '../core/file-store.t
 import type { FlowIndex } from '../core/flow-index.ts'
 import type { Tx } from '../core/tx.ts'
 import { type RefusalReason, UploadRefusal } from '../core/upload-checks.ts'
-import type { SegmentLog } from '../disk/segment-log.ts'
 import { ByteReader, decodeFrameHead, encodeFrameHead, FRAME_HEAD_BYTES, frameUpload } from './frame.ts'
 
 export interface RawRoutesOptions {
   store: FileStore
   index: FlowIndex
-  log: SegmentLog
 }
 
 /** Frames in one upload request. */
@@ -81,7 +79,6 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   let fault: { err: unknown; index: number | undefined } | undefined
   try {
     for (let frames = 0; fault === undefined; frames++) {
-      await o.log.room()
       const bytes = await reader.take(FRAME_HEAD_BYTES)
       if (bytes.length === 0) break
       if (frames === UPLOAD_FRAMES) {
@@ -89,6 +86,8 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
       }
       const head = decodeFrameHead(bytes)
       if (typeof head === 'string') throw new HttpError(400, 'ERR_BAD_INPUT', head)
+      // Not a byte of the data is read before there is room for it.
+      await o.store.room()
       const siblings = await reader.take(32 * head.path.length)
       const data = await reader.take(head.dataSize)
       if (data.length < head.dataSize) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')

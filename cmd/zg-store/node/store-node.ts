@@ -198,7 +198,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       cors: 'any',
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
-      routes: [rawRoutes({ store: files, index, log }), opsRoutes({ ready, metrics }), admission()],
+      routes: [rawRoutes({ store: files, index }), opsRoutes({ ready, metrics }), admission()],
       onCall: rpcMetrics(metrics, Object.keys(methods)),
       onBug
     })
