@@ -1,5 +1,4 @@
-/** Which ports are free, and who holds those that are not. */
-import { readdir, readFile, readlink } from 'node:fs/promises'
+/** Which ports are free. */
 import { type AddressInfo, createServer } from 'node:net'
 
 /** True when a loopback listener can be opened on the port now. */
@@ -36,35 +35,4 @@ export async function freeBlock(offsets: number[]): Promise<number | undefined> 
     if (free.every(Boolean)) return base
   }
   return undefined
-}
-
-/** Name and pid of the process that listens on a port, where the system tells (Linux, own processes). */
-export async function portOwner(port: number): Promise<{ name: string; pid: number } | undefined> {
-  const inode = (await listeningInode('/proc/net/tcp', port)) ?? (await listeningInode('/proc/net/tcp6', port))
-  if (inode === undefined) return undefined
-  for (const pid of (await readdir('/proc').catch(() => [])).filter(n => /^\d+$/.test(n))) {
-    for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
-      if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== `socket:[${inode}]`) continue
-      return { name: await processName(pid), pid: Number(pid) }
-    }
-  }
-  return undefined
-}
-
-async function listeningInode(table: string, port: number): Promise<string | undefined> {
-  const text = await readFile(table, 'utf8').catch(() => '')
-  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
-  for (const line of text.split('\n').slice(1)) {
-    const cells = line.trim().split(/\s+/)
-    // Column 1 is the local address, 3 the state (0A listens), 9 the inode.
-    if (cells[1]?.endsWith(wanted) && cells[3] === '0A') return cells[9]
-  }
-  return undefined
-}
-
-/** The tool behind a `node bin/zg-X …`, else the command's own name. */
-async function processName(pid: string): Promise<string> {
-  const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
-  const script = args[0]?.endsWith('node') ? args.slice(1).find(a => !a.startsWith('-')) : args[0]
-  return script?.split('/').pop() || 'another process'
 }

@@ -114,7 +114,7 @@ async function handle(req: IncomingMessage, res: ServerResponse, opts: HttpOptio
 }
 
 /** A name that resolves anywhere could be an attacker's that now points here; literals and localhost could not. */
-function hostAllowed(header: string | undefined, allowed: string[] = []): boolean {
+export function hostAllowed(header: string | undefined, allowed: string[] = []): boolean {
   if (header === undefined) return true
   const name = header.replace(/:\d+$/, '').toLowerCase()
   if (name === 'localhost' || name.endsWith('.localhost') || /^[\d.]+$/.test(name) || name.startsWith('[')) return true

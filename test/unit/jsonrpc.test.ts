@@ -163,6 +163,15 @@ t.test('WebSocket: calls, notifications, bounds', async t => {
   t.equal(await closed, 1009, 'a message above the bound closes the connection')
 })
 
+t.test('WebSocket: a foreign Host is refused at the upgrade', async t => {
+  const ws = new WebSocket(url.replace('http', 'ws'), { headers: { host: 'evil.example' } })
+  const outcome = await new Promise<string>(resolve => {
+    ws.once('open', () => resolve('open'))
+    ws.once('error', err => resolve(err.message))
+  })
+  t.match(outcome, /401|403|400/)
+})
+
 t.test('Unix socket: private, messages with and without newlines, split anywhere', async t => {
   t.equal(statSync(socketPath).mode & 0o777, 0o600)
   const socket = connect(socketPath)

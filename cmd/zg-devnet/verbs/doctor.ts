@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { RpcClient } from '../../../lib/adapters/jsonrpc/client.ts'
 import { dataDir } from '../../../lib/adapters/paths.ts'
+import { portOwner } from '../../../lib/adapters/port-owner.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { formatAmount, formatDuration } from '../../../lib/base/units.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
@@ -13,7 +14,7 @@ import { DEV_ACCOUNTS } from '../../../lib/crypto/dev-accounts.ts'
 import { codec } from '../../../lib/native.ts'
 import { control } from '../control-client.ts'
 import { runTool } from '../genesis.ts'
-import { portFree, portOwner } from '../ports.ts'
+import { portFree } from '../ports.ts'
 import { listOfPorts, planPorts } from '../services.ts'
 import type { ServiceStatus } from '../supervisor.ts'
 
@@ -69,8 +70,12 @@ function machine(): Check {
 }
 
 function compiler(): Check {
-  const found = spawnSync('c++', ['--version'], { encoding: 'utf8' })
-  if (found.status === 0) return { name: 'compiler', result: 'ok', message: `compiler ${found.stdout.split('\n')[0]}` }
+  for (const name of [process.env.CXX, 'c++', 'g++', 'clang++']) {
+    if (name === undefined) continue
+    const found = spawnSync(name, ['--version'], { encoding: 'utf8' })
+    if (found.status === 0)
+      return { name: 'compiler', result: 'ok', message: `compiler ${found.stdout.split('\n')[0]}` }
+  }
   const fix = process.platform === 'darwin' ? 'xcode-select --install' : 'apt install g++ make python3'
   return {
     name: 'compiler',

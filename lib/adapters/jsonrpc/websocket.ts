@@ -1,7 +1,8 @@
 /** JSON-RPC over WebSocket: bounded messages, bounded unsent bytes, pings; a slow reader is dropped, events never are. */
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { LIMITS } from '../../base/limits.ts'
+import { hostAllowed } from '../http.ts'
 import { type DispatchOptions, dispatch } from './dispatch.ts'
 import type { Live, RpcContext } from './types.ts'
 
@@ -21,8 +22,10 @@ export function attachWebSocket(server: Server, opts: WebSocketOptions): { close
     server,
     maxPayload: LIMITS.wsMessageBytes,
     perMessageDeflate: false,
-    verifyClient: ({ origin }: { origin?: string }) =>
-      opts.anyOrigin || !origin || /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(origin)
+    // An upgrade passes the HTTP handler by, so the Host is checked here again.
+    verifyClient: ({ origin, req }: { origin?: string; req: IncomingMessage }) =>
+      hostAllowed(req.headers.host, opts.allowedHosts) &&
+      (opts.anyOrigin || !origin || /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(origin))
   })
   wss.on('error', () => {})
   wss.on('connection', ws => serveConnection(ws, opts))
