@@ -58,6 +58,13 @@ await tool({
         },
         { flags: '--gas-limit <gas>', help: 'gas limit that blocks move towards', parse: parseGasLimit },
         CHAIN_ID,
+        {
+          flags: '--kind <kind>',
+          help: 'genesis of a new chain under --dev: dev is bare, network has the contracts of 0G',
+          default: 'dev',
+          choices: ['network', 'dev'],
+          env: false
+        },
         { flags: '--show-keys', help: 'with --dev: print the private keys, which are public anyway', env: false },
         { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
       ],

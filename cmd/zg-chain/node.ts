@@ -111,7 +111,7 @@ async function genesisOf(ctx: VerbContext, opts: Options, dir: string | undefine
   }
   const genesis = await buildGenesis({
     chainId: opts.chainId as number,
-    kind: 'dev',
+    kind: opts.kind as 'network' | 'dev',
     timestamp: Math.floor(systemClock.now() / 1000),
     ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit as bigint })
   })

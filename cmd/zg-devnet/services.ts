@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { ZgError } from '../../lib/base/errors.ts'
+import { contractsOf } from './contracts.ts'
 
 export interface NetworkPlan {
   name: string
@@ -57,6 +58,10 @@ export function serviceTable(plan: NetworkPlan): Service[] {
       args: [
         'node',
         '--dev',
+        '--kind',
+        'network',
+        '--chain-id',
+        `${plan.chainId}`,
         '--dir',
         dir('chain'),
         '--rpc-port',
@@ -112,7 +117,9 @@ export function serviceTable(plan: NetworkPlan): Service[] {
         '--rpc-url',
         rpc,
         '--indexer',
-        `http://127.0.0.1:${plan.ports.indexer}`
+        `http://127.0.0.1:${plan.ports.indexer}`,
+        '--flow',
+        contractsOf(plan.chainId).flow!
       ]
     }
   ]

@@ -38,6 +38,8 @@ const LAST_LINES = 20
 const RESTARTS_PER_MINUTE = 3
 const STALL_MS = 60_000
 const PROBE_MS = 1_000
+/** While something is not ready yet, people wait. */
+const PROBE_WAITING_MS = 75
 const STOP_MS = 12_000
 
 interface Running {
@@ -88,7 +90,19 @@ export class Supervisor {
 
   start(): void {
     for (const r of this.#running) this.#spawn(r)
-    this.#probe = setInterval(() => void this.#probeAll(), PROBE_MS)
+    this.#probeLater()
+  }
+
+  #probeLater(): void {
+    this.#probe = setTimeout(
+      async () => {
+        await this.#probeAll()
+        if (!this.#stopping) this.#probeLater()
+      },
+      this.#running.some(r => r.status.state === 'starting' || r.status.state === 'syncing')
+        ? PROBE_WAITING_MS
+        : PROBE_MS
+    )
     this.#probe.unref()
   }
 
@@ -114,7 +128,7 @@ export class Supervisor {
   /** SIGTERM to all, SIGKILL to what is left after the grace time; resolves when no child lives. */
   async stop(): Promise<void> {
     this.#stopping = true
-    clearInterval(this.#probe)
+    clearTimeout(this.#probe)
     await Promise.all(this.#running.map(r => this.#end(r)))
     for (const r of this.#running) r.log.end()
   }

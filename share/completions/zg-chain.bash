@@ -1,7 +1,7 @@
 _zg_chain() {
   local cur="${COMP_WORDS[COMP_CWORD]}" words
   if [ "$COMP_CWORD" -eq 1 ]; then words="node init send call deploy balance block tx logs watch keys config completion help"; else case "${COMP_WORDS[1]}" in
-    node) words="--dev --dir --rpc-port --rpc-host --socket --block-time --gas-limit --chain-id --show-keys --allow-host --json --quiet --verbose --no-color --progress --config --network --help" ;;
+    node) words="--dev --dir --rpc-port --rpc-host --socket --block-time --gas-limit --chain-id --kind --show-keys --allow-host --json --quiet --verbose --no-color --progress --config --network --help" ;;
     init) words="--dir --chain-id --genesis --kind --fund --balance --gas-limit --json --quiet --verbose --no-color --progress --config --network --help" ;;
     send) words="--sig --value --data --from --account --private-key --password-file --password-fd --rpc-url --dry-run --no-wait --timeout --json --quiet --verbose --no-color --progress --config --network --help" ;;
     call) words="--from --block --data --rpc-url --json --quiet --verbose --no-color --progress --config --network --help" ;;

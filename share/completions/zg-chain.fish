@@ -7,6 +7,7 @@ complete -c zg-chain -n "__fish_seen_subcommand_from node" -l socket
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l block-time
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l gas-limit
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l chain-id
+complete -c zg-chain -n "__fish_seen_subcommand_from node" -l kind
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l show-keys
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l allow-host
 complete -c zg-chain -n "__fish_seen_subcommand_from node" -l json

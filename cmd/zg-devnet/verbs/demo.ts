@@ -13,7 +13,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { formatAmount, formatCount, formatSize, shortHash } from '../../../lib/base/units.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { packageRoot } from '../../../lib/cli/version.ts'
-import { runTool } from '../genesis.ts'
+import { runTool } from '../run-tool.ts'
 
 const STEPS = 4
 const READY_MS = 60_000

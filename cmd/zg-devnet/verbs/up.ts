@@ -1,5 +1,6 @@
 /** `zg-devnet up`: plan, start, say when ready, keep alive, stop. */
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir, stateDir } from '../../../lib/adapters/paths.ts'
 import { portOwner } from '../../../lib/adapters/port-owner.ts'
@@ -8,7 +9,6 @@ import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { readNetwork } from '../../../lib/clients/network.ts'
 import { type Control, openControl } from '../control.ts'
 import { detach } from '../detach.ts'
-import { clearGenesis, ensureGenesis } from '../genesis.ts'
 import { describe, withdraw } from '../network-file.ts'
 import { freeBlock, freePorts, portFree } from '../ports.ts'
 import { readyLines, serviceLine, summaryLines } from '../print.ts'
@@ -31,11 +31,10 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
   let control: Control | undefined
   let supervisor: Supervisor | undefined
   try {
-    if (opts.fresh === true) await clearGenesis(dir)
+    if (opts.fresh === true) await clear(dir)
     const plan = await makePlan(name, dir, opts)
     const logDir = stateDir(name)
     await mkdir(logDir, { recursive: true, mode: 0o700 })
-    await ensureGenesis(plan)
     const failure = failureSignal()
     supervisor = new Supervisor(serviceTable(plan), logDir, {
       ready: status => {
@@ -91,6 +90,13 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     await control?.close()
     await lock.release()
     if (ephemeral) await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** Removes everything in a network's directory except the lock that this process holds on it. */
+async function clear(dir: string): Promise<void> {
+  for (const entry of await readdir(dir)) {
+    if (entry !== 'lock' && entry !== 'pid') await rm(join(dir, entry), { recursive: true, force: true })
   }
 }
 

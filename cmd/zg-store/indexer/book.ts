@@ -11,6 +11,9 @@ import type { Clock } from '../../../lib/ports/clock.ts'
 
 export const PROBE_MS = 2_000
 const PROBE_TIMEOUT_MS = 1_500
+/** A node that starts at the same time is asked more often at first. */
+const FIRST_PROBES = 60
+const FIRST_PROBE_MS = 100
 /** Failures in a row that drop a node. */
 const FAILURES = 3
 /** Weight of the newest measurement. */
@@ -62,7 +65,8 @@ export class NodeBook {
     while (!signal.aborted) {
       await Promise.all(this.entries.map(e => this.#probe(e, signal)))
       onRound()
-      await this.#clock.sleep(PROBE_MS, signal).catch(() => {})
+      const waiting = this.entries.some(e => !e.up && e.failures < FIRST_PROBES)
+      await this.#clock.sleep(waiting ? FIRST_PROBE_MS : PROBE_MS, signal).catch(() => {})
     }
   }
 

@@ -249,26 +249,6 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       refuseOther(recorded, found, o.dir)
       if (recorded === undefined) await kv.batch([{ put: NETWORK, value: encodeNetwork(found) }], { sync: true })
       Object.assign(identity, found)
-      if (o.p2pPort !== undefined || (o.peers?.length ?? 0) > 0) {
-        peers = await startPeers({
-          chainId: found.chainId,
-          flow: found.flow,
-          dir: o.dir,
-          port: o.p2pPort ?? 0,
-          host: o.p2pHost ?? '127.0.0.1',
-          bootstrap: o.peers ?? [],
-          publicUrl: o.publicUrl ?? server.url!,
-          store: files,
-          index,
-          clock,
-          logger: o.log('peers'),
-          onAnnounced: (root, peer) => replicator.announced(root, peer)
-        })
-        const started = peers
-        if (stop.signal.aborted) return started.close()
-        closers.push(() => started.close())
-        logger.info('peers', { addresses: started.addresses().join(' ') })
-      }
       const chain: FlowChain & { close(): void } = chainSource(client, found.flow, clock)
       closers.push(() => chain.close())
       state.follower = new ChainFollower({
@@ -281,13 +261,42 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         onSubmitted: txs => files.submitted(txs),
         onRemoved: txs => files.removed(txs)
       })
-      await state.follower.run(stop.signal)
+      const following = state.follower.run(stop.signal)
+      await Promise.all([following, joinPeers(found)])
+    }
+
+    /** libp2p takes a second of CPU to load: what clients wait for comes first. */
+    async function joinPeers(found: Network): Promise<void> {
+      if (o.p2pPort === undefined && (o.peers?.length ?? 0) === 0) return
+      await clock.sleep(PEERS_AFTER_MS, stop.signal).catch(() => {})
+      if (stop.signal.aborted) return
+      peers = await startPeers({
+        chainId: found.chainId,
+        flow: found.flow,
+        dir: o.dir,
+        port: o.p2pPort ?? 0,
+        host: o.p2pHost ?? '127.0.0.1',
+        bootstrap: o.peers ?? [],
+        publicUrl: o.publicUrl ?? server.url!,
+        store: files,
+        index,
+        clock,
+        logger: o.log('peers'),
+        onAnnounced: (root, peer) => replicator.announced(root, peer)
+      })
+      const started = peers
+      if (stop.signal.aborted) return started.close()
+      closers.push(() => started.close())
+      logger.info('peers', { addresses: started.addresses().join(' ') })
     }
   } catch (err) {
     await closeAll()
     throw err
   }
 }
+
+/** Between the chain being followed and the start of libp2p. */
+const PEERS_AFTER_MS = 1_000
 
 interface Network {
   chainId: number
@@ -303,7 +312,9 @@ async function identify(
   clock: Clock,
   logger: Logger
 ): Promise<Network> {
-  for (let waitMs = 100; ; waitMs = Math.min(5_000, waitMs * 2)) {
+  // Beside a chain that starts at the same time every moment counts; later it is down, and patience is cheaper.
+  for (let attempt = 0; ; attempt++) {
+    const waitMs = attempt < 60 ? 100 : 5_000
     try {
       const chainId = await client.chainId()
       const found = { chainId, flow: flow === '' ? contractAddresses(chainId).flow.toLowerCase() : flow }
