@@ -1,5 +1,5 @@
 /** The system's clock. */
-import type { Clock } from '../ports/clock.ts'
+import { type Clock, sleepOn } from '../ports/clock.ts'
 
 /** setTimeout takes at most 2³¹−1 ms and fires at once above it. */
 const TIMER_MAX_MS = 2 ** 31 - 1
@@ -19,20 +19,6 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer)
   },
   sleep(ms, signal) {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(signal.reason)
-        return
-      }
-      const onAbort = (): void => {
-        cancel()
-        reject(signal?.reason)
-      }
-      const cancel = systemClock.after(ms, () => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      })
-      signal?.addEventListener('abort', onAbort, { once: true })
-    })
+    return sleepOn(systemClock, ms, signal)
   }
 }

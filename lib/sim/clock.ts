@@ -3,7 +3,7 @@
  * settle do settle, so code that awaits simulated ports runs to its next wait.
  */
 import { assert } from '../base/errors.ts'
-import type { Clock } from '../ports/clock.ts'
+import { type Clock, sleepOn } from '../ports/clock.ts'
 
 interface Timer {
   atMs: number
@@ -42,21 +42,7 @@ export class SimClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(signal.reason)
-        return
-      }
-      const onAbort = (): void => {
-        cancel()
-        reject(signal?.reason)
-      }
-      const cancel = this.after(ms, () => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      })
-      signal?.addEventListener('abort', onAbort, { once: true })
-    })
+    return sleepOn(this, ms, signal)
   }
 
   /** Shifts wall time only: clocks jump, timeouts do not. */

@@ -6,6 +6,7 @@
  * Durability: `forkchoiceUpdated(head)` returns only when the state of `head` is on stable storage. The chain records the head
  * in its own stores after that, so a crash in between leaves a state nobody points to, never a head without state.
  */
+import type { AllocEntry } from '../../../lib/contracts/genesis.ts'
 import type {
   Account,
   Block,
@@ -41,15 +42,6 @@ export type PayloadStatus =
   | { status: 'VALID'; receipts: Receipt[] }
   | { status: 'INVALID'; latestValidHash: Uint8Array; validationError: string }
   | { status: 'SYNCING' }
-
-/** An account of a genesis or a development change. */
-export interface AllocEntry {
-  address: Uint8Array
-  balance: bigint
-  nonce: bigint
-  code: Uint8Array
-  storage: [slot: Uint8Array, value: Uint8Array][]
-}
 
 export interface ExecutionEngine {
   /** Loads genesis state when the store is empty and answers its root; with state present only checks it. */
@@ -87,3 +79,5 @@ export interface StateRef {
   stateRoot: Uint8Array
   header: import('./types.ts').BlockHeader
 }
+
+export type { AllocEntry }
