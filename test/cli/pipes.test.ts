@@ -57,7 +57,7 @@ t.test('the same content again sends nothing', async t => {
 t.test('1 GiB from stdin within 256 MiB of resident memory', { timeout: 400_000 }, async t => {
   // GNU time is not everywhere: VmHWM of the process itself, read until it ends.
   const put = await sh(
-    'yes zg-gibibyte | head -c 1073741824 | { zg-store put <&0 & pid=$!; while kill -0 $pid 2>/dev/null; do grep VmHWM /proc/$pid/status > hwm 2>/dev/null && cp hwm peak; sleep 0.2; done; wait $pid; }',
+    'head -c 1073741824 /dev/urandom | { zg-store put <&0 & pid=$!; while kill -0 $pid 2>/dev/null; do grep VmHWM /proc/$pid/status > hwm 2>/dev/null && cp hwm peak; sleep 0.2; done; wait $pid; }',
     380_000
   )
   t.equal(put.code, 0, put.stderr)
@@ -77,7 +77,7 @@ t.test('an archive goes through tar both ways', async t => {
 
 t.test('a reader that goes away ends get quietly with 141', async t => {
   const { stderr, stdout } = await sh(
-    'root=$(zg-store root f); zg-store get $root -q | head -c 10 > /dev/null; echo "${PIPESTATUS[0]}"'
+    'root=$(zg-store root -q f); zg-store get $root -q | head -c 10 > /dev/null; echo "${PIPESTATUS[0]}"'
   )
   t.equal(stdout.trim(), '141')
   t.equal(stderr, '')

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
+import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import {
   parseRecords,
   type RunningTool,
@@ -230,6 +231,17 @@ t.test('a put that is killed goes on where it was, and pays once', async t => {
   const before = Number(parseRecords((await zg(['ls', '--limit', '1', '--json'])).stdout)[0]!.tx_seq)
   const running = startTool('zg-store', ['put', file], { env, timeoutMs: 60_000, readyType: 'never' }).catch(() => {})
   await waitFor(() => journal().length > 0, { what: 'the journal', timeoutMs: 30_000 })
+  // Once the chain knows the transaction there is something to go on from.
+  const rpc = new RpcClient(chain.url, { what: 'chain' })
+  await waitFor(
+    async () => {
+      const [name] = journal()
+      if (name === undefined) return true
+      const { txHash } = JSON.parse(readFileSync(box.path('state', 'zg', 'devnet', 'put', name), 'utf8'))
+      return (await rpc.call('eth_getTransactionByHash', [txHash])) !== null
+    },
+    { what: 'the transaction', timeoutMs: 30_000, everyMs: 5 }
+  )
   const lock = readdirSync(box.path('state', 'zg', 'devnet', 'put')).find(f => f.endsWith('.lock'))!
   process.kill(Number(readFileSync(box.path('state', 'zg', 'devnet', 'put', lock), 'utf8')), 'SIGKILL')
   await running

@@ -152,6 +152,7 @@ export async function startPayingChain(): Promise<PayingChain> {
         if (data.startsWith('0x61ec5082') && to === MARKET) return toHex(bigToBytes(chain.price, 32))
         if (data.startsWith('0x6d7ad0fc'))
           return toHex(roots[Number(BigInt(`0x${data.slice(10)}`))] ?? new Uint8Array(32))
+        if (data.startsWith('0x77e19824') && to === FLOW) return toHex(bigToBytes(BigInt(roots.length), 32))
         return '0x'
       }
     }

@@ -729,7 +729,7 @@ t.test('following the chain: failures, late answers, repeats and gaps only delay
   const height = () => s.node.ready().log_sync_height
   for (const f of files) {
     s.chain.submit([f])
-    await waitFor(() => height() === s.chain.height, { what: 'the next block' })
+    await waitFor(() => height() === s.chain.height, { what: 'the next block', timeoutMs: 20_000 })
   }
   // Logs that were hidden show as a gap at the next submission; the last one by the contract's count.
   await waitFor(async () => (await call(s, 'zgs_getStatus')).result.nextTxSeq === 12, {

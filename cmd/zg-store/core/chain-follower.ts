@@ -72,7 +72,8 @@ export interface FollowerState {
 }
 
 const PAGE_BLOCKS = 999
-const BACKOFF_MS = [100, 200, 500, 1000, 2000, 5000]
+/** Short: a chain that fails one call in ten must not cost many blocks; one call a second does not hurt a chain that is down. */
+const BACKOFF_MS = [50, 100, 200, 400, 1_000]
 const ROOT_TRIES = 3
 const COUNT_MS = 2_000
 

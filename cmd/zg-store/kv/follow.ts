@@ -50,7 +50,7 @@ export interface FollowOptions {
 }
 
 const PAGE_BLOCKS = 1_000
-const BACKOFF_MS = [100, 200, 500, 1_000, 2_000, 5_000]
+const BACKOFF_MS = [50, 100, 200, 400, 1_000]
 /** Files fetched before their turn, and how large they may be. */
 const AHEAD = 4
 const AHEAD_BYTES = 4 * 1024 * 1024
