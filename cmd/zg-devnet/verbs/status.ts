@@ -44,10 +44,11 @@ export async function status(ctx: VerbContext, _args: string[], opts: Options): 
   }
   const bad = services.filter(s => s.state !== 'ready')
   const worst = bad.find(s => s.state === 'stalled' || s.state === 'crashed') ?? bad[0]
-  if (worst === undefined) ctx.say(`all ${services.length} services are ready. next: eval "$(zg-devnet env)"`)
+  const flag = file.name === 'devnet' ? '' : ` --name ${file.name}`
+  if (worst === undefined) ctx.say(`all ${services.length} services are ready. next: eval "$(zg-devnet env${flag})"`)
   else
     ctx.say(
-      `${bad.length} of ${services.length} ${bad.length === 1 ? 'is' : 'are'} ${worst.state}. next: zg-devnet logs ${worst.name} --since 2m`
+      `${bad.length} of ${services.length} ${bad.length === 1 ? 'is' : 'are'} ${worst.state}. next: zg-devnet logs ${worst.name} --since 2m${flag}`
     )
   if (bad.length === 0) return 0
   return bad.every(s => s.state === 'starting' || s.state === 'syncing') ? 75 : 69

@@ -30,6 +30,8 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
   const lock = await lockDirectory(dir)
   let control: Control | undefined
   let supervisor: Supervisor | undefined
+  let allReady = false
+  let clearLine = (): void => {}
   try {
     if (opts.fresh === true) await clear(dir)
     const plan = await makePlan(name, dir, opts)
@@ -38,10 +40,12 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     const failure = failureSignal()
     supervisor = new Supervisor(serviceTable(plan), logDir, {
       ready: status => {
+        clearLine()
         if (!ctx.json && !ctx.quiet && !allReady) ctx.say(serviceLine(status, noteOf(plan, status.name)))
         if (allReady) ctx.log('devnet').info('service is ready again', { service: status.name, pid: status.pid })
       },
       crashed: (status, how, lines, final) => {
+        clearLine()
         ctx.warn(
           [
             `${status.name} crashed (${how}), last lines:`,
@@ -58,12 +62,13 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
       },
       ...(opts.log === true ? { log: (service: string, line: string) => ctx.warn(`${service.padEnd(8)} ${line}`) } : {})
     })
-    let allReady = false
     control = await openControl(name, supervisor)
     supervisor.start()
+    clearLine = waitingLine(ctx, supervisor, () => allReady)
     await Promise.race([untilReady(supervisor), failure.promise, ctx.stopped()])
     if (!ctx.signal.aborted) {
       allReady = true
+      clearLine()
       const file = await describe(plan, supervisor, control.path)
       const seconds = Math.round((performance.now() - started) / 100) / 10
       for (const s of file.services) ctx.print({ type: 'service', ...s }, null)
@@ -85,6 +90,8 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     }
     if (!ctx.json) ctx.say('stopping')
   } finally {
+    allReady = true
+    clearLine()
     await withdraw(name)
     await supervisor?.stop()
     await control?.close()
@@ -146,6 +153,24 @@ async function makePlan(name: string, dir: string, opts: Options): Promise<Netwo
     ports,
     verbose: false
   }
+}
+
+/** On a terminal: who is still awaited and since when, on one line that goes away. Answers how to take it away at once. */
+function waitingLine(ctx: VerbContext, supervisor: Supervisor, over: () => boolean): () => void {
+  if (process.stderr.isTTY !== true || ctx.json || ctx.quiet || process.env.TERM === 'dumb') return () => {}
+  const started = performance.now()
+  const clear = (): void => {
+    process.stderr.write('\r\u001b[K')
+  }
+  const timer = setInterval(() => {
+    if (over()) return clearInterval(timer)
+    const awaited = supervisor.status().filter(s => s.state !== 'ready')
+    const words = awaited.map(s => (s.reason === undefined ? s.name : `${s.name} (${s.reason})`)).join(', ')
+    const line = `  waiting for ${words}  ${((performance.now() - started) / 1000).toFixed(1)} s`
+    process.stderr.write(`\r\u001b[K${line.slice(0, (process.stderr.columns ?? 80) - 1)}`)
+  }, 250)
+  timer.unref()
+  return clear
 }
 
 /** Resolves when each service has been ready once. */
