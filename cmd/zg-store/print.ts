@@ -86,7 +86,7 @@ export function printStat(ctx: VerbContext, views: readonly NodeView[]): void {
   const { segments } = shape(known.sizeBytes)
   ctx.print(
     { type: 'file', root, size: known.sizeBytes, segments, tx_seq: known.seq, nodes: final },
-    `${shown(ctx, root)}  ${formatSize(known.sizeBytes)}  ${formatCount(segments)} segments  seq ${known.seq}  on ${final} of ${views.length} nodes`
+    `${shown(ctx, root)}  ${formatSize(known.sizeBytes)}  ${formatCount(segments)} ${segments === 1 ? 'segment' : 'segments'}  seq ${known.seq}  on ${final} of ${views.length} nodes`
   )
 }
 
