@@ -16,7 +16,7 @@ export async function tool(spec: ToolSpec): Promise<void> {
   if (argv.length === 0) return finish(process.stderr, toolHelp(spec), 64)
   if (argv.includes('--version')) {
     const { versionText } = await import('./version.ts')
-    return finish(process.stdout, versionText(spec.name, argv.includes('--verbose')), 0)
+    return finish(process.stdout, await versionText(spec.name, argv.includes('--verbose')), 0)
   }
   if (argv[0] === '--help' || argv[0] === '-h') return finish(process.stdout, toolHelp(spec), 0)
   if (argv[0] === 'help' && argv[1] === '--man') {

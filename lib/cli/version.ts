@@ -22,7 +22,10 @@ export function version(): string {
   return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version
 }
 
-export function versionText(tool: string, verbose: boolean): string {
+export async function versionText(tool: string, verbose: boolean): Promise<string> {
   const line = `${tool} ${version()}\n`
-  return verbose ? `${line}node ${process.version} ${process.platform}-${process.arch}\n` : line
+  if (!verbose) return line
+  const { codec } = await import('../native.ts')
+  const c = codec()
+  return `${line}node ${process.version} ${process.platform}-${process.arch}\ncodec ${c.path}, ${c.cpu}\n`
 }
