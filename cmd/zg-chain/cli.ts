@@ -41,7 +41,8 @@ await tool({
       daemon: true,
       options: [
         { flags: '--dev', help: 'ten funded accounts, evm_* and anvil_* methods, any web page may ask', env: false },
-        { flags: '--dir <dir>', help: 'its data; with --dev alone it lives in memory' },
+        { flags: '--dir <dir>', help: 'its data; with --dev alone a temporary directory' },
+        { flags: '--in-memory', help: 'with --dev: nothing on disk at all', env: false, advanced: true },
         {
           flags: '--rpc-port <port>',
           help: 'HTTP and WebSocket; 0 picks a free one',

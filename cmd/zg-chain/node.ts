@@ -1,4 +1,5 @@
 /** `zg-chain node`: builds the adapters, gives them to the chain, owns start and stop. */
+import { rm } from 'node:fs/promises'
 import { systemClock } from '../../lib/adapters/clock.ts'
 import { systemDisk } from '../../lib/adapters/disk.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
@@ -20,6 +21,7 @@ import type { Genesis } from './core/genesis.ts'
 import { buildGenesis, readGenesis, writeGenesis } from './genesis-file.ts'
 import { openChain } from './open.ts'
 import { chainMethods } from './rpc/methods.ts'
+import { temporaryDirectory } from './temporary.ts'
 import { Vitals } from './vitals.ts'
 
 const LOOPBACK = /^(127\.|localhost$|::1$|\[::1\]$)/
@@ -27,7 +29,10 @@ const LOOPBACK = /^(127\.|localhost$|::1$|\[::1\]$)/
 export const node: VerbFn = async (ctx, _args, opts) => {
   const log = ctx.log('node')
   const dev = opts.dev === true
-  const dir = (opts.dir as string | undefined) ?? (dev ? undefined : dataDir(ctx.network, 'chain'))
+  const kept = (opts.dir as string | undefined) ?? (dev ? undefined : dataDir(ctx.network, 'chain'))
+  if (opts.inMemory === true && kept !== undefined)
+    throw new ZgError('ERR_USAGE', '--in-memory goes with --dev and without --dir')
+  const dir = kept ?? (opts.inMemory === true ? undefined : await temporaryDirectory())
   const blockTimeMs = opts.blockTime as number
   const fatal = deferred()
   let lock: DirectoryLock | undefined
@@ -86,7 +91,14 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     }
     chain.start()
     process.on('SIGUSR2', () => process.stderr.write(`${JSON.stringify(vitals.dump())}\n`))
-    announce(ctx, opts, { genesis, dir, url: server.url!, port: server.port!, hash: toHex(chain.genesisHash) })
+    announce(ctx, opts, {
+      genesis,
+      dir,
+      kept: kept !== undefined,
+      url: server.url!,
+      port: server.port!,
+      hash: toHex(chain.genesisHash)
+    })
     await Promise.race([ctx.stopped(), fatal.promise])
     log.info('stopping', { height: chain.head().number })
   } finally {
@@ -94,6 +106,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     await server?.close()
     await chain?.close()
     await lock?.release()
+    if (kept === undefined && dir !== undefined) await rm(dir, { recursive: true, force: true })
   }
 }
 
@@ -122,7 +135,7 @@ async function genesisOf(ctx: VerbContext, opts: Options, dir: string | undefine
 function announce(
   ctx: VerbContext,
   opts: Options,
-  o: { genesis: Genesis; dir: string | undefined; url: string; port: number; hash: string }
+  o: { genesis: Genesis; dir: string | undefined; kept: boolean; url: string; port: number; hash: string }
 ): void {
   const blockTimeMs = opts.blockTime as number
   const { genesis } = o
@@ -148,7 +161,7 @@ function announce(
       block_time_ms: blockTimeMs,
       data_dir: o.dir ?? null
     },
-    `ready ${o.url}  id ${genesis.chainId}, ${beat}${o.dir === undefined ? ', in memory' : ''}`
+    `ready ${o.url}  id ${genesis.chainId}, ${beat}${o.dir === undefined ? ', in memory' : o.kept ? '' : ', nothing is kept'}`
   )
 }
 

@@ -2,7 +2,7 @@
  * Proves what a node of zg-chain keeps in its directory and what its clients notice: stop, kill -9, the lock, another network, and new
  * heads that go on in order over a restart. The built launcher as a child process.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import t from 'tap'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import { ChainClient, type RpcHeader } from '../../lib/clients/chain.ts'
@@ -66,5 +66,25 @@ t.test('heads keep coming in order while the node goes away and comes back', asy
     'none skipped, none twice'
   )
   stop()
+  await running.stop()
+})
+
+t.test('a development node without a directory leaves nothing behind, and removes what a killed one left', async t => {
+  const env = { ...box.env, TMPDIR: box.path('tmp') }
+  mkdirSync(env.TMPDIR)
+  const left = (): string[] => readdirSync(env.TMPDIR)
+  const args = ['node', '--dev', '--rpc-port', '0']
+  let running = await startTool('zg-chain', args, { env })
+  const [first] = left()
+  t.match(first, new RegExp(`^zg-chain-dev-${running.pid}-`))
+  await running.kill9()
+  t.same(left(), [first], 'kill -9 leaves it')
+  running = await startTool('zg-chain', args, { env })
+  t.notOk(left().includes(first!), 'the next one removes it')
+  t.equal(left().length, 1)
+  await running.stop()
+  t.same(left(), [])
+  running = await startTool('zg-chain', [...args, '--in-memory'], { env })
+  t.same(left(), [], 'nothing on disk at all')
   await running.stop()
 })
