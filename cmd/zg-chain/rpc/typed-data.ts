@@ -13,7 +13,7 @@ type Types = Map<string, { name: string; type: string }[]>
 
 const MAX_TYPES = 100
 const MAX_FIELDS = 100
-const MAX_ITEMS = 10_000
+const MAX_VALUES = 10_000
 /** Nesting of structs and arrays in a value; the JSON itself is bounded by the server. */
 const MAX_DEPTH = 32
 
@@ -106,7 +106,7 @@ function encodeValue(types: Types, type: string, value: unknown, path: string, d
   if (depth > MAX_DEPTH) throw invalid(path, 'nested too deep')
   const array = /^(.+)\[([0-9]{0,6})\]$/.exec(type)
   if (array !== null) {
-    const items = asArray(value, path, MAX_ITEMS)
+    const items = asArray(value, path, MAX_VALUES)
     if (array[2] !== '' && items.length !== Number(array[2]))
       throw invalid(path, `${items.length} items, ${array[2]} wanted`)
     return keccak256(concat(...items.map((item, i) => encodeValue(types, array[1]!, item, `${path}[${i}]`, depth + 1))))
