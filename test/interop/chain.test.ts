@@ -33,8 +33,9 @@ const chain = viem.defineChain({
   contracts: { multicall3: { address: '0xcA11bde05977b3631167028862bE2a173976CA11' } }
 })
 
+// ethers remembers answers for 250 ms, longer than blocks of 200 ms take to come: `cacheTimeout: -1` keeps it from using a nonce twice.
 t.test('ethers: deploy, call, send, revert reasons, logs, receipts, subscriptions', async t => {
-  const provider = new ethers.WebSocketProvider(wsUrl)
+  const provider = new ethers.WebSocketProvider(wsUrl, undefined, { cacheTimeout: -1 })
   const wallet = new ethers.Wallet(DEV_ACCOUNTS[0]!.privateKey, provider)
   const heads: number[] = []
   await provider.on('block', n => heads.push(n))
@@ -79,7 +80,6 @@ t.test('ethers: deploy, call, send, revert reasons, logs, receipts, subscription
 
 t.test('ethers: a plain transfer of each fee kind, and refusals in geth words', async t => {
   const provider = new ethers.JsonRpcProvider(node.url, undefined, { pollingInterval: 50, cacheTimeout: -1 })
-  // ethers remembers answers for 250 ms, longer than these blocks take: without this it would use a nonce twice.
   const wallet = new ethers.Wallet(DEV_ACCOUNTS[1]!.privateKey, provider)
   const to = ethers.Wallet.createRandom().address
   for (const type of [0, 1, 2]) {
