@@ -12,7 +12,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { packageRoot } from '../lib/cli/version.ts'
+import { packageRoot } from '../lib/base/package-root.ts'
 
 const ROUNDS = Number(process.argv[2] ?? 5)
 const TOOLS = ['zg-chain', 'zg-store', 'zg-devnet']

@@ -4,10 +4,10 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
+import { packageRoot } from './base/package-root.ts'
 import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
 
 const SEGMENT_BYTES = 262_144
@@ -52,13 +52,8 @@ interface CodecAddon {
 }
 
 let chosen: Codec | undefined
-let warn: (line: string) => void = line => {
+const warn = (line: string): void => {
   process.stderr.write(`${line}\n`)
-}
-
-/** Where the one line about a missing native part goes; the default is stderr. Call it before the first {@link codec}. */
-export function onNativeWarning(fn: (line: string) => void): void {
-  warn = fn
 }
 
 /**
@@ -164,15 +159,6 @@ function split(flat: Uint8Array): Uint8Array[] {
   const out: Uint8Array[] = []
   for (let i = 0; i < flat.length; i += 32) out.push(flat.subarray(i, i + 32))
   return out
-}
-
-/** The root of the package: `lib/native.ts` runs from lib/ and from dist/lib/, so the place is looked for. */
-export function packageRoot(): string {
-  for (let dir = dirname(fileURLToPath(import.meta.url)); ; dir = dirname(dir)) {
-    const file = join(dir, 'package.json')
-    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: unknown }).name === 'zg') return dir
-    if (dirname(dir) === dir) throw new ZgError('ERR_NATIVE', 'package.json of zg not found above the program')
-  }
 }
 
 /** The path at which a native part is looked for: `dist/native/<platform>-<arch>/<name>.node` under the package root. */

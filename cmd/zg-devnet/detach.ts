@@ -4,8 +4,8 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stateDir } from '../../lib/adapters/paths.ts'
 import { ZgError } from '../../lib/base/errors.ts'
+import { packageRoot } from '../../lib/base/package-root.ts'
 import type { VerbContext } from '../../lib/cli/types.ts'
-import { packageRoot } from '../../lib/cli/version.ts'
 import { readNetwork } from '../../lib/clients/network.ts'
 
 const POLL_MS = 25

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { ZgError } from '../../lib/base/errors.ts'
-import { packageRoot } from '../../lib/cli/version.ts'
+import { packageRoot } from '../../lib/base/package-root.ts'
 
 /** Runs one of the suite's verbs to its end and answers its stdout. */
 export function runTool(

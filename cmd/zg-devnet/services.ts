@@ -14,7 +14,6 @@ export interface NetworkPlan {
   gasLimit: string | undefined
   stores: number
   ports: Ports
-  verbose: boolean
 }
 
 export interface Ports {

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { packageRoot } from '../../lib/cli/version.ts'
+import { packageRoot } from '../../lib/base/package-root.ts'
 import type { Service } from './services.ts'
 
 export type ServiceState = 'starting' | 'ready' | 'syncing' | 'degraded' | 'stalled' | 'stopped' | 'crashed'

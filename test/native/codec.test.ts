@@ -15,7 +15,8 @@ import fc from 'fast-check'
 import t from 'tap'
 import { concat } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
-import { type Codec, codec, loadError, nativePath, packageRoot, reference } from '../../lib/native.ts'
+import { packageRoot } from '../../lib/base/package-root.ts'
+import { type Codec, codec, loadError, nativePath, reference } from '../../lib/native.ts'
 
 const seed = Date.now() % 2 ** 31
 t.comment(`seed ${seed}`)

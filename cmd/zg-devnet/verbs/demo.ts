@@ -10,9 +10,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
+import { packageRoot } from '../../../lib/base/package-root.ts'
 import { formatAmount, formatCount, formatSize, shortHash } from '../../../lib/base/units.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
-import { packageRoot } from '../../../lib/cli/version.ts'
 import { runTool } from '../run-tool.ts'
 
 const STEPS = 4

@@ -150,8 +150,7 @@ async function makePlan(name: string, dir: string, opts: Options): Promise<Netwo
     blockTime,
     gasLimit: opts.gasLimit as string | undefined,
     stores,
-    ports,
-    verbose: false
+    ports
   }
 }
 

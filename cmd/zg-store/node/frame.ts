@@ -4,7 +4,6 @@ import { MAX_DATA_BYTES, MAX_SIBLINGS, type PackedProof, packPath, unpackPath } 
 
 /** Bytes before the siblings. */
 export const FRAME_HEAD_BYTES = 64
-export const MAX_FRAME_BYTES = FRAME_HEAD_BYTES + 32 * MAX_SIBLINGS + MAX_DATA_BYTES
 /** "zgs1". */
 const MAGIC = 0x7a677331
 

@@ -7,7 +7,7 @@ import { SEGMENT_HEIGHT, SEGMENT_SECTORS, shape } from '../../../lib/codec/stora
 import type { FileStore } from '../core/file-store.ts'
 import type { FlowIndex } from '../core/flow-index.ts'
 import type { Tx } from '../core/tx.ts'
-import { ALREADY_FINAL, duplicate, type SegmentUpload, UploadRefusal } from '../core/upload-checks.ts'
+import { duplicate, type SegmentUpload, UploadRefusal } from '../core/upload-checks.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
 
 export interface NodeRpcOptions {
@@ -255,9 +255,4 @@ function counter(value: unknown, name: string): number {
 
 function invalid(name: string, why: string): RpcError {
   return new RpcError(RPC.params, `Invalid params: ${name}`, why)
-}
-
-/** True for the answer that clients take for success. */
-export function isAlreadyFinal(err: unknown): boolean {
-  return err instanceof RpcError && err.data === ALREADY_FINAL
 }

@@ -11,8 +11,6 @@ export const SEGMENT_SECTORS = 1024
 export const SEGMENT_BYTES = SECTOR_BYTES * SEGMENT_SECTORS
 /** log₂ of {@link SEGMENT_SECTORS}. */
 export const SEGMENT_HEIGHT = 10
-/** The unit of mining proofs. */
-export const SEAL_BYTES = 4096
 /** The largest file: its size must be a safe integer. */
 export const MAX_FILE_BYTES = 2 ** 52
 
