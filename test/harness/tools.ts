@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url'
 /** The directory of package.json. */
 export const packageRoot = findRoot()
 
-export type ToolName = 'zg-chain' | 'zg-store' | 'zg-devnet'
+export type ToolName = 'zg-chain' | 'zg-store' | 'zg-da' | 'zg-compute' | 'zg-market' | 'zg-devnet'
 
 export interface ToolOptions {
   /** Added to (or, when undefined, taken from) the environment. */
@@ -202,6 +202,19 @@ export async function waitFor(
     if (performance.now() > end) throw new Error(`gave up waiting for ${opts.what ?? 'a condition'}`)
     await new Promise(resolve => setTimeout(resolve, opts.everyMs ?? 20))
   }
+}
+
+/**
+ * For the teardown of tests that hold other people's clients: when every assertion has run, a socket or timer that such a client
+ * still keeps must not hold the process until the runner's time limit. Says what was open and ends with the status the runner set.
+ */
+export function endSoon(afterMs = 5_000): void {
+  const timer = setTimeout(() => {
+    process.stderr.write(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}\n`)
+    process.exit()
+  }, afterMs)
+  // Holds nothing itself: without other handles the process ends at once.
+  timer.unref()
 }
 
 /** A loopback port that nobody listens on now. Prefer port 0 where the tool takes it: another process may be faster. */

@@ -13,7 +13,7 @@ import { privateKeyToAccount } from 'viem/accounts'
 import { counterAbi } from '../../lib/contracts/generated/abi.ts'
 import { CREATION_CODE } from '../../lib/contracts/generated/artifacts.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
-import { packageRoot, sandbox, startTool, waitFor } from '../harness/tools.ts'
+import { endSoon, packageRoot, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
 const box = sandbox('interop-chain')
 const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '200ms'], {
@@ -23,6 +23,7 @@ const wsUrl = node.url.replace('http', 'ws')
 t.teardown(async () => {
   await node.stop()
   box.remove()
+  endSoon()
 })
 
 const chain = viem.defineChain({
@@ -108,6 +109,10 @@ t.test('viem: read, write, multicall, watch, simulate, typed errors', async t =>
     eventName: 'Changed',
     onLogs: logs => seen.push(...logs.map(l => l.args.number!))
   })
+  // The subscription is made in the background: an event before it stands would be missed, and a test that fails must not leave the socket.
+  const socket = await live.transport.getRpcClient()
+  t.teardown(() => socket.close())
+  await waitFor(() => socket.subscriptions.size === 1, { what: 'the subscription' })
   const { request } = await publicClient.simulateContract({
     account,
     address,
@@ -138,7 +143,6 @@ t.test('viem: read, write, multicall, watch, simulate, typed errors', async t =>
   const history = await publicClient.getFeeHistory({ blockCount: 4, rewardPercentiles: [10, 50] })
   t.equal(history.baseFeePerGas.length, history.gasUsedRatio.length + 1)
   await t.rejects(wallet.sendTransaction({ to: address, value: 1n }), /revert/i, 'the contract takes no plain value')
-  ;(await live.transport.getRpcClient()).close()
 })
 
 t.test('viem test client: snapshots, time, balances, impersonation', async t => {

@@ -10,7 +10,7 @@ import * as ethers from 'ethers'
 import t from 'tap'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { startNetwork } from '../harness/network.ts'
-import { waitFor } from '../harness/tools.ts'
+import { endSoon, waitFor } from '../harness/tools.ts'
 
 // The SDKs print their progress with console.log, which is this file's TAP output.
 console.log = () => {}

@@ -21,6 +21,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   sim: ['ports', 'base', 'crypto'],
   ops: ['base', 'adapters/http.ts', 'adapters/jsonrpc/types.ts'],
   contracts: ['base', 'crypto', 'codec'],
+  infer: ['base', 'native'],
   clients: ['adapters', 'codec', 'crypto', 'base', 'contracts', 'ports', 'native', 'ops'],
   // native: `--version --verbose` names the CPU features in use.
   cli: ['base', 'ops', 'crypto', 'adapters', 'native'],

@@ -1,0 +1,114 @@
+/**
+ * The face of the inference engine. What stands behind it may change (a faster engine, a GPU); servers and clients know only this.
+ * Numbers of tokens count ids of the model's vocabulary; text is UTF-8.
+ */
+
+export interface ModelInfo {
+  /** `general.name`, else the file's name without extension. */
+  readonly name: string
+  readonly architecture: string
+  /** Parameters in all tensors. */
+  readonly parameters: number
+  readonly fileBytes: number
+  /** Positions a sequence may have. */
+  readonly contextLength: number
+  readonly embeddingLength: number
+  readonly vocabularySize: number
+  /** Ids that end an answer. */
+  readonly endIds: readonly number[]
+  readonly bosId: number | undefined
+  /** The path in use: `scalar`, `avx2`, `avx512`. */
+  readonly cpu: string
+  readonly chatTemplate: string | undefined
+}
+
+export interface Tokenizer {
+  /**
+   * Text to ids, without BOS.
+   * @param special - names of control tokens in the text become those tokens; false: they are ordinary text (what users wrote).
+   */
+  encode(text: string, special?: boolean): Int32Array
+  /** The bytes of one id; control tokens are empty unless asked for. Bytes of one character may be spread over several ids. */
+  piece(id: number, special?: boolean): Uint8Array
+  /** Ids to text; bytes that are not UTF-8 become U+FFFD. */
+  decode(ids: ArrayLike<number>): string
+}
+
+/** A message of a conversation as OpenAI's API has it. */
+export interface ChatMessage {
+  role: string
+  content: string
+  [more: string]: unknown
+}
+
+/** Sampling as inference.md 7.1 orders it. `temperature` 0 is greedy. */
+export interface Sampling {
+  temperature: number
+  topP: number
+  topK: number
+  minP: number
+  repetitionPenalty: number
+  frequencyPenalty: number
+  presencePenalty: number
+  logitBias: ReadonlyMap<number, number>
+  /** Draws are a pure function of (seed, position). */
+  seed: bigint
+}
+
+export interface GenerateRequest {
+  /** The whole prompt, BOS included where the model asks for it. At least one id. */
+  prompt: Int32Array
+  maxTokens: number
+  sampling: Partial<Sampling>
+  /** Strings that end the answer; they and what follows are not part of it. */
+  stop?: readonly string[]
+  ignoreEnd?: boolean
+  /** For each token this many best alternatives with their log-probabilities; absent: none. */
+  logprobs?: number
+  signal?: AbortSignal
+}
+
+export interface TokenLogprob {
+  id: number
+  logprob: number
+  bytes: Uint8Array
+}
+
+/** A step of an answer. Its text holds whole characters only and never part of a stop string. */
+export interface Step {
+  /** The token drawn; absent in a last step that only flushes text. */
+  id?: number
+  text: string
+  logprob?: TokenLogprob & { top: TokenLogprob[] }
+  /** Set in the last step: `stop` (end token or stop string), `length`, `cancelled`. */
+  finish?: 'stop' | 'length' | 'cancelled'
+}
+
+export interface Engine {
+  readonly info: ModelInfo
+  readonly tokenizer: Tokenizer
+  /**
+   * The prompt of a conversation by the template in the model file (or a plain one when it has none), BOS included.
+   * @throws {ZgError} ERR_BAD_INPUT when the template refuses the conversation.
+   */
+  chatPrompt(
+    messages: readonly ChatMessage[],
+    options?: { tools?: unknown[]; addGenerationPrompt?: boolean }
+  ): Int32Array
+  /** A plain text prompt, with BOS where the model asks for it. */
+  textPrompt(text: string): Int32Array
+  /**
+   * Runs one request. Several may run at once: the engine shares its threads between them and never blocks the event loop.
+   * @throws {ZgError} ERR_BAD_INPUT when the prompt is empty or does not fit the context.
+   */
+  generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
+  /** Cancels what runs and frees the model. */
+  close(): Promise<void>
+}
+
+export interface EngineOptions {
+  /** Worker threads; default: the machine's cores, at most 8. */
+  threads?: number
+  /** Positions kept for one sequence; default: the model's, at most 8,192. */
+  contextLength?: number
+}
