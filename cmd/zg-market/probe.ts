@@ -7,7 +7,7 @@ import * as http from 'node:http'
 import * as https from 'node:https'
 import { BlockList, isIP } from 'node:net'
 import { messageOf, systemCode } from '../../lib/base/errors.ts'
-import type { Service } from '../../lib/clients/compute/contracts.ts'
+import type { ServiceRecord } from '../../lib/codec/compute/abi.ts'
 import { isWebUrl } from './view.ts'
 
 export interface Probe {
@@ -30,7 +30,7 @@ export const ANSWER_BYTES_MAX = 1 << 20
 export const PROBES_AT_ONCE = 16
 
 /** One probe for each service, in their order. Never rejects: a failure is a `stale` with its reason. */
-export async function probeAll(services: readonly Service[], options: ProbeOptions): Promise<Probe[]> {
+export async function probeAll(services: readonly ServiceRecord[], options: ProbeOptions): Promise<Probe[]> {
   const probes: Probe[] = new Array(services.length)
   let next = 0
   const worker = async (): Promise<void> => {
@@ -40,7 +40,7 @@ export async function probeAll(services: readonly Service[], options: ProbeOptio
   return probes
 }
 
-async function probe(service: Service, options: ProbeOptions): Promise<Probe> {
+async function probe(service: ServiceRecord, options: ProbeOptions): Promise<Probe> {
   if (!isWebUrl(service.url)) return stale('its URL is neither http nor https', 'bad-url')
   const started = performance.now()
   try {

@@ -1,7 +1,9 @@
 /** A service as the market shows it (market.md 2.2): prices as exact decimals, the state by asking, nothing claimed as checked. */
+
 import { ZgError } from '../../lib/base/errors.ts'
 import { formatAmount } from '../../lib/base/units.ts'
-import type { Service } from '../../lib/clients/compute/contracts.ts'
+import type { ServiceRecord } from '../../lib/codec/compute/abi.ts'
+import { checksumAddress } from '../../lib/crypto/address.ts'
 import type { Probe } from './probe.ts'
 
 export interface ServiceView {
@@ -30,12 +32,12 @@ export interface ServiceView {
 
 const PER_MILLION = 1_000_000n
 
-export function viewOf(service: Service, probe: Probe | undefined): ServiceView {
+export function viewOf(service: ServiceRecord, probe: Probe | undefined): ServiceView {
   const flags: string[] = []
-  if (!service.acknowledged) flags.push('not-acknowledged')
+  if (!service.teeSignerAcknowledged) flags.push('not-acknowledged')
   if (probe?.flag !== undefined) flags.push(probe.flag)
   return {
-    provider: service.provider,
+    provider: checksumAddress(service.provider),
     kind: service.serviceType,
     model: service.model,
     url: service.url,
@@ -48,9 +50,9 @@ export function viewOf(service: Service, probe: Probe | undefined): ServiceView 
       unit: 'token'
     },
     verifiability: service.verifiability,
-    teeSigner: service.teeSigner,
-    acknowledged: service.acknowledged,
-    updatedAt: new Date(service.updatedAt * 1000).toISOString(),
+    teeSigner: checksumAddress(service.teeSigner),
+    acknowledged: service.teeSignerAcknowledged,
+    updatedAt: new Date(Number(service.updatedAt) * 1000).toISOString(),
     state: probe?.state ?? null,
     latencyMs: probe?.latencyMs ?? null,
     reason: probe?.reason ?? null,

@@ -3,8 +3,9 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { isDevnet } from '../../../lib/clients/accounts.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
-import { ComputeContracts, type Service } from '../../../lib/clients/compute/contracts.ts'
+import { ComputeContracts } from '../../../lib/clients/compute/contracts.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
+import type { ServiceRecord } from '../../../lib/codec/compute/abi.ts'
 import { probeAll } from '../probe.ts'
 import { type ServiceView, viewOf } from '../view.ts'
 
@@ -18,7 +19,7 @@ export async function viewAll(
   ctx: VerbContext,
   opts: Options,
   registry: ComputeContracts,
-  services: readonly Service[]
+  services: readonly ServiceRecord[]
 ): Promise<ServiceView[]> {
   if (opts.probe === false) return services.map(s => viewOf(s, undefined))
   const allowPrivate = opts.allowPrivate === true || (await isDevnet(registry.chain, ctx.network))

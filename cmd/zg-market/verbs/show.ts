@@ -1,16 +1,13 @@
 /** `zg-market show PROVIDER`: one service, every field with its unit. */
 
-import type { Hex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { findAddress } from '../../../lib/clients/accounts.ts'
-import { checksumAddress } from '../../../lib/crypto/address.ts'
 import { openRegistry, viewAll } from './common.ts'
 import { printable, stateOf } from './list.ts'
 
 export async function show(ctx: VerbContext, args: string[], opts: Options): Promise<void> {
-  const provider = checksumAddress(await findAddress(args[0]!)) as Hex
   const registry = await openRegistry(ctx, opts)
-  const service = await registry.service(provider)
+  const service = await registry.service(await findAddress(args[0]!))
   const view = (await viewAll(ctx, opts, registry, [service]))[0]!
   const lines: [string, string][] = [
     ['provider', view.provider],

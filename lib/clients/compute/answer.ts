@@ -154,7 +154,10 @@ function take(answer: Answer, data: string): string {
     throw new ZgError('ERR_PROTOCOL', 'the server streams something that is not JSON')
   }
   if (chunk.error !== undefined)
-    throw new ZgError('ERR_UNAVAILABLE', `the provider failed in the middle: ${String(chunk.error?.message).slice(0, 200)}`)
+    throw new ZgError(
+      'ERR_UNAVAILABLE',
+      `the provider failed in the middle: ${String(chunk.error?.message).slice(0, 200)}`
+    )
   if (typeof chunk.id === 'string') answer.id = chunk.id
   if (typeof chunk.model === 'string') answer.model = chunk.model
   if (typeof chunk.usage?.prompt_tokens === 'number') answer.promptTokens = chunk.usage.prompt_tokens
@@ -182,7 +185,11 @@ export async function refusal(res: Response, where: string): Promise<ZgError> {
   switch (res.status) {
     case 400:
     case 413:
-      return new ZgError('ERR_BAD_INPUT', message, code === 'context_length_exceeded' ? { hint: "run 'zg-market list --context N'" } : {})
+      return new ZgError(
+        'ERR_BAD_INPUT',
+        message,
+        code === 'context_length_exceeded' ? { hint: "run 'zg-market list --context N'" } : {}
+      )
     case 401:
     case 403:
       return new ZgError('ERR_PERMISSION', `the provider refuses the session: ${message}`)
