@@ -128,6 +128,15 @@ export class Supervisor {
     return true
   }
 
+  /** Stops one service until somebody restarts it. False for an unknown name. */
+  async stopOne(name: string): Promise<boolean> {
+    const r = this.#running.find(x => x.service.name === name)
+    if (r === undefined) return false
+    await this.#end(r)
+    Object.assign(r.status, { state: 'stopped', pid: 0, progress: '', reason: undefined })
+    return true
+  }
+
   /** SIGTERM to all, SIGKILL to what is left after the grace time; resolves when no child lives. */
   async stop(): Promise<void> {
     this.#stopping = true
