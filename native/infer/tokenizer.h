@@ -110,6 +110,11 @@ class Tokenizer {
   // Appends the ids of text, without BOS; special: names of control tokens become those tokens. False when the text is too long or
   // made to have too many special tokens.
   bool encode(std::string_view text, bool special, Encoder* encoder, std::vector<int32_t>* out) const noexcept;
+  // The same for text whose parts went through guard(): names of control tokens count in what was not guarded. The mark itself is
+  // left out; without marks the ids are those of encode() with special set.
+  bool encode_guarded(std::string_view text, std::string_view mark, Encoder* encoder, std::vector<int32_t>* out) const noexcept;
+  // Appends text so marked that no control token comes of it.
+  void guard(std::string_view text, std::string_view mark, std::string* out) const noexcept { specials_.guard(text, mark, out); }
   // The bytes of an id; of control tokens only when special is set. Empty for ids that are not there.
   std::string_view piece(int64_t id, bool special) const noexcept;
   // Appends the bytes of ids as a text of its own: the space that encode() put in front is left out.
@@ -138,6 +143,7 @@ class Tokenizer {
   void find_end_ids();
 
   bool mergeable(size_t id) const { return type(id) == TokenType::kNormal || type(id) == TokenType::kUserDefined; }
+  void encode_fragment(std::string_view text, Encoder* encoder, std::vector<int32_t>* out) const;
   void encode_spm(std::string_view text, bool prefix, Encoder* encoder, std::vector<int32_t>* out) const;
   void encode_bpe(std::string_view text, Encoder* encoder, std::vector<int32_t>* out) const;
   void merge_by_score(std::string_view word, Encoder* encoder, std::vector<int32_t>* out) const;

@@ -218,16 +218,48 @@ void Tokenizer::encode_spm(std::string_view text, bool prefix, Encoder* encoder,
   }
 }
 
+void Tokenizer::encode_fragment(std::string_view text, Encoder* encoder, std::vector<int32_t>* out) const {
+  if (spm_) {
+    encode_spm(text, space_prefix_, encoder, out);
+  } else {
+    encode_bpe(text, encoder, out);
+  }
+}
+
 bool Tokenizer::encode(std::string_view text, bool special, Encoder* encoder, std::vector<int32_t>* out) const noexcept {
   if (text.size() > kMaxTextBytes) return false;
-  if (!specials_.cut(text, special, &encoder->fragments)) return false;
+  if (!specials_.cut(text, special, {}, &encoder->fragments)) return false;
   for (const Fragment& f : encoder->fragments) {
     if (f.id >= 0) {
       out->push_back(f.id);
-    } else if (spm_) {
-      encode_spm(text.substr(f.start, f.size), space_prefix_, encoder, out);
     } else {
-      encode_bpe(text.substr(f.start, f.size), encoder, out);
+      encode_fragment(text.substr(f.start, f.size), encoder, out);
+    }
+  }
+  return true;
+}
+
+bool Tokenizer::encode_guarded(std::string_view text, std::string_view mark, Encoder* encoder,
+                               std::vector<int32_t>* out) const noexcept {
+  if (text.size() > kMaxTextBytes || mark.empty()) return false;
+  std::vector<Fragment> fragments;
+  if (!specials_.cut(text, true, mark, &fragments)) return false;
+  std::string plain;
+  for (const Fragment& f : fragments) {
+    const std::string_view part = text.substr(f.start, f.size);
+    if (f.id >= 0) {
+      out->push_back(f.id);
+    } else if (part.find(mark) == std::string_view::npos) {
+      encode_fragment(part, encoder, out);
+    } else {
+      plain.clear();
+      for (size_t at = 0; at < part.size();) {
+        const size_t next = std::min(part.find(mark, at), part.size());
+        plain.append(part, at, next - at);
+        at = next + mark.size();
+      }
+      // A mark may have stood within the name of a user-defined token, which counts in all text.
+      if (!encode(plain, false, encoder, out)) return false;
     }
   }
   return true;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "unicode.h"
+
 namespace zg {
 
 void SpecialNames::prepare() {
@@ -19,30 +21,49 @@ void SpecialNames::prepare() {
   }
 }
 
-bool SpecialNames::cut(std::string_view text, bool control, std::vector<Fragment>* out) const {
-  std::vector<Fragment> found;
-  for (size_t at = 0; at < text.size(); at++) {
-    Range r = by_first_byte_[static_cast<uint8_t>(text[at])];
-    // The names that go on like the text: narrowed byte by byte.
-    for (size_t depth = 1; r.first < r.last; depth++) {
-      const Name& shortest = names_[r.first];
-      if (shortest.name.size() == depth) {
-        if (control || !shortest.control) {
-          if (found.size() == kMaxFound) return false;
-          found.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(depth), shortest.id});
-        }
-        r.first++;
-      }
-      if (at + depth >= text.size()) break;
-      const auto next = static_cast<uint8_t>(text[at + depth]);
-      const auto byte = [depth](const Name& n) { return static_cast<uint8_t>(n.name[depth]); };
-      const auto begin = names_.begin() + r.first;
-      const auto end = names_.begin() + r.last;
-      const auto low = std::lower_bound(begin, end, next, [&](const Name& n, uint8_t b) { return byte(n) < b; });
-      const auto high = std::upper_bound(low, end, next, [&](uint8_t b, const Name& n) { return b < byte(n); });
-      r = {static_cast<uint32_t>(low - names_.begin()), static_cast<uint32_t>(high - names_.begin())};
+template <typename Visit>
+bool SpecialNames::names_at(std::string_view text, size_t at, Visit visit) const {
+  Range r = by_first_byte_[static_cast<uint8_t>(text[at])];
+  // The names that go on like the text: narrowed byte by byte.
+  for (size_t depth = 1; r.first < r.last; depth++) {
+    if (names_[r.first].name.size() == depth) visit(names_[r.first++]);
+    if (at + depth == text.size()) {
+      return std::any_of(names_.begin() + r.first, names_.begin() + r.last, [](const Name& n) { return n.control; });
     }
+    const auto next = static_cast<uint8_t>(text[at + depth]);
+    const auto byte = [depth](const Name& n) { return static_cast<uint8_t>(n.name[depth]); };
+    const auto end = names_.begin() + r.last;
+    const auto low = std::lower_bound(names_.begin() + r.first, end, next,
+                                      [&](const Name& n, uint8_t b) { return byte(n) < b; });
+    const auto high = std::upper_bound(low, end, next, [&](uint8_t b, const Name& n) { return b < byte(n); });
+    r = {static_cast<uint32_t>(low - names_.begin()), static_cast<uint32_t>(high - names_.begin())};
   }
+  return false;
+}
+
+void SpecialNames::guard(std::string_view text, std::string_view mark, std::string* out) const {
+  for (size_t at = 0; at < text.size();) {
+    bool control = false;
+    const bool unfinished = names_at(text, at, [&](const Name& n) { control = control || n.control; });
+    const size_t size = unicode::decode(text.data() + at, text.data() + text.size()).size;
+    out->append(text, at, size);
+    if (control || unfinished) out->append(mark);
+    at += size;
+  }
+}
+
+bool SpecialNames::cut(std::string_view text, bool control, std::string_view mark, std::vector<Fragment>* out) const {
+  std::vector<Fragment> found;
+  bool too_many = false;
+  for (size_t at = 0; at < text.size() && !too_many; at++) {
+    if (by_first_byte_[static_cast<uint8_t>(text[at])].last == 0) continue;
+    names_at(text, at, [&](const Name& n) {
+      if (n.control && (!control || (!mark.empty() && text.substr(at + n.name.size(), mark.size()) == mark))) return;
+      too_many = too_many || found.size() == kMaxFound;
+      if (!too_many) found.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(n.name.size()), n.id});
+    });
+  }
+  if (too_many) return false;
   out->clear();
   const auto whole = static_cast<uint32_t>(text.size());
   if (found.empty()) {

@@ -4,6 +4,8 @@
 //     .info()                       {model, size, bosId, eosId, eotId, eomId, unknownId, paddingId, endIds, addBos, addEos,
 //                                   spacePrefix, chatTemplate, warnings}; ids that the file lacks and an absent template: undefined
 //     .encode(text, special)        Int32Array, without BOS; text longer than 16 MiB is a RangeError
+//     .guard(text, mark)            string: text with the mark in every name of a control token
+//     .encodeGuarded(text, mark)    Int32Array: control tokens by name, but not in guarded parts
 //     .piece(id, special)           Uint8Array; empty for ids that are not there
 //     .decode(ids, special)         Uint8Array, from an Int32Array
 #include "tokenizer_napi.h"
@@ -40,6 +42,8 @@ class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Tokenizer",
                        {InstanceMethod("info", &TokenizerWrap::info), InstanceMethod("encode", &TokenizerWrap::encode),
+                        InstanceMethod("guard", &TokenizerWrap::guard),
+                        InstanceMethod("encodeGuarded", &TokenizerWrap::encode_guarded),
                         InstanceMethod("piece", &TokenizerWrap::piece), InstanceMethod("decode", &TokenizerWrap::decode)});
   }
 
@@ -99,15 +103,52 @@ class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
   Napi::Value encode(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
     if (call.Length() != 2 || !call[0].IsString() || !call[1].IsBoolean()) return fail(env, "encode: a string and a bool wanted");
-    if (tokenizer_ == nullptr) return fail(env, "Tokenizer: not open");
-    size_t size = 0;
-    if (napi_get_value_string_utf8(env, call[0], nullptr, 0, &size) != napi_ok) return fail(env, "encode: no string");
+    std::string text;
+    if (!ready(call, &text)) return env.Undefined();
     std::vector<int32_t> ids;
-    if (size > zg::kMaxTextBytes) return refuse(env);
-    std::string text(size, '\0');
-    if (napi_get_value_string_utf8(env, call[0], text.data(), size + 1, &size) != napi_ok) return fail(env, "encode: no string");
     if (!tokenizer_->encode(text, call[1].As<Napi::Boolean>(), encoder_.get(), &ids)) return refuse(env);
     return ids_of(env, ids);
+  }
+
+  Napi::Value encode_guarded(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    std::string text;
+    std::string mark;
+    if (!two_strings(call, &text, &mark)) return env.Undefined();
+    std::vector<int32_t> ids;
+    if (!tokenizer_->encode_guarded(text, mark, encoder_.get(), &ids)) return refuse(env);
+    return ids_of(env, ids);
+  }
+
+  Napi::Value guard(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    std::string text;
+    std::string mark;
+    if (!two_strings(call, &text, &mark)) return env.Undefined();
+    std::string out;
+    tokenizer_->guard(text, mark, &out);
+    return Napi::String::New(env, out);
+  }
+
+  // The first argument's text, bounded.
+  bool ready(const Napi::CallbackInfo& call, std::string* text) {
+    const Napi::Env env = call.Env();
+    if (tokenizer_ == nullptr) return fail(env, "Tokenizer: not open"), false;
+    size_t size = 0;
+    if (napi_get_value_string_utf8(env, call[0], nullptr, 0, &size) != napi_ok) return fail(env, "no string"), false;
+    if (size > zg::kMaxTextBytes) return refuse(env), false;
+    text->resize(size);
+    if (napi_get_value_string_utf8(env, call[0], text->data(), size + 1, &size) != napi_ok) return fail(env, "no string"), false;
+    return true;
+  }
+
+  bool two_strings(const Napi::CallbackInfo& call, std::string* text, std::string* mark) {
+    if (call.Length() != 2 || !call[0].IsString() || !call[1].IsString()) {
+      return fail(call.Env(), "a text and a mark wanted"), false;
+    }
+    *mark = call[1].As<Napi::String>().Utf8Value();
+    if (mark->empty() || mark->size() > 64) return fail(call.Env(), "the mark has 1 to 64 bytes"), false;
+    return ready(call, text);
   }
 
   Napi::Value piece(const Napi::CallbackInfo& call) {
