@@ -158,7 +158,7 @@ contract FineTuningServing is ServingBase {
 
     /// What of a fee is due for a deliverable that its user never acknowledged.
     uint256 public penaltyPercentage;
-    mapping(address provider => Service) private services;
+    mapping(address provider => Service) private serviceOf;
     /// By the life of the account: deleting one costs the same whatever was delivered to it.
     mapping(address user => mapping(address provider => mapping(uint256 life => Shelf))) private shelves;
 
@@ -190,7 +190,7 @@ contract FineTuningServing is ServingBase {
         string[] calldata models,
         address teeSignerAddress
     ) external payable nonReentrant {
-        Service storage s = services[msg.sender];
+        Service storage s = serviceOf[msg.sender];
         if (_stake()) s.provider = msg.sender;
         bool newSigner = s.teeSignerAddress != teeSignerAddress;
         s.url = url;
@@ -206,12 +206,12 @@ contract FineTuningServing is ServingBase {
 
     function getService(address provider) external view returns (Service memory service) {
         _checkService(provider);
-        return services[provider];
+        return serviceOf[provider];
     }
 
-    function getAllServices() external view returns (Service[] memory all) {
-        all = new Service[](providers.length());
-        for (uint256 i = 0; i < all.length; ++i) all[i] = services[providers.at(i)];
+    function getAllServices() external view returns (Service[] memory services) {
+        services = new Service[](providers.length());
+        for (uint256 i = 0; i < services.length; ++i) services[i] = serviceOf[providers.at(i)];
     }
 
     // Accounts -----------------------------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ contract FineTuningServing is ServingBase {
     }
 
     function _verify(Entry storage e, Deliverable storage d, VerifierInput calldata v) private view {
-        Service storage service = services[msg.sender];
+        Service storage service = serviceOf[msg.sender];
         address signer = service.teeSignerAddress;
         if (!e.acknowledged || !service.teeSignerAcknowledged || signer == address(0)) {
             revert InvalidVerifierInput("TEE signer not acknowledged");
@@ -433,12 +433,12 @@ contract FineTuningServing is ServingBase {
     }
 
     function _acknowledge(address provider, bool acknowledged) internal override {
-        services[provider].teeSignerAcknowledged = acknowledged;
-        emit ProviderTEESignerAcknowledged(provider, services[provider].teeSignerAddress, acknowledged);
+        serviceOf[provider].teeSignerAcknowledged = acknowledged;
+        emit ProviderTEESignerAcknowledged(provider, serviceOf[provider].teeSignerAddress, acknowledged);
     }
 
     function _forgetService(address provider) internal override {
-        delete services[provider];
+        delete serviceOf[provider];
     }
 
     function _failNotLedger() internal pure override {

@@ -101,7 +101,7 @@ contract InferenceServing is ServingBase {
             "TEESettlement(bytes32 requestsHash,uint256 nonce,address provider,address user,uint256 totalFee)"
         );
 
-    mapping(address provider => Service) private services;
+    mapping(address provider => Service) private serviceOf;
 
     constructor(uint256 lockTime_, address ledger, address owner_) Ownable(owner_) {
         _initialize(lockTime_, ledger);
@@ -123,7 +123,7 @@ contract InferenceServing is ServingBase {
     function addOrUpdateService(ServiceParams calldata params) external payable nonReentrant {
         if (bytes(params.additionalInfo).length > MAX_INFO_BYTES) revert AdditionalInfoTooLong();
         bool isNew = _stake();
-        Service storage s = services[msg.sender];
+        Service storage s = serviceOf[msg.sender];
         bool keeps = !isNew &&
             s.teeSignerAddress == params.teeSignerAddress &&
             _same(s.serviceType, params.serviceType) &&
@@ -148,7 +148,7 @@ contract InferenceServing is ServingBase {
 
     function getService(address provider) external view returns (Service memory service) {
         _checkService(provider);
-        return services[provider];
+        return serviceOf[provider];
     }
 
     function serviceExists(address provider) external view returns (bool) {
@@ -159,10 +159,10 @@ contract InferenceServing is ServingBase {
     function getAllServices(
         uint256 offset,
         uint256 limit
-    ) external view returns (Service[] memory page, uint256 total) {
+    ) external view returns (Service[] memory services, uint256 total) {
         total = providers.length();
-        page = new Service[](_pageLength(total, offset, limit));
-        for (uint256 i = 0; i < page.length; ++i) page[i] = services[providers.at(offset + i)];
+        services = new Service[](_pageLength(total, offset, limit));
+        for (uint256 i = 0; i < services.length; ++i) services[i] = serviceOf[providers.at(offset + i)];
     }
 
     // Accounts -----------------------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ contract InferenceServing is ServingBase {
         Entry storage e = _entry(s.user, msg.sender);
         if (!e.exists) return INVALID_SIGNATURE;
         if (!_hasService(msg.sender)) return PROVIDER_MISMATCH;
-        Service storage service = services[msg.sender];
+        Service storage service = serviceOf[msg.sender];
         address signer = service.teeSignerAddress;
         if (!e.acknowledged || !service.teeSignerAcknowledged || signer == address(0)) return NO_TEE_SIGNER;
         if (s.nonce <= e.nonce) return INVALID_NONCE;
@@ -364,12 +364,12 @@ contract InferenceServing is ServingBase {
     }
 
     function _acknowledge(address provider, bool acknowledged) internal override {
-        services[provider].teeSignerAcknowledged = acknowledged;
-        emit ProviderTEESignerAcknowledged(provider, services[provider].teeSignerAddress, acknowledged);
+        serviceOf[provider].teeSignerAcknowledged = acknowledged;
+        emit ProviderTEESignerAcknowledged(provider, serviceOf[provider].teeSignerAddress, acknowledged);
     }
 
     function _forgetService(address provider) internal override {
-        delete services[provider];
+        delete serviceOf[provider];
     }
 
     function _failNotLedger() internal view override {

@@ -52,7 +52,7 @@ contract LedgerManager is ServiceRegistry, ILedger {
     uint256 private constant DEFAULT_PAGE = 50;
 
     bool public initialized;
-    mapping(address user => Ledger) private ledgers;
+    mapping(address user => Ledger) private books;
     EnumerableSet.AddressSet private users;
     /// Services in which a user has sub-accounts, and with which providers.
     mapping(address user => EnumerableSet.AddressSet) private servicesOf;
@@ -200,12 +200,12 @@ contract LedgerManager is ServiceRegistry, ILedger {
     function getAllLedgers(
         uint256 offset,
         uint256 limit
-    ) external view returns (Ledger[] memory page, uint256 total) {
+    ) external view returns (Ledger[] memory ledgers, uint256 total) {
         total = users.length();
         uint256 left = offset < total ? total - offset : 0;
         uint256 count = limit == 0 ? DEFAULT_PAGE : limit;
-        page = new Ledger[](count < left ? count : left);
-        for (uint256 i = 0; i < page.length; ++i) page[i] = ledgers[users.at(offset + i)];
+        ledgers = new Ledger[](count < left ? count : left);
+        for (uint256 i = 0; i < ledgers.length; ++i) ledgers[i] = books[users.at(offset + i)];
     }
 
     function getLedgerProviders(address user, string calldata serviceName) external view returns (address[] memory) {
@@ -220,12 +220,12 @@ contract LedgerManager is ServiceRegistry, ILedger {
     }
 
     function _exists(address user) private view returns (bool) {
-        return ledgers[user].user != address(0);
+        return books[user].user != address(0);
     }
 
     function _ledger(address user) private view returns (Ledger storage) {
         if (!_exists(user)) revert LedgerNotExists(user);
-        return ledgers[user];
+        return books[user];
     }
 
     function _checkInfo(string calldata info) private pure {
@@ -235,15 +235,15 @@ contract LedgerManager is ServiceRegistry, ILedger {
 
     function _create(address user, string memory additionalInfo) private {
         if (msg.value < MIN_ACCOUNT_BALANCE) revert MinimumDepositRequired(msg.value, MIN_ACCOUNT_BALANCE);
-        ledgers[user] = Ledger(user, msg.value, msg.value, additionalInfo);
+        books[user] = Ledger(user, msg.value, msg.value, additionalInfo);
         users.add(user);
     }
 
     function _deposit(address user) private locked(user) {
         if (msg.value == 0) revert ZeroAmountNotAllowed();
         if (!_exists(user)) return _create(user, "");
-        ledgers[user].availableBalance += msg.value;
-        ledgers[user].totalBalance += msg.value;
+        books[user].availableBalance += msg.value;
+        books[user].totalBalance += msg.value;
     }
 
     function _noteProvider(address service, address provider) private {
@@ -259,7 +259,7 @@ contract LedgerManager is ServiceRegistry, ILedger {
     /// The total is 0, so all sub-accounts are empty. What was deleted here is gone before anyone else is called.
     function _delete(address user) private {
         address[] memory services = servicesOf[user].values();
-        delete ledgers[user];
+        delete books[user];
         users.remove(user);
         for (uint256 i = 0; i < services.length; ++i) {
             servicesOf[user].remove(services[i]);

@@ -71,9 +71,10 @@ abstract contract ServiceRegistry is Ownable {
         return _serviceOf(serviceName);
     }
 
-    function getAllActiveServices() external view returns (ServiceInfo[] memory all) {
-        all = new ServiceInfo[](services.length);
+    function getAllActiveServices() external view returns (ServiceInfo[] memory) {
+        ServiceInfo[] memory all = new ServiceInfo[](services.length);
         for (uint256 i = 0; i < all.length; ++i) all[i] = infos[services[i]];
+        return all;
     }
 
     function getRecommendedService(

@@ -74,8 +74,8 @@ abstract contract ServingBase is Ownable, ReentrancyGuardTransient, ERC165, Serv
 
     // For the ledger -----------------------------------------------------------------------------------------------------------------
 
-    function addAccount(address user, address provider, string memory info) external payable onlyLedger {
-        _open(user, provider, info, msg.value);
+    function addAccount(address user, address provider, string memory additionalInfo) external payable onlyLedger {
+        _open(user, provider, additionalInfo, msg.value);
     }
 
     function depositFund(address user, address provider, uint256 cancelRetrievingAmount) external payable onlyLedger {
