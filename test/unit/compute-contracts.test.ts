@@ -15,6 +15,8 @@ import { fineTuningServingAbi, inferenceServingAbi, ledgerManagerAbi } from '../
 import { buildAlloc } from '../../lib/contracts/genesis.ts'
 import { ACCOUNTS, account, type Outcome, stop, TestChain, type TestContract } from './contract-chain.ts'
 
+type Test = typeof t
+
 const ROOT = new URL('../../', import.meta.url)
 const V = JSON.parse(readFileSync(new URL('test/vectors/compute-vectors.json', ROOT), 'utf8'))
 const coder = AbiCoder.defaultAbiCoder()
@@ -184,7 +186,7 @@ class World {
   }
 
   /** What the books say must be what the contracts hold, to the neuron. */
-  async checkBooks(t: Tap.Test, users: string[], stakes: { inference: bigint; fineTuning: bigint }): Promise<void> {
+  async checkBooks(t: Test, users: string[], stakes: { inference: bigint; fineTuning: bigint }): Promise<void> {
     let available = 0n
     const held = [0n, 0n]
     for (const user of users) {
@@ -204,10 +206,6 @@ class World {
     t.equal(await this.chain.balance(this.inference.address), held[0]! + stakes.inference, 'inference holds its accounts')
     t.equal(await this.chain.balance(this.fineTuning.address), held[1]! + stakes.fineTuning, 'fine-tuning holds its')
   }
-}
-
-declare namespace Tap {
-  type Test = typeof t
 }
 
 function params(changes: { signer?: string; url?: string; model?: string; info?: string; price?: number } = {}) {
@@ -280,5 +278,149 @@ t.test('calls and answers have the bytes of the vectors', async t => {
     t.equal(abi.encodeFunctionResult(fragment, result), expect.returndata)
     const plain = (value: unknown): unknown => Array.isArray(value) ? [...value].map(plain) : String(value)
     t.same(plain(abi.decodeFunctionResult(fragment, expect.returndata)), plain(result))
+  }
+})
+
+// What the published contracts accept -----------------------------------------------------------------------------------------------
+
+/** The contracts of a vector: those of the genesis, or the same code at the vector's address, registered beside them. */
+async function worldAt(chainId: number, verifyingContract: string, name: 'inference' | 'fineTuning') {
+  const world = await World.start(chainId)
+  const original = world[name]
+  if (lower(original.address) === lower(verifyingContract)) return { world, service: SERVICE_NAMES[name] as string }
+  const alloc = await buildAlloc({ chainId, timestamp: 1_700_000_000, kind: 'network', accounts: ACCOUNTS })
+  const code = alloc.find(e => toHex(e.address) === lower(original.address))!.code
+  await world.chain.setCode(lower(verifyingContract), toHex(code))
+  const copy = world.chain.contract(verifyingContract, ABI[name === 'inference' ? 'InferenceServing' : 'FineTuningServing']!)
+  const rest = name === 'inference' ? [] : [30]
+  const first = await copy.send('initialize', [LOCK, world.at.ledgerManager, OWNER, ...rest])
+  const registered = await world.ledger.send('registerService', ['other', 'v9', verifyingContract, ''])
+  if (!first.ok || !registered.ok) throw new Error(`${failure(first)}, ${failure(registered)}`)
+  Object.assign(world, { [name]: copy })
+  return { world, service: 'other-v9' }
+}
+
+for (const [i, v] of V.cases.inferenceSettlement.entries()) {
+  t.test(`the settlement of vector ${i} is accepted: ${v.requests.length} requests, nonce ${v.nonce}`, async t => {
+    const { world, service } = await worldAt(v.chainId, v.verifyingContract, 'inference')
+    const { user, provider, expect } = v
+    const preimage = v.requests.map((r: Record<string, string>) => `${r.requestHash}${user}${r.fee}${r.inputFee}${r.outputFee}`).join('')
+    t.equal(preimage, expect.requestsPreimage)
+    t.equal(id(preimage), expect.requestsHash)
+    const message = { requestsHash: expect.requestsHash, nonce: v.nonce, provider, user, totalFee: expect.totalFee }
+    const domain = { name: '0G Inference Serving', version: '1', chainId: v.chainId, verifyingContract: v.verifyingContract }
+    t.equal(TypedDataEncoder.hashDomain(domain), expect.domainSeparator)
+    t.equal(TypedDataEncoder.hashStruct('TEESettlement', SETTLEMENT_TYPES, message), expect.structHash)
+    t.equal(TypedDataEncoder.hash(domain, SETTLEMENT_TYPES, message), expect.digest)
+    t.equal(new SigningKey(v.teeKey).sign(expect.digest).serialized, expect.signature)
+
+    for (const address of [user, provider]) await world.chain.setBalance(lower(address), 1000n * OG)
+    await world.deposit(user, 10n * OG)
+    t.ok((await world.transfer(user, provider, 2n * OG, service)).ok)
+    await world.serve(provider, { signer: v.teeSigner })
+    const batch = world.inference.abi.decodeFunctionData('settleFeesWithTEE', expect.calldata)
+    const preview = await world.view(world.inference, 'previewSettlementResults', [...batch.map(b => [...b].map(e => [...e]))], provider)
+    t.same(preview.map(list => [...list]), [[], [], [], []], 'nothing to object to')
+    const before = await world.chain.balance(lower(provider))
+    const done = await world.chain.send({ from: provider, to: v.verifyingContract, data: expect.calldata })
+    t.ok(done.ok, failure(done))
+    t.same(world.statuses(done), [0])
+    const fee = BigInt(expect.totalFee)
+    t.equal((await world.chain.balance(lower(provider))) - before, fee, 'the provider has the fee')
+    const account = await world.account(user, provider)
+    t.same([account.nonce, account.balance], [BigInt(v.nonce), 2n * OG - fee])
+    t.same(await world.ledgerOf(user), { available: 8n * OG, total: 10n * OG - fee })
+    const again = await world.chain.send({ from: provider, to: v.verifyingContract, data: expect.calldata })
+    t.same(world.statuses(again), [4], 'once')
+  })
+}
+
+for (const [i, v] of V.cases.fineTuningSettlement.entries()) {
+  t.test(`the task of vector ${i} is settled`, async t => {
+    const { world, service } = await worldAt(v.chainId, v.verifyingContract, 'fineTuning')
+    const { message, expect } = v
+    const { user, id: task } = message
+    const provider = account(5)
+    const domain = { name: '0G Fine-Tuning Serving', version: '1', chainId: v.chainId, verifyingContract: v.verifyingContract }
+    t.equal(TypedDataEncoder.hashDomain(domain), expect.domainSeparator)
+    t.equal(TypedDataEncoder.hashStruct('VerifierMessage', VERIFIER_TYPES, message), expect.structHash)
+    t.equal(TypedDataEncoder.hash(domain, VERIFIER_TYPES, message), expect.digest)
+    t.equal(new SigningKey(v.teeKey).sign(expect.digest).serialized, expect.signature)
+
+    await world.chain.setBalance(lower(user), 1000n * OG)
+    await world.deposit(user, 10n * OG)
+    await world.transfer(user, provider, 2n * OG, service)
+    Object.assign(world, { signer: new SigningKey(v.teeKey) })
+    await world.serveTuning(provider)
+    t.ok((await world.fineTuning.send('addDeliverable', [user, task, message.modelRootHash], { from: provider })).ok)
+    const acknowledged = message.encryptedSecret !== '0x'
+    if (acknowledged) await world.fineTuning.send('acknowledgeDeliverable', [provider, task], { from: user })
+    const before = await world.chain.balance(provider)
+    const done = await world.chain.send({ from: provider, to: v.verifyingContract, data: expect.calldata })
+    t.ok(done.ok, failure(done))
+    t.equal((await world.chain.balance(provider)) - before, BigInt(message.taskFee))
+    const [d] = await world.fineTuning.read('getDeliverable', [user, provider, task])
+    t.same([d.encryptedSecret, d.acknowledged, d.settled], [message.encryptedSecret, acknowledged, true])
+    t.equal((await world.ledgerOf(user)).total, 10n * OG - BigInt(message.taskFee))
+    const again = await world.chain.send({ from: provider, to: v.verifyingContract, data: expect.calldata })
+    t.equal(failure(again), `DeliverableAlreadySettled(${task})`)
+  })
+}
+
+t.test('errors have the bytes that clients decode, each from the call that makes it', async t => {
+  const USER = '0xc6b047905dd142CBC0D717235c441aEb925418E6'
+  const PROVIDER = '0x96a6eBe8AfFF433Ae8193476504c292E54087e59'
+  const world = await World.start()
+  const { chain, ledger, inference, fineTuning } = world
+  for (const address of [USER, PROVIDER]) await chain.setBalance(lower(address), 1000n * OG)
+  const got: Record<string, Outcome> = {}
+  got['LedgerNotExists(address)'] = await chain.call({
+    to: ledger.address,
+    data: ledger.abi.encodeFunctionData('getLedger', [USER])
+  })
+  got['ServiceNotExist(address)'] = await chain.call({
+    to: inference.address,
+    data: inference.abi.encodeFunctionData('getService', [PROVIDER])
+  })
+  got['AccountNotExists(address,address)'] = await chain.call({
+    to: inference.address,
+    data: inference.abi.encodeFunctionData('getAccount', [USER, PROVIDER])
+  })
+  got['LimitTooLarge(uint256,uint256)'] = await chain.call({
+    to: inference.address,
+    data: inference.abi.encodeFunctionData('getAllServices', [0, 51])
+  })
+  got['DirectDepositsDisabled()'] = await chain.send({ to: ledger.address, value: 1n })
+  got['MinimumDepositRequired(uint256,uint256)'] = await ledger.send('addLedger', [''], { from: USER, value: 1n })
+  await ledger.send('addLedger', [''], { from: USER, value: 4n * OG + 1n })
+  got['LedgerExists(address)'] = await ledger.send('addLedger', [''], { from: USER, value: 3n * OG })
+  got['ProviderCannotBeUser()'] = await world.transfer(USER, USER, OG)
+  await world.transfer(USER, PROVIDER, 4n * OG)
+  got['InsufficientAvailableBalance(uint256,uint256)'] = await world.transfer(USER, PROVIDER, 2n)
+  got['InsufficientStake(uint256,uint256)'] = await inference.send('addOrUpdateService', [params()], { from: PROVIDER })
+  await world.serve(PROVIDER)
+  got['CannotAddStakeWhenUpdating()'] = await inference.send('addOrUpdateService', [params()], { from: PROVIDER, value: 1n })
+  await world.settle(PROVIDER, [world.settlement(USER, PROVIDER, 4n * OG - 5n, 1n)])
+  got['CannotRevokeWithNonZeroBalance(address,address,uint256)'] = await inference.send('acknowledgeTEESigner', [PROVIDER, false], { from: USER })
+
+  await world.deposit(USER, 10n * OG)
+  await world.transfer(USER, PROVIDER, OG, SERVICE_NAMES.fineTuning)
+  await world.serveTuning(PROVIDER)
+  await fineTuning.send('addDeliverable', [USER, 't1', '0x01'], { from: PROVIDER })
+  got['PreviousDeliverableNotAcknowledged(string)'] = await fineTuning.send('addDeliverable', [USER, 't2', '0x01'], { from: PROVIDER })
+  await fineTuning.send('acknowledgeDeliverable', [PROVIDER, 't1'], { from: USER })
+  const dear = world.task({ id: 't1', encryptedSecret: '0x01', modelRootHash: '0x01', nonce: 1n, taskFee: OG + 1n, user: USER })
+  got['InvalidVerifierInput(string)'] = await fineTuning.send('settleFees', [dear], { from: PROVIDER })
+
+  // A service that has no account and fails without a word when it is paid.
+  await chain.setCode(inference.address, '0x34600b575f5f5260205ff35b5f5ffd')
+  got['CallFailed()'] = await world.transfer(USER, account(7), OG)
+
+  for (const { signature, args, expect } of V.cases.customError) {
+    const outcome = got[signature]
+    t.ok(outcome !== undefined && !outcome.ok, `${signature} is produced`)
+    t.equal(outcome?.data, expect.data, signature)
+    const abi = INTERFACES.find(abi => abi.getError(signature) !== null)!
+    t.equal(abi.encodeErrorResult(signature, args), expect.data)
   }
 })
