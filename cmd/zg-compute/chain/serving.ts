@@ -22,8 +22,8 @@ import {
 } from '../../../lib/codec/compute/abi.ts'
 import { type SettlementDomain, settlementStatus } from '../../../lib/codec/compute/settlement.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
-import type { Outcome, SettlementChain, VoucherOutcome } from '../ledger/settler.ts'
 import type { SignedTransaction } from '../ledger/records.ts'
+import type { Outcome, SettlementChain, VoucherOutcome } from '../ledger/settler.ts'
 
 /** What a first registration must bring along (`MIN_PROVIDER_STAKE`). */
 export const MIN_STAKE = 100n * 10n ** 18n
@@ -171,12 +171,17 @@ export class ServingChain implements SettlementChain {
 
   /** Undefined when it reverts with `absent`. */
   async #view(name: string, args: readonly unknown[], absent?: string): Promise<Hex | undefined> {
-    const call = { to: toHex(this.contract), input: toHex(encodeCall(inferenceAbi(), name, args)), from: toHex(this.provider) }
+    const call = {
+      to: toHex(this.contract),
+      input: toHex(encodeCall(inferenceAbi(), name, args)),
+      from: toHex(this.provider)
+    }
     try {
       return await this.client.call<Hex>('eth_call', [call, 'latest'])
     } catch (err) {
       const cause = err instanceof ZgError ? err.cause : undefined
-      if (cause instanceof RpcError && absent !== undefined && decodeRevert(cause.data)?.name === absent) return undefined
+      if (cause instanceof RpcError && absent !== undefined && decodeRevert(cause.data)?.name === absent)
+        return undefined
       throw err
     }
   }
@@ -195,4 +200,3 @@ export async function servingLogs(chain: ServingChain, fromBlock: number, toBloc
   }
   return out
 }
-

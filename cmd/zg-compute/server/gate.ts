@@ -101,7 +101,11 @@ export class Gate {
     const identity = this.identify(authorization)
     await this.checkAccount(identity)
     if (this.#o.accounts.service?.teeSignerAcknowledged !== true)
-      throw new TokenRefusal(403, 'not_acknowledged', "the provider's signer is not acknowledged by the contract's owner")
+      throw new TokenRefusal(
+        403,
+        'not_acknowledged',
+        "the provider's signer is not acknowledged by the contract's owner"
+      )
     return { ...identity, rate: this.#rate(identity.user) }
   }
 
@@ -138,7 +142,12 @@ export class Gate {
     const key = toHex(user)
     const held = this.#held.get(key) ?? { neuron: 0n, count: 0 }
     if (held.count >= USER_PARALLEL_MAX)
-      throw new BusyError(429, 'concurrency', `more than ${USER_PARALLEL_MAX} requests of this account are under way`, 1)
+      throw new BusyError(
+        429,
+        'concurrency',
+        `more than ${USER_PARALLEL_MAX} requests of this account are under way`,
+        1
+      )
     if (!this.#fits(user, account, neuron)) throw noBalance(this.#shortage(user, account, neuron))
     this.#held.set(key, { neuron: held.neuron + neuron, count: held.count + 1 })
     let released = false

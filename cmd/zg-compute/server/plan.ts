@@ -1,5 +1,5 @@
 /** From a request body to what the engine is asked for: prompts as ids, limits, and the most it can cost. Pure. */
-import type { Usage } from '../../../lib/infer/openai-answer.ts'
+
 import {
   ApiError,
   type ChatRequest,
@@ -8,6 +8,7 @@ import {
   parseCompletion,
   type RequestLimits
 } from '../../../lib/infer/openai.ts'
+import type { Usage } from '../../../lib/infer/openai-answer.ts'
 import type { Engine, GenerateRequest } from '../../../lib/infer/types.ts'
 import type { Random } from '../../../lib/ports/random.ts'
 import { notFound } from './errors.ts'
