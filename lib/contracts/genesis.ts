@@ -19,6 +19,7 @@ import { bigToBytes, compareBytes, concat, padLeft } from '../base/bytes.ts'
 import { assert, ZgError } from '../base/errors.ts'
 import { fromHex, type Hex } from '../base/hex.ts'
 import { contractAddresses } from './addresses.ts'
+import { type ComputeParams, computeConstructions } from './compute-genesis.ts'
 import { SYSTEM_CONTRACTS } from './system-contracts.ts'
 
 /** An account of a genesis, shaped as the chain's engine takes it. Slots and values have 32 bytes. */
@@ -52,6 +53,8 @@ export interface AllocOptions {
   balance?: bigint
   /** Changes to DEVNET_STORAGE. */
   storage?: Partial<StorageParams>
+  /** Changes to DEVNET_COMPUTE. */
+  compute?: Partial<ComputeParams>
 }
 
 const SECONDS_PER_MONTH = 31 * 24 * 3600
@@ -137,7 +140,7 @@ interface Construction {
 }
 
 /** What is constructed, in order of dependency. References between contracts are addresses, never calls. */
-async function constructions({ chainId, kind, accounts, storage }: AllocOptions): Promise<Construction[]> {
+async function constructions({ chainId, kind, accounts, storage, compute }: AllocOptions): Promise<Construction[]> {
   const { CREATION_CODE } = await import('./generated/artifacts.ts')
   const at = contractAddresses(chainId)
   const multicall: Construction = { at: at.multicall3, code: CREATION_CODE.Multicall3, args: [] }
@@ -155,7 +158,8 @@ async function constructions({ chainId, kind, accounts, storage }: AllocOptions)
       args: [market, nobody, p.sectorsPerPrice, BigInt(p.releaseSeconds), owner]
     },
     { at: at.market, code: CREATION_CODE.FixedPriceMarket, args: [p.pricePerSectorWei, flow, reward, owner] },
-    { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] }
+    { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] },
+    ...computeConstructions(CREATION_CODE, at, owner, compute)
   ]
 }
 
