@@ -81,6 +81,8 @@ export interface InferAddon extends TokenizerAddon {
   info(): { cpu: string; paths: string[] }
   /** Reads and checks a file; rejects with an Error that names the key or tensor and the byte. */
   readGguf(path: string): Promise<GgufContents>
+  /** Why a file of these bytes is refused, as GGUF or as a model; undefined when it is not. */
+  check(bytes: Uint8Array, asModel: boolean): string | undefined
   dequantize(typeId: number, blocks: Uint8Array): Float32Array
   /** `onEvents` gets the records that native/napi/infer_napi.cpp describes. */
   open(path: string, options: NativeOpenOptions, onEvents: (words: Uint32Array) => void): Promise<NativeModel>
