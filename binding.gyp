@@ -50,7 +50,14 @@
         'native/infer/sampler.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
-        'native/napi/infer_napi.cpp'
+        'native/infer/tokenizer.cpp',
+        'native/infer/tokenizer_merge.cpp',
+        'native/infer/tokenizer_special.cpp',
+        'native/infer/tokenizer_split.cpp',
+        'native/infer/unicode.cpp',
+        'native/infer/unicode_table.cpp',
+        'native/napi/infer_napi.cpp',
+        'native/napi/tokenizer_napi.cpp'
       ]
     }
   ]

@@ -30,6 +30,7 @@
 #include "model.h"
 #include "scheduler.h"
 #include "tensor_type.h"
+#include "tokenizer_napi.h"
 
 namespace {
 
@@ -637,6 +638,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("readGguf", Napi::Function::New(env, read_gguf));
   exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
+  initTokenizer(env, exports);
   return exports;
 }
 
