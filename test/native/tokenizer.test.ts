@@ -20,6 +20,8 @@ import { inferAddon } from '../../lib/native-infer.ts'
 const seed = Date.now() % 2 ** 31
 t.comment(`seed ${seed}`)
 fc.configureGlobal({ seed })
+// A busy machine needs longer than the runner's half minute.
+t.setTimeout(120_000)
 
 const fixtures = ['../shared/fixtures', '../../shared/fixtures']
   .map(dir => join(packageRoot(), dir, 'models'))
@@ -161,7 +163,7 @@ const PRINTABLE = (() => {
 /** A vocabulary of all bytes, merges among letters that overlap in many ways, and control tokens. */
 function bpe(pre: string, merges: string[] = []): Record<string, Meta> {
   const tokens = [...PRINTABLE, ...new Set(merges.map(m => m.replace(' ', ''))), '<|im_start|>', '<|im_end|>', '<think>']
-  const types = tokens.map(x => (x.startsWith('<|') ? 3 : x === '<think>' ? 4 : 1))
+  const types = tokens.map(x => (/^<\|im_(start|end)\|>$/.test(x) ? 3 : x === '<think>' ? 4 : 1))
   return {
     'tokenizer.ggml.model': 'gpt2',
     'tokenizer.ggml.pre': pre,
@@ -271,7 +273,7 @@ t.test('control tokens never come out of user text', { skip }, async t => {
         if (count(ids) !== clean) return false
         return count(tokenizer.encode(content)) === 0 && tokenizer.decode(ids).includes(content)
       }),
-      { numRuns: 200 }
+      { numRuns: 40 }
     )
     t.pass(name)
   }
@@ -293,13 +295,22 @@ t.test('scanners cut where the regular expressions cut', { skip: noBuild }, asyn
         const want = split(pre, x).flatMap(word => ids(word))
         return JSON.stringify(got) === JSON.stringify(want)
       }),
-      { numRuns: 1_000 }
+      { numRuns: 250 }
     )
     t.pass(pre)
   }
-  // All characters, where the tables are of the same Unicode version as this engine.
-  const tokenizer = await open(bpe('qwen2', MERGES))
+  // Every character, where the tables are of the same Unicode version as this engine: in front of a letter, after one, alone.
+  const { tokenizer, ids } = await joiner('tekken')
   t.comment(`tables of Unicode ${tokenizer.info.unicode}, engine ${process.versions.unicode}`)
+  if (tokenizer.info.unicode !== process.versions.unicode) return
+  let wrong = 0
+  for (let first = 0; first < 0x12000; first += 64) {
+    let x = ''
+    for (let cp = first; cp < first + 64; cp++) if (cp < 0xd800 || cp > 0xdfff) x += `${String.fromCodePoint(cp)}aB`
+    const got = [...tokenizer.encode(x)].map(id => Buffer.from(tokenizer.piece(id)).toString('latin1')).join('|')
+    if (got !== split('tekken', x).flatMap(word => ids(word)).join('|')) wrong++
+  }
+  t.equal(wrong, 0, 'blocks of 64 characters that were cut otherwise')
 })
 
 /**
@@ -311,7 +322,15 @@ async function joiner(pre: string): Promise<{ tokenizer: ModelTokenizer; ids: (w
   const merges = bytes.flatMap(a => bytes.map(b => `${a} ${b}`))
   const tokenizer = await open(bpe(pre, merges))
   const order = new Map(merges.map((m, i) => [m, i]))
+  const known = new Map<string, string[]>()
   const ids = (word: string): string[] => {
+    const before = known.get(word)
+    if (before !== undefined) return before
+    const fresh = merged(word)
+    known.set(word, fresh)
+    return fresh
+  }
+  const merged = (word: string): string[] => {
     let symbols = [...Buffer.from(word)].map(b => PRINTABLE[b]!)
     for (;;) {
       let best = -1
@@ -336,7 +355,7 @@ t.test('long pieces merge as short ones do', { skip: noBuild }, async t => {
       const got = [...tokenizer.encode(word)].map(id => Buffer.from(tokenizer.piece(id)).toString())
       return JSON.stringify(got) === JSON.stringify(plainMerge(word, MERGES))
     }),
-    { numRuns: 500 }
+    { numRuns: 150 }
   )
   t.equal(tokenizer.decode(tokenizer.encode('a'.repeat(1_000_000))).length, 1_000_000)
   t.throws(() => tokenizer.encode('a'.repeat(17 * 1024 * 1024)), { code: 'ERR_BAD_INPUT' }, 'bounded')
