@@ -1,4 +1,4 @@
-// Binding of native/infer: checks arguments, calls, returns. lib/native-infer.ts is its only caller.
+// Binding of native/infer: checks arguments, calls, returns. lib/infer/native.ts is its only caller.
 //
 //   info()                          {cpu, paths}: the level in use, and all of this machine
 //   readGguf(path)                  the whole metadata and the list of tensors (for people and tests), in a promise
