@@ -6,16 +6,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { keccak_256 } from '@noble/hashes/sha3.js'
-import {
-  AbiCoder,
-  Interface,
-  type InterfaceAbi,
-  id,
-  keccak256,
-  type Result,
-  SigningKey,
-  TypedDataEncoder
-} from 'ethers'
+import { AbiCoder, Interface, type InterfaceAbi, id, type Result, SigningKey, TypedDataEncoder } from 'ethers'
 import t from 'tap'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
@@ -775,4 +766,601 @@ t.test('a deleted account comes back without its past, but what was signed for i
 /** An address as errors show it. */
 function addressText(address: string): string {
   return coder.decode(['address'], `0x${'0'.repeat(24)}${address.slice(2)}`)[0]
+}
+
+// Services --------------------------------------------------------------------------------------------------------------------------
+
+t.test('the ledger knows its services from the genesis on, and takes more from its owner', async t => {
+  const world = await World.start()
+  const { chain, ledger, at } = world
+  const info = async (address: string) => [...(await ledger.read('getServiceInfo', [address]))[0]].map(String)
+  t.same(await info(at.inferenceServing), [
+    at.inferenceServing,
+    at.inferenceServing,
+    'inference',
+    'v1.0',
+    'inference-v1.0',
+    'Inference',
+    'true',
+    '1700000000'
+  ])
+  t.same((await info(at.fineTuningServing)).slice(2, 5), ['fine-tuning', 'v1.0', 'fine-tuning-v1.0'])
+  const nobody = `0x${'0'.repeat(40)}`
+  t.same(await info(account(7)), [nobody, nobody, '', '', '', '', 'false', '0'], 'the zero struct for a stranger')
+  t.same([...(await ledger.read('getRecommendedService', ['inference']))], ['v1.0', at.inferenceServing])
+  await t.rejects(ledger.read('getRecommendedService', ['other']), /NoRecommendedService\(other\)/)
+  t.equal((await ledger.read('getServiceAddressByName', ['fine-tuning-v1.0']))[0], at.fineTuningServing)
+  await t.rejects(ledger.read('getServiceAddressByName', ['fine-tuning']), /ServiceNotFound/)
+  t.equal((await ledger.read('getAllActiveServices'))[0].length, 2)
+
+  for (const [contract, lock] of [
+    [world.inference, LOCK],
+    [world.fineTuning, LOCK]
+  ] as const) {
+    t.equal((await contract.read('lockTime'))[0], BigInt(lock))
+    t.equal((await contract.read('ledgerAddress'))[0], at.ledgerManager)
+    t.equal((await contract.read('MIN_LOCKTIME'))[0], 3600n)
+    t.equal((await contract.read('MAX_LOCKTIME'))[0], 604_800n)
+    t.equal((await contract.read('MIN_PROVIDER_STAKE'))[0], 100n * OG)
+  }
+  for (const contract of [ledger, world.inference, world.fineTuning]) {
+    t.equal(lower((await contract.read('owner'))[0]), OWNER)
+    t.equal((await contract.read('initialized'))[0], true)
+    const args =
+      contract === ledger ? [OWNER] : contract === world.inference ? [LOCK, OWNER, OWNER] : [LOCK, OWNER, OWNER, 1]
+    t.equal(failure(await contract.send('initialize', args)), 'AlreadyInitialized()')
+  }
+  t.equal((await world.fineTuning.read('penaltyPercentage'))[0], 30n)
+  const constants = [3n * OG, OG, 20n, 50n, 500n, 4096n]
+  for (const [i, name] of [
+    'MIN_ACCOUNT_BALANCE',
+    'MIN_TRANSFER_AMOUNT',
+    'MAX_PROVIDERS_PER_BATCH',
+    'MAX_PROVIDERS_PER_USER_PER_SERVICE',
+    'MAX_SERVICES',
+    'MAX_ADDITIONAL_INFO_LENGTH'
+  ].entries()) {
+    t.equal((await ledger.read(name))[0], constants[i])
+  }
+
+  // Says yes to every interface but the one that none has.
+  const yes = '0x60043560e01c63ffffffff14155f5260205ff3'
+  const service = (i: number) => toHex(keccak_256(Uint8Array.of(2, i >> 8, i & 255)).slice(12))
+  await chain.setCode(service(0), yes)
+  const register = (type: string, version: string, address: string, from = OWNER) =>
+    ledger.send('registerService', [type, version, address, 'd'], { from })
+  for (const [sent, error] of [
+    [register('a', 'v1', service(0), account(1)), `OwnableUnauthorizedAccount(${addressText(account(1))})`],
+    [register('', 'v1', service(0)), 'ServiceTypeRequired()'],
+    [register('a', '', service(0)), 'VersionRequired()'],
+    [register('a', 'v1', nobody), `InvalidServiceAddress(${nobody})`],
+    [register('a', 'v1', account(3)), `ServiceMustImplementIServing(${addressText(account(3))})`],
+    [register('a', 'v1', at.flow), `ServiceMustImplementIServing(${at.flow})`],
+    [register('a', 'v1', at.inferenceServing), `ServiceAlreadyRegistered(${at.inferenceServing})`],
+    [register('inference', 'v1.0', service(0)), 'ServiceNameExists(inference-v1.0)'],
+    [ledger.send('setRecommendedService', ['a', 'v1']), 'InvalidServiceType(a)'],
+    [ledger.send('setRecommendedService', ['inference', 'v2']), `ServiceNotFound(${nobody})`],
+    [
+      ledger.send('setRecommendedService', ['inference', 'v1.0'], { from: account(1) }),
+      `OwnableUnauthorizedAccount(${addressText(account(1))})`
+    ]
+  ] as [Promise<Outcome>, string][]) {
+    t.equal(failure(await sent), error)
+  }
+  const done = await register('inference', 'v2', service(0))
+  t.same(world.logs(done, ledger), [['ServiceRegistered', service(0), 'inference-v2']])
+  t.notOk((await ledger.read('isRecommendedVersion', ['inference', 'v2']))[0], 'not before the owner says so')
+  t.ok((await ledger.send('setRecommendedService', ['inference', 'v2'])).ok)
+  const [versions, addresses, flags] = await ledger.read('getAllVersions', ['inference'])
+  t.same(
+    [[...versions], [...addresses].map(lower), [...flags]],
+    [
+      ['v1.0', 'v2'],
+      [lower(at.inferenceServing), service(0)],
+      [false, true]
+    ]
+  )
+  t.same(
+    [
+      (await ledger.read('isRecommendedVersion', ['inference', 'v2']))[0],
+      (await ledger.read('isRecommendedVersion', ['inference', 'v9']))[0]
+    ],
+    [true, false]
+  )
+  t.equal((await info(at.inferenceServing))[6], 'false')
+  for (let i = 3; i < 500; i++) {
+    await chain.setCode(service(i), yes)
+    const { ok } = await register('many', `v${i}`, service(i))
+    if (!ok) t.fail(`service ${i} is refused`)
+  }
+  await chain.setCode(service(500), yes)
+  t.equal(failure(await register('many', 'v500', service(500))), 'ServiceRegistryLimitReached(500)')
+})
+
+t.test('a provider stakes once, and the owner vouches for what it then offers', async t => {
+  const world = await World.start()
+  const { chain, inference, fineTuning } = world
+  const provider = account(5)
+  const update = (changes: Parameters<typeof params>[0], value = 0n) =>
+    inference.send('addOrUpdateService', [params(changes)], { from: provider, value })
+  t.equal(failure(await update({}, 100n * OG - 1n)), `InsufficientStake(${100n * OG - 1n}, ${100n * OG})`)
+  t.equal(failure(await update({ info: 'x'.repeat(4097) }, 100n * OG)), 'AdditionalInfoTooLong()')
+  t.equal(
+    failure(await inference.send('removeService', [], { from: provider })),
+    `ServiceNotExist(${addressText(provider)})`
+  )
+  t.equal(
+    failure(await inference.send('acknowledgeTEESignerByOwner', [provider])),
+    `ServiceNotExist(${addressText(provider)})`
+  )
+  t.equal((await inference.read('serviceExists', [provider]))[0], false)
+
+  const added = await update({ info: 'x'.repeat(4096) }, 101n * OG)
+  t.same(world.logs(added, inference), [
+    ['ProviderStaked', provider, `${101n * OG}`],
+    [
+      'ServiceUpdated',
+      provider,
+      'chatbot',
+      'http://127.0.0.1:9000',
+      '10',
+      '20',
+      `${chain.timestamp}`,
+      'org/model',
+      'teeml'
+    ]
+  ])
+  await update({})
+  const vouched = await inference.send('acknowledgeTEESignerByOwner', [provider])
+  t.same(world.logs(vouched, inference), [['ProviderTEESignerAcknowledged', provider, account(9), 'true']])
+  const flag = async () => (await inference.read('getService', [provider]))[0].teeSignerAcknowledged
+  for (const [changes, keeps] of [
+    [{ url: 'http://b' }, true],
+    [{ price: 11 }, true],
+    [{ model: 'm' }, false],
+    [{ info: '{"a":1}' }, false],
+    [{ signer: account(8) }, false]
+  ] as [Parameters<typeof params>[0], boolean][]) {
+    await update({})
+    await inference.send('acknowledgeTEESignerByOwner', [provider])
+    await chain.skip({ seconds: 1 })
+    t.ok((await update(changes)).ok)
+    t.equal(await flag(), keeps, Object.keys(changes!)[0])
+    const [s] = await inference.read('getService', [provider])
+    const expected = params(changes)
+    t.same(
+      [
+        s.serviceType,
+        s.url,
+        s.model,
+        s.verifiability,
+        Number(s.inputPrice),
+        Number(s.outputPrice),
+        s.additionalInfo,
+        lower(s.teeSignerAddress),
+        s.updatedAt
+      ],
+      [...expected, BigInt(chain.timestamp)]
+    )
+  }
+  await inference.send('acknowledgeTEESignerByOwner', [provider])
+  await inference.send('revokeTEESignerAcknowledgement', [provider])
+  t.equal(await flag(), false)
+  for (const [contract, name, args] of [
+    [inference, 'acknowledgeTEESignerByOwner', [provider]],
+    [inference, 'revokeTEESignerAcknowledgement', [provider]],
+    [inference, 'updateLockTime', [3600]],
+    [fineTuning, 'updatePenaltyPercentage', [1]],
+    [inference, 'transferOwnership', [provider]]
+  ] as [TestContract, string, unknown[]][]) {
+    t.equal(
+      failure(await contract.send(name, args, { from: provider })),
+      `OwnableUnauthorizedAccount(${addressText(provider)})`,
+      name
+    )
+  }
+
+  for (const value of [3599, 604_801]) {
+    t.equal(failure(await inference.send('updateLockTime', [value])), `LockTimeOutOfRange(${value}, 3600, 604800)`)
+    t.equal(
+      (await fineTuning.send('updateLockTime', [value])).data,
+      fineTuning.abi.encodeErrorResult('LockTimeOutOfRange', [value])
+    )
+  }
+  t.same(world.logs(await inference.send('updateLockTime', [3600]), inference), [
+    ['LockTimeUpdated', `${LOCK}`, '3600']
+  ])
+  t.equal(failure(await fineTuning.send('updatePenaltyPercentage', [101])), 'PenaltyPercentageTooHigh(101)')
+  t.ok((await fineTuning.send('updatePenaltyPercentage', [100])).ok)
+
+  for (const i of [6, 7]) await world.serve(account(i))
+  const [services, total] = await inference.read('getAllServices', [1, 1])
+  t.same([services.map((s: Result) => lower(s.provider)), total], [[account(6)], 3n])
+  t.same([...(await inference.read('getAllServices', [3, 50]))], [[], 3n])
+  const held = await chain.balance(provider)
+  const removed = await inference.send('removeService', [], { from: provider })
+  t.same(world.logs(removed, inference), [
+    ['ServiceRemoved', provider],
+    ['ProviderStakeReturned', provider, `${101n * OG}`]
+  ])
+  t.equal((await chain.balance(provider)) - held, 101n * OG)
+  await t.rejects(inference.read('getService', [provider]), /ServiceNotExist/)
+  t.equal(
+    failure(await inference.send('removeService', [], { from: provider })),
+    `ServiceNotExist(${addressText(provider)})`,
+    'the stake comes once'
+  )
+  await update({}, 100n * OG)
+  t.equal(await flag(), false, 'the word for the old service is not for the new one')
+
+  await world.serveTuning(provider)
+  const tuning = (signer: string, url: string) =>
+    fineTuning.send('addOrUpdateService', [url, [1, 2, 3, 4, 'H200'], 8, true, ['a', 'b'], signer], { from: provider })
+  await tuning(addressOf(world.signer), 'http://c')
+  const [s] = (await fineTuning.read('getAllServices'))[0]
+  t.same(
+    [
+      lower(s.provider),
+      s.url,
+      [...s.quota].map(String),
+      s.pricePerToken,
+      s.occupied,
+      [...s.models],
+      s.teeSignerAcknowledged
+    ],
+    [provider, 'http://c', ['1', '2', '3', '4', 'H200'], 8n, true, ['a', 'b'], true]
+  )
+  await tuning(account(9), 'http://c')
+  t.equal((await fineTuning.read('getService', [provider]))[0].teeSignerAcknowledged, false, 'a new signer')
+  t.equal((await fineTuning.send('removeService', [], { from: provider })).ok, true)
+  t.same([...(await fineTuning.read('getAllServices'))[0]], [])
+  await world.checkBooks(t, [], { inference: 300n * OG, fineTuning: 0n })
+})
+
+t.test('only the ledger opens, fills, empties and closes accounts', async t => {
+  const world = await World.start()
+  for (const [contract, error] of [
+    [world.inference, `CallerNotLedger(${addressText(OWNER)})`],
+    [world.fineTuning, 'CallerNotLedger()']
+  ] as const) {
+    for (const [name, args] of [
+      ['addAccount', [account(1), account(5), '']],
+      ['depositFund', [account(1), account(5), 0]],
+      ['requestRefundAll', [account(1), account(5)]],
+      ['processRefund', [account(1), account(5)]],
+      ['deleteAccount', [account(1), account(5)]]
+    ] as [string, unknown[]][]) {
+      t.equal(failure(await contract.send(name, args)), error, name)
+    }
+    const from = world.ledger.address
+    const add = (info: string) => contract.send('addAccount', [account(1), account(5), info], { from })
+    t.equal(failure(await add('x'.repeat(4097))), 'AdditionalInfoTooLong()')
+    t.ok((await add('x'.repeat(4096))).ok)
+    t.equal(failure(await add('')), `AccountExists(${addressText(account(1))}, ${addressText(account(5))})`)
+  }
+})
+
+t.test(
+  'users find their accounts, providers theirs, in pages; tokens are revoked one by one or all at once',
+  async t => {
+    const world = await World.start()
+    const { inference, fineTuning } = world
+    const users = [account(1), account(2), account(3)]
+    for (const user of users) {
+      await world.deposit(user, 30n * OG)
+      for (const p of [5, 6]) {
+        for (const service of Object.values(SERVICE_NAMES))
+          await world.transfer(user, account(p), BigInt(p) * OG, service)
+      }
+    }
+    const names = (list: Result) => [...list].map(a => [lower(a.user), lower(a.provider)])
+    for (const contract of [inference, fineTuning]) {
+      const limit = contract === inference ? 'LimitTooLarge(51, 50)' : 'LimitTooLarge(51)'
+      for (const [name, args, expected, total] of [
+        [
+          'getAccountsByUser',
+          [users[1]],
+          [
+            [users[1], account(5)],
+            [users[1], account(6)]
+          ],
+          2n
+        ],
+        ['getAccountsByProvider', [account(6)], users.map(user => [user, account(6)]), 3n],
+        [
+          'getAllAccounts',
+          [],
+          users.flatMap(user => [
+            [user, account(5)],
+            [user, account(6)]
+          ]),
+          6n
+        ]
+      ] as [string, unknown[], string[][], bigint][]) {
+        const all = await contract.read(name, [...args, 0, 0])
+        t.same([names(all.accounts), all.total], [expected, total], name)
+        const one = await contract.read(name, [...args, 1, 1])
+        t.same([names(one.accounts), one.total], [[expected[1]], total])
+        t.same([...(await contract.read(name, [...args, total, 50]))], [[], total])
+        await t.rejects(contract.read(name, [...args, 0, 51]), { message: limit })
+      }
+      const [batch] = await world.view(
+        contract,
+        'getBatchAccountsByUsers',
+        [[users[2], account(9), users[0]]],
+        account(5)
+      )
+      t.same(names(batch), [
+        [users[2], account(5)],
+        [`0x${'0'.repeat(40)}`, `0x${'0'.repeat(40)}`],
+        [users[0], account(5)]
+      ])
+      t.equal(batch[0].balance, 5n * OG)
+      await t.rejects(contract.read('getBatchAccountsByUsers', [Array(501).fill(users[0])]), {
+        message: 'BatchSizeTooLarge(501, 500)'
+      })
+    }
+
+    const [user] = users
+    const revoked = async (token: number) => (await inference.read('isTokenRevoked', [user, account(5), token]))[0]
+    const send = (name: string, args: unknown[]) => inference.send(name, args, { from: user! })
+    t.same(world.logs(await send('revokeToken', [account(5), 255]), inference), [
+      ['TokenRevoked', user, account(5), '255']
+    ])
+    t.same(world.logs(await send('revokeTokens', [account(5), [0, 9, 9]]), inference), [
+      ['TokensRevoked', user, account(5), '0,9,9']
+    ])
+    t.same([await revoked(0), await revoked(1), await revoked(9), await revoked(255)], [true, false, true, true])
+    t.equal((await world.account(user!, account(5))).revokedBitmap, (1n << 255n) | (1n << 9n) | 1n)
+    t.same(world.logs(await send('revokeAllTokens', [account(5)]), inference), [
+      ['AllTokensRevoked', user, account(5), '1']
+    ])
+    const a = await world.account(user!, account(5))
+    t.same([a.generation, a.revokedBitmap, await revoked(0)], [1n, 0n, false])
+    for (const [name, args] of [
+      ['revokeToken', [account(8), 1]],
+      ['revokeTokens', [account(8), [1]]],
+      ['revokeAllTokens', [account(8)]],
+      ['acknowledgeTEESigner', [account(8), true]]
+    ] as [string, unknown[]][]) {
+      t.equal(failure(await send(name, args)), `AccountNotExists(${addressText(user!)}, ${addressText(account(8))})`)
+    }
+  }
+)
+
+// Settlement ------------------------------------------------------------------------------------------------------------------------
+
+t.test('each settlement of a batch gets what it deserves, and nothing more', async t => {
+  const world = await World.start()
+  const { chain, ledger, inference } = world
+  const [ann, ben, provider, other] = [account(1), account(2), account(5), account(6)]
+  await world.serve(provider)
+  await world.serve(other)
+  for (const user of [ann, ben]) {
+    await world.deposit(user, 20n * OG)
+    await world.transfer(user, provider, 4n * OG)
+  }
+  const s = (changes: Partial<Settlement> = {}, signer = world.signer) => {
+    const { user = ann, totalFee = OG, nonce = 10n } = changes
+    return { ...world.settlement(user, changes.provider ?? provider, totalFee, nonce, signer), ...changes }
+  }
+  const preview = async (batch: Settlement[]) => {
+    const [users, reasons, partial, amounts] = await world.view(
+      inference,
+      'previewSettlementResults',
+      [batch],
+      provider
+    )
+    return {
+      failed: users.map((u: string, i: number) => [lower(u), Number(reasons[i])]),
+      partial: partial.map((u: string, i: number) => [lower(u), amounts[i]])
+    }
+  }
+  t.equal(failure(await world.settle(provider, [])), 'NoSettlementsProvided()')
+  t.equal(failure(await world.settle(provider, Array(51).fill(s()))), 'TooManySettlements(51, 50)')
+  await t.rejects(preview([]), /NoSettlementsProvided/)
+  await t.rejects(preview(Array(51).fill(s())), /TooManySettlements/)
+
+  // Forms of one good signature that must not count.
+  const good = s()
+  const [r, low, v] = [
+    good.signature.slice(2, 66),
+    BigInt(`0x${good.signature.slice(66, 130)}`),
+    Number(`0x${good.signature.slice(130)}`)
+  ]
+  const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n
+  const word = (n: bigint) => n.toString(16).padStart(64, '0')
+  const byte = (n: number) => n.toString(16).padStart(2, '0')
+  t.ok(low <= order / 2n)
+  const bad: [string, number, Settlement][] = [
+    ['a high s', 5, s({ signature: `0x${r}${word(order - low)}${byte(v === 27 ? 28 : 27)}` })],
+    ['v of 0 or 1', 5, s({ signature: `0x${r}${word(low)}${byte(v - 27)}` })],
+    ['v of 29', 5, s({ signature: `0x${r}${word(low)}1d` })],
+    ['64 bytes', 5, s({ signature: `0x${r}${word(low)}` })],
+    ['66 bytes', 5, s({ signature: `${good.signature}00` })],
+    ['no bytes', 5, s({ signature: '0x' })],
+    ['zeros', 5, s({ signature: `0x${'00'.repeat(64)}1b` })],
+    ['another signer', 5, s({}, key('another'))],
+    ['another fee', 5, s({ totalFee: 2n * OG, signature: good.signature })],
+    ['another hash', 5, s({ requestsHash: id('x') })],
+    ['no account', 5, s({ user: account(3) })],
+    ['another provider', 2, s({ provider: other })],
+    ['a nonce of 0', 4, s({ nonce: 0n })]
+  ]
+  for (const [name, status, entry] of bad) {
+    t.same((await preview([entry])).failed, [[entry.user, status]], `${name}: preview`)
+    const done = await world.settle(provider, [entry])
+    t.same(world.statuses(done), [status], name)
+    t.same(world.logs(done, inference), [['TEESettlementResult', entry.user, `${status}`, `${entry.totalFee}`]])
+  }
+  const untouched = await world.account(ann, provider)
+  t.same([untouched.nonce, untouched.balance], [0n, 4n * OG])
+  t.same(world.statuses(await world.settle(other, [good])), [2], 'and it is of no use to another provider')
+
+  // One batch: duplicates of a user are judged in order, each on what the one before left.
+  const batch = [
+    good,
+    s(),
+    s({ nonce: 9n }),
+    s({ nonce: 11n, totalFee: 5n * OG }),
+    s({ nonce: 12n, totalFee: 7n }),
+    s({ user: ben, nonce: 2n ** 256n - 1n, totalFee: 0n }),
+    bad[0]![2],
+    s({ user: ben, nonce: 5n, totalFee: OG })
+  ]
+  t.same(
+    await preview(batch),
+    { failed: [[ann, 5]], partial: [[ann, 4n * OG]] },
+    'the preview judges each on the state as it is'
+  )
+  const before = await chain.balance(provider)
+  const done = await world.settle(provider, batch)
+  t.same(world.statuses(done), [0, 4, 4, 1, 1, 0, 4, 4])
+  t.same(
+    world
+      .logs(done, inference)
+      .filter(([name]) => name === 'TEESettlementResult')
+      .map(l => l.slice(1)),
+    [
+      [ann, '0', '0'],
+      [ann, '4', `${OG}`],
+      [ann, '4', `${OG}`],
+      [ann, '1', `${2n * OG}`],
+      [ann, '1', '7'],
+      [ben, '0', '0'],
+      [ann, '4', `${OG}`],
+      [ben, '4', `${OG}`]
+    ]
+  )
+  t.same(world.logs(done, ledger), [
+    ['FundSpent', ann, lower(inference.address), `${OG}`],
+    ['FundSpent', ann, lower(inference.address), `${3n * OG}`]
+  ])
+  t.equal((await chain.balance(provider)) - before, 4n * OG)
+  t.same(await world.ledgerOf(ann), { available: 16n * OG, total: 16n * OG }, 'available does not change')
+  t.same((await world.account(ann, provider)).nonce, 12n, 'a partial one uses its nonce')
+
+  // What waits to be refunded pays too, the newest first.
+  await world.transfer(ann, provider, 6n * OG)
+  await world.retrieve(ann, [provider])
+  await world.transfer(ann, provider, 2n * OG)
+  await world.retrieve(ann, [provider])
+  await world.transfer(ann, provider, 1n * OG)
+  t.same(world.statuses(await world.settle(provider, [s({ nonce: 13n, totalFee: 3n * OG })])), [0])
+  const a = await world.account(ann, provider)
+  t.same([a.balance, a.pendingRefund, a.validRefundsLength, a.refunds[0].amount], [3n * OG, 3n * OG, 1n, 3n * OG])
+  await world.checkBooks(t, [ann, ben], { inference: 200n * OG, fineTuning: 0n })
+
+  // Words taken back.
+  await inference.send('revokeTEESignerAcknowledgement', [provider])
+  t.same(world.statuses(await world.settle(provider, [s({ nonce: 14n })])), [3], 'the owner no longer vouches')
+  await inference.send('acknowledgeTEESignerByOwner', [provider])
+  t.same(world.statuses(await world.settle(provider, [s({ nonce: 14n, totalFee: 3n * OG })])), [0])
+  t.ok(
+    (await inference.send('acknowledgeTEESigner', [provider, false], { from: ann })).ok,
+    'with nothing left the user may go too'
+  )
+  t.same(world.statuses(await world.settle(provider, [s({ nonce: 15n })])), [3])
+  await world.transfer(ann, provider, OG)
+  t.equal((await world.account(ann, provider)).acknowledged, true, 'a deposit is trust')
+  await inference.send('removeService', [], { from: provider })
+  t.same(world.statuses(await world.settle(provider, [s({ nonce: 15n })])), [2], 'no service any more')
+  t.same((await preview([s({ nonce: 15n })])).failed, [[ann, 2]])
+  await inference.send('addOrUpdateService', [params({ signer: `0x${'0'.repeat(40)}` })], {
+    from: provider,
+    value: 100n * OG
+  })
+  await inference.send('acknowledgeTEESignerByOwner', [provider])
+  t.same(
+    world.statuses(await world.settle(provider, [s({ nonce: 15n, signature: `0x${'00'.repeat(64)}1b` })])),
+    [3],
+    'nobody is no signer'
+  )
+})
+
+t.test('a provider that reenters or takes no money changes nobody\u2019s books', async t => {
+  const world = await World.start()
+  const { chain, inference, fineTuning, ledger } = world
+  const [user, provider] = [account(1), account(5)]
+  await world.serve(provider)
+  await world.serveTuning(provider)
+  await world.deposit(user, 20n * OG)
+  for (const service of Object.values(SERVICE_NAMES)) await world.transfer(user, provider, 5n * OG, service)
+  await fineTuning.send('addDeliverable', [user, 'a', '0x01'], { from: provider })
+  const task = world.task({ id: 'a', encryptedSecret: '0x', modelRootHash: '0x01', nonce: 5n, taskFee: OG, user })
+  const stakes = { inference: 100n * OG, fineTuning: 100n * OG }
+
+  await chain.setCode(provider, '0x5f5ffd')
+  t.equal(failure(await world.settle(provider, [world.settlement(user, provider, OG, 1n)])), 'TransferFailed()')
+  t.equal(failure(await inference.send('removeService', [], { from: provider })), 'TransferFailed()')
+  t.equal(failure(await fineTuning.send('settleFees', [task], { from: provider })), 'ETHTransferFailed()')
+  t.equal(failure(await fineTuning.send('removeService', [], { from: provider })), 'ETHTransferFailed()')
+  t.equal((await world.account(user, provider)).nonce, 0n)
+  t.equal((await inference.read('serviceExists', [provider]))[0], true)
+  t.same(await world.ledgerOf(user), { available: 10n * OG, total: 20n * OG })
+  await world.checkBooks(t, [user], stakes)
+  t.same(
+    world.statuses(await world.settle(provider, [world.settlement(user, provider, 0n, 1n)])),
+    [0],
+    'nothing due, nothing sent'
+  )
+
+  // On being paid it calls back, and takes the money whatever comes of it; its log says what came.
+  for (const [name, target, data, outer] of [
+    [
+      'the same settlement',
+      inference,
+      inference.abi.encodeFunctionData('settleFeesWithTEE', [[world.settlement(user, provider, OG, 2n)]]),
+      2n
+    ],
+    [
+      'the next settlement',
+      inference,
+      inference.abi.encodeFunctionData('settleFeesWithTEE', [[world.settlement(user, provider, OG, 4n)]]),
+      3n
+    ],
+    ['its stake', inference, inference.abi.encodeFunctionData('removeService'), 5n]
+  ] as [string, TestContract, string, bigint][]) {
+    await chain.setCode(provider, callsBack(target.address, data))
+    const before = await chain.balance(provider)
+    const done = await world.settle(provider, [world.settlement(user, provider, OG, outer)])
+    t.same(world.statuses(done), [0], name)
+    const own = done.logs.find(l => lower(l.address) === provider)
+    t.equal(BigInt(own!.data), 0n, 'the call back failed')
+    t.equal((await chain.balance(provider)) - before, OG)
+  }
+  const before = await chain.balance(provider)
+  t.ok((await inference.send('removeService', [], { from: provider })).ok)
+  t.equal((await chain.balance(provider)) - before, 100n * OG, 'the stake comes once')
+  await chain.setCode(provider, callsBack(fineTuning.address, fineTuning.abi.encodeFunctionData('removeService')))
+  t.ok((await fineTuning.send('settleFees', [task], { from: provider })).ok)
+  await world.checkBooks(t, [user], { inference: 0n, fineTuning: 100n * OG })
+
+  // A user that is a contract finds its ledger locked while it is being paid.
+  for (const [name, args] of [
+    ['refund', [OG]],
+    ['depositFund', []],
+    ['deleteLedger', []],
+    ['transferFund', [account(7), SERVICE_NAMES.inference, OG]],
+    ['retrieveFund', [[provider], SERVICE_NAMES.inference]]
+  ] as [string, unknown[]][]) {
+    await chain.setCode(user, callsBack(ledger.address, ledger.abi.encodeFunctionData(name, args)))
+    const done = await ledger.send('refund', [OG], { from: user })
+    t.ok(done.ok, name)
+    t.equal(BigInt(done.logs.find(l => lower(l.address) === user)!.data), 0n)
+  }
+  await chain.setCode(user, '0x5f5ffd')
+  const held = await world.ledgerOf(user)
+  t.equal(failure(await ledger.send('refund', [OG], { from: user })), 'TransferFailed()')
+  t.same(await world.ledgerOf(user), held)
+  await world.checkBooks(t, [user], { inference: 0n, fineTuning: 100n * OG })
+})
+
+/** Code that on any call sends `data` to `target` and logs whether that went well. */
+function callsBack(target: string, data: string): Hex {
+  const length = ((data.length - 2) / 2).toString(16).padStart(4, '0')
+  // codecopy(0, 0x34, length); log0(call(gas, target, 0, 0, length, 0, 0))
+  const code = `61${length}603b5f395f5f61${length}5f5f73${target.slice(2)}5af15f5260205fa000`
+  const offset = (code.length / 2).toString(16).padStart(2, '0')
+  return `0x${code.replace('603b', `60${offset}`)}${data.slice(2)}` as Hex
 }
