@@ -1297,14 +1297,13 @@ t.test('full batches and full ledgers fit into a block', async t => {
     await world.deposit(user, 10n * OG)
     await world.transfer(user, provider, 2n * OG)
   }
-  const one = await world.settle(provider, [world.settlement(users[0]!, provider, 1n, 1n)])
-  const all = await world.settle(
-    provider,
-    users.map(user => world.settlement(user, provider, 1n, 2n))
-  )
-  t.same(world.statuses(all), Array(50).fill(0))
-  t.comment(`settleFeesWithTEE: ${one.gas} gas for 1, ${all.gas} for 50`)
-  t.ok(one.gas < 150_000n && all.gas < 3_000_000n, `${one.gas}, ${all.gas}`)
+  const batch = (nonce: bigint) => users.map(user => world.settlement(user, provider, 1n, nonce))
+  const first = await world.settle(provider, batch(1n))
+  t.same(world.statuses(first), Array(50).fill(0))
+  const later = await world.settle(provider, batch(2n))
+  const one = await world.settle(provider, batch(3n).slice(0, 1))
+  t.comment(`settleFeesWithTEE: ${one.gas} gas for 1, ${later.gas} for 50, ${first.gas} when it is their first`)
+  t.ok(one.gas < 120_000n && later.gas < 2_500_000n && first.gas < 3_500_000n, 'gas stays within what was measured')
 
   const user = account(1)
   await world.deposit(user, 1000n * OG)
