@@ -1,0 +1,73 @@
+// From logits to a token (inference.md 7.1 and 7.2). Temperature, top-k, top-p, min-p and the draw work on integers, so the result
+// depends on the logits' bits and the request alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace zg::infer {
+
+struct SamplingOptions {
+  // Below 1e-5: the largest logit, lowest id on ties.
+  float temperature = 1;
+  float top_p = 1;
+  float min_p = 0;
+  // 0: all.
+  uint32_t top_k = 0;
+  float repetition_penalty = 1;
+  float frequency_penalty = 0;
+  float presence_penalty = 0;
+  // Added to the logits of these ids.
+  std::vector<std::pair<uint32_t, float>> bias;
+  uint64_t seed = 0;
+};
+
+struct Alternative {
+  uint32_t id = 0;
+  float logprob = 0;
+};
+
+class Sampler {
+ public:
+  explicit Sampler(SamplingOptions options) : options_(std::move(options)) {}
+
+  // Counts a token of the prompt or of the answer for the penalties.
+  void saw(uint32_t token, bool output);
+
+  // Chooses among count logits. position: index the token will have in the whole sequence, prompt included. With alternatives > 0
+  // or chosen_logprob set also gives log-probabilities after bias and penalties at temperature 1.
+  uint32_t next(const float* logits, size_t count, uint64_t position);
+
+  // Log-probability of the token that next() chose last, and the best so many, best first.
+  float logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const;
+
+ private:
+  struct Seen {
+    uint32_t output = 0;
+  };
+  struct Candidate {
+    float value;
+    uint32_t id;
+    uint64_t weight;
+  };
+
+  void adjust(const float* logits, size_t count);
+  uint32_t draw(uint64_t position);
+  // Brings the first `wanted` candidates into order, the rest behind them.
+  void order(size_t wanted);
+  uint64_t total(size_t count) const;
+
+  SamplingOptions options_;
+  std::unordered_map<uint32_t, Seen> seen_;
+  std::vector<float> logits_;
+  std::vector<Candidate> candidates_;
+  size_t ordered_ = 0;
+};
+
+// Philox4x32-10: the first two words of the block for this key and counter, the first one high.
+uint64_t philox(uint64_t seed, uint32_t position, uint32_t choice) noexcept;
+
+}  // namespace zg::infer
