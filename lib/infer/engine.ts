@@ -7,9 +7,9 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { basename } from 'node:path'
 import { messageOf, ZgError } from '../base/errors.ts'
-import { inferAddon, type NativeModel, type NativeRequest } from '../native-infer.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
+import { inferAddon, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
 import type { Engine, EngineOptions, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
@@ -91,13 +91,7 @@ class NativeEngine implements LocalEngine {
   readonly #template: ChatTemplate
   #closing: Promise<void> | undefined
 
-  constructor(
-    path: string,
-    native: NativeModel,
-    answers: Answers,
-    tokenizer: ModelTokenizer,
-    template: ChatTemplate
-  ) {
+  constructor(path: string, native: NativeModel, answers: Answers, tokenizer: ModelTokenizer, template: ChatTemplate) {
     this.#native = native
     this.#answers = answers
     this.#template = template
@@ -192,7 +186,9 @@ class NativeEngine implements LocalEngine {
   #submit(request: GenerateRequest): number {
     const id = submitted(() => this.#native.submit(this.#nativeRequest(request)))
     if (id === -1) {
-      throw new ZgError('ERR_UNAVAILABLE', `the engine is busy: ${WAITING_MAX} requests wait`, { hint: 'try again soon' })
+      throw new ZgError('ERR_UNAVAILABLE', `the engine is busy: ${WAITING_MAX} requests wait`, {
+        hint: 'try again soon'
+      })
     }
     if (id === -2) {
       const total = request.prompt.length + request.maxTokens

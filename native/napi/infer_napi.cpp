@@ -1,7 +1,8 @@
-// Binding of native/infer: checks arguments, calls, returns. lib/native-infer.ts is its only caller.
+// Binding of native/infer: checks arguments, calls, returns. lib/infer/native.ts is its only caller.
 //
 //   info()                          {cpu, paths}: the level in use, and all of this machine
 //   readGguf(path)                  the whole metadata and the list of tensors (for people and tests), in a promise
+//   check(bytes, asModel)           why a file of these bytes is refused as GGUF, or as a model; undefined when it is not (tests)
 //   dequantize(typeId, bytes)       Float32Array of whole blocks
 //   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread
 //     .info                         what the file says
@@ -593,6 +594,19 @@ Napi::Value read_gguf(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+Napi::Value check(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+      !info[1].IsBoolean()) {
+    return fail(env, "check: a Uint8Array and a bool wanted");
+  }
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  gguf::Error error;
+  auto file = gguf::File::parse(bytes.Data(), bytes.ByteLength(), &error);
+  if (file != nullptr && info[1].As<Napi::Boolean>().Value()) Model::load(std::move(file), &error);
+  return error.failed() ? text_of(env, error.message) : env.Undefined();
+}
+
 Napi::Value dequantize(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   double id = 0;
@@ -636,6 +650,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   }
   exports.Set("info", Napi::Function::New(env, info));
   exports.Set("readGguf", Napi::Function::New(env, read_gguf));
+  exports.Set("check", Napi::Function::New(env, check));
   exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
   initTokenizer(env, exports);

@@ -4,34 +4,9 @@
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { ZgError } from './base/errors.ts'
-import { loadError, nativePath } from './native.ts'
-
-/** What a GGUF file says of its tokens; ids that it lacks are undefined. */
-export interface NativeTokenizerInfo {
-  model: string
-  size: number
-  bosId: number | undefined
-  eosId: number | undefined
-  eotId: number | undefined
-  eomId: number | undefined
-  unknownId: number | undefined
-  paddingId: number | undefined
-  /** Ids that end an answer, ascending. */
-  endIds: number[]
-  addBos: boolean
-  addEos: boolean
-  spacePrefix: boolean
-  chatTemplate: string | undefined
-  warnings: string[]
-}
-
-export interface NativeTokenizer {
-  info(): NativeTokenizerInfo
-  encode(text: string, special: boolean): Int32Array
-  piece(id: number, special: boolean): Uint8Array
-  decode(ids: Int32Array, special: boolean): Uint8Array
-}
+import { ZgError } from '../base/errors.ts'
+import { loadError, nativePath } from '../native.ts'
+import type { TokenizerAddon } from './tokenizer.ts'
 
 export interface NativeModelInfo {
   /** `general.name`, or empty. */
@@ -101,15 +76,16 @@ export interface GgufContents {
   tensors: { name: string; type: string; dims: number[]; offset: number; bytes: number }[]
 }
 
-export interface InferAddon {
+export interface InferAddon extends TokenizerAddon {
   /** The level of CPU in use, and all of this machine, narrowest first. */
   info(): { cpu: string; paths: string[] }
   /** Reads and checks a file; rejects with an Error that names the key or tensor and the byte. */
   readGguf(path: string): Promise<GgufContents>
+  /** Why a file of these bytes is refused, as GGUF or as a model; undefined when it is not. */
+  check(bytes: Uint8Array, asModel: boolean): string | undefined
   dequantize(typeId: number, blocks: Uint8Array): Float32Array
   /** `onEvents` gets the records that native/napi/infer_napi.cpp describes. */
   open(path: string, options: NativeOpenOptions, onEvents: (words: Uint32Array) => void): Promise<NativeModel>
-  Tokenizer: new (path: string, pre?: string) => NativeTokenizer
 }
 
 let loaded: InferAddon | undefined
