@@ -28,6 +28,11 @@ export const MAX_RANGE = 100_000
 const RESERVED = new Set(['true', 'false', 'none', 'True', 'False', 'None', 'range', 'namespace', 'raise_exception'])
 RESERVED.add('strftime_now')
 
+/** The package's declarations name their own files without an extension, which TypeScript does not follow here. */
+const Renderer = Interpreter as unknown as new (
+  env: unknown
+) => { run(program: unknown): { value: unknown }; evaluate(...args: unknown[]): { value: unknown } }
+
 /** For files without a template whose vocabulary has ChatML's tokens. */
 const CHATML =
   "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}" +
@@ -53,7 +58,7 @@ export interface RenderOptions {
 /** The template of one model, compiled once. */
 export class ChatTemplate {
   readonly source: string
-  readonly #program: ReturnType<typeof parse>
+  readonly #program: unknown
   readonly #bos: string
   readonly #eos: string
 
@@ -94,7 +99,7 @@ export class ChatTemplate {
     const text = inTime('the chat template refuses the conversation', () => {
       const env = environment(options.now ?? new Date())
       for (const [name, value] of Object.entries(fields)) env.set(name, value)
-      return new BoundedInterpreter(env).run(this.#program).value as unknown
+      return new BoundedInterpreter(env).run(this.#program).value
     })
     if (typeof text !== 'string') throw new ZgError('ERR_BAD_INPUT', 'the chat template gives no text')
     if (text.length > MAX_RENDERED_BYTES) {
@@ -158,10 +163,10 @@ function guarded(value: unknown, guard: (text: string) => string, depth: number)
  * Values stay small at every step. A list that doubles in a loop would have the process killed for its memory within the time
  * that a template has.
  */
-class BoundedInterpreter extends Interpreter {
-  override evaluate(...args: Parameters<Interpreter['evaluate']>): ReturnType<Interpreter['evaluate']> {
+class BoundedInterpreter extends Renderer {
+  override evaluate(...args: unknown[]): { value: unknown } {
     const result = super.evaluate(...args)
-    const value: unknown = result.value
+    const { value } = result
     if (typeof value === 'string' && value.length > MAX_RENDERED_BYTES) {
       throw new Error(`a text of more than ${MAX_RENDERED_BYTES} characters`)
     }
