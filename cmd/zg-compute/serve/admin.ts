@@ -4,7 +4,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import type { FeeBook } from '../ledger/fee-book.ts'
-import type { Settler, SettleReport } from '../ledger/settler.ts'
+import type { SettleReport, Settler } from '../ledger/settler.ts'
 
 export interface AdminOptions {
   /** Undefined until the chain was reached. */

@@ -201,7 +201,11 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     }
     if (o.paid?.socket !== undefined && paid !== undefined) {
       const parts = paid
-      const methods = adminMethods({ settler: () => parts.settler, book: parts.book, status: () => ({ ...readiness() }) })
+      const methods = adminMethods({
+        settler: () => parts.settler,
+        book: parts.book,
+        status: () => ({ ...readiness() })
+      })
       const socket = await serveRpc({
         methods,
         socketPath: o.paid.socket,
@@ -318,7 +322,13 @@ async function becomeProvider(o: PaidOptions, parts: PaidParts, model: Model, ur
   const logger = j.log('provider')
   const client = new ChainClient(o.chainUrl, { signal: stop.signal, timeoutMs: 15_000 })
   const signer = addressOf(parts.signerKey)
-  const software = { name: 'zg-compute', version: version(), model: model.name, model_sha256: model.hash, numeric: NUMERIC }
+  const software = {
+    name: 'zg-compute',
+    version: version(),
+    model: model.name,
+    model_sha256: model.hash,
+    numeric: NUMERIC
+  }
   const quote = buildQuote(signer, software)
   const patient = <T>(what: string, work: () => Promise<T>): Promise<T> => retry(what, work, j, logger)
 

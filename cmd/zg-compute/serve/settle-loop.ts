@@ -68,7 +68,8 @@ export class SettleLoop {
       if (this.#stopped) return
       this.#arm()
       const limit = this.#o.clock.now() - this.#o.afterMs
-      for (const d of this.#o.book.debts()) if (d.oldestMs <= limit && d.unsettled > d.settling) this.#due.set(toHex(d.user), d.user)
+      for (const d of this.#o.book.debts())
+        if (d.oldestMs <= limit && d.unsettled > d.settling) this.#due.set(toHex(d.user), d.user)
       this.#pump()
     })
   }
