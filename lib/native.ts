@@ -170,8 +170,8 @@ function daOf(addon: DaAddon, path?: string): NativeDa {
     with: path => daOf(addon, path),
     encode: (tag, data, parity) => addon.encode(tag, data, parity, path),
     // The lists are copied: the worker reads what lies behind them, and the caller may change his.
-    rowRoots: (tag, rows) => addon.rowRoots(tag, [...rows]),
-    rowSums: (p, rows) => addon.rowSums(p, [...rows]),
+    rowRoots: async (tag, rows) => (rows.length === 0 ? new Uint8Array(0) : addon.rowRoots(tag, [...rows])),
+    rowSums: async (p, rows) => (rows.length === 0 ? new Uint8Array(0) : addon.rowSums(p, [...rows])),
     extendZ: z => addon.extendZ(z),
     stream: (seed, hashes) => addon.stream(seed, hashes),
     treeNodes: leaves => addon.treeNodes(leaves),
