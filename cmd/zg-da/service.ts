@@ -1,14 +1,14 @@
 /** What the three daemons share: a chain that may start later than they do, health and metrics on a port of their own. */
 import { setMaxListeners } from 'node:events'
-import { sendJson, listenHttp } from '../../lib/adapters/http.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
+import { listenHttp, sendJson } from '../../lib/adapters/http.ts'
 import { messageOf, ZgError } from '../../lib/base/errors.ts'
 import type { Options, VerbContext } from '../../lib/cli/types.ts'
 import { ChainClient } from '../../lib/clients/chain.ts'
 import { DaChain } from '../../lib/clients/da/chain.ts'
 import { findEndpoint } from '../../lib/clients/network.ts'
-import type { Logger } from '../../lib/ops/log.ts'
 import { opsRoutes, type Readiness } from '../../lib/ops/http.ts'
+import type { Logger } from '../../lib/ops/log.ts'
 import type { Metrics } from '../../lib/ops/metrics.ts'
 
 /** What a daemon says about itself at `/ready`. */
@@ -65,7 +65,8 @@ export async function serveOps(
   return listenHttp({
     port,
     handler: async (req, res, url) => {
-      if (!(await route(req, res, url))) sendJson(res, 404, { error: { code: 'ERR_NOT_FOUND', message: 'no such page' } })
+      if (!(await route(req, res, url)))
+        sendJson(res, 404, { error: { code: 'ERR_NOT_FOUND', message: 'no such page' } })
     }
   })
 }
@@ -93,9 +94,12 @@ export class Closers {
 /** Metrics of the gRPC face. */
 export function callMetrics(metrics: Metrics): (method: string, ms: number, status: number) => void {
   const calls = metrics.counter('grpc_calls_total', 'gRPC calls answered', ['method', 'code'])
-  const seconds = metrics.histogram('grpc_call_seconds', 'Time to answer a gRPC call', [0.005, 0.02, 0.1, 0.5, 2, 10, 60], [
-    'method'
-  ])
+  const seconds = metrics.histogram(
+    'grpc_call_seconds',
+    'Time to answer a gRPC call',
+    [0.005, 0.02, 0.1, 0.5, 2, 10, 60],
+    ['method']
+  )
   return (method, ms, status) => {
     calls.inc(1, { method, code: String(status) })
     seconds.observe(ms / 1000, { method })

@@ -34,7 +34,7 @@ export async function describe(plan: NetworkPlan, supervisor: Supervisor, contro
       ...(url('indexer') === undefined ? {} : { indexer: url('indexer')! }),
       nodes: services.filter(s => s.kind === 'store').map(s => s.url),
       ...(url('kv') === undefined ? {} : { kv: url('kv')! }),
-      ...(target('da') === undefined ? {} : { disperser: target('da')! }),
+      ...(target('da') === undefined ? {} : { da: target('da')! }),
       ...(target('retriever') === undefined ? {} : { retriever: target('retriever')! }),
       ...(url('compute') === undefined ? {} : { compute: url('compute')!, provider: PROVIDER.address })
     },

@@ -47,7 +47,7 @@ export async function startNetwork(name: string, args: string[] = []): Promise<T
     compute: file.endpoints.compute,
     provider: file.endpoints.provider,
     model: 'tiny-zg',
-    disperser: file.endpoints.disperser,
+    disperser: file.endpoints.da,
     retriever: file.endpoints.retriever,
     contracts: file.contracts,
     env: { ...box.env, ZG_NETWORK: name },

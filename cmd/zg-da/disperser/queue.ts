@@ -110,9 +110,12 @@ export class BlobQueue {
     return job
   }
 
-  /** The bytes of a blob. @throws {ZgError} ERR_NOT_FOUND, ERR_CORRUPT. */
+  /** The bytes of a blob. @throws {ZgError} ERR_CORRUPT when they are damaged or gone. */
   async read(id: string): Promise<Uint8Array> {
-    const file = await this.#o.disk.open(this.#path(id), 'open')
+    const file = await this.#o.disk.open(this.#path(id), 'open').catch(err => {
+      if (!(err instanceof ZgError) || err.code !== 'ERR_NOT_FOUND') throw err
+      throw new ZgError('ERR_CORRUPT', `the stored bytes of blob ${id} are gone`, { cause: err })
+    })
     try {
       const size = await file.size()
       const all = await file.read(0, size)
@@ -162,7 +165,7 @@ export class BlobQueue {
     try {
       return await this.read(fromUtf8(request))
     } catch (err) {
-      if (err instanceof ZgError && (err.code === 'ERR_NOT_FOUND' || err.code === 'ERR_CORRUPT')) return undefined
+      if (err instanceof ZgError && err.code === 'ERR_CORRUPT') return undefined
       throw err
     }
   }

@@ -25,7 +25,8 @@ export async function findIdentity(ctx: VerbContext, opts: Options, client: Chai
   if (index !== undefined) {
     const { devSigners } = await import('../../../lib/crypto/dev-signers.ts')
     const dev = devSigners()[index]
-    if (dev === undefined) throw new ZgError('ERR_USAGE', `there is no dev signer ${index}`, { hint: 'they are 0 to 3' })
+    if (dev === undefined)
+      throw new ZgError('ERR_USAGE', `there is no dev signer ${index}`, { hint: 'they are 0 to 3' })
     const account = await findSigner(client, { ...source, account: String(dev.accountIndex) })
     return { account, secretKey: dev.secretKey, pkG1: dev.pkG1, pkG2: dev.pkG2 }
   }

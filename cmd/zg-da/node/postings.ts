@@ -2,9 +2,10 @@
  * Which blobs were posted: `DataUpload` events of final blocks, read when somebody asks and not before, so that an idle signer
  * costs the chain nothing. Kept in memory for the epochs in which a signature may still be asked for.
  */
-import type { Clock } from '../../../lib/ports/clock.ts'
+
 import { toHex } from '../../../lib/base/hex.ts'
 import type { BlobId, Upload } from '../../../lib/clients/da/abi.ts'
+import type { Clock } from '../../../lib/ports/clock.ts'
 
 /** What it needs of the chain. */
 export interface PostingChain {

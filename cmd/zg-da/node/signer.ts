@@ -6,9 +6,10 @@
  *
  * The order is the promise: a signature says that these lines lie on this disk.
  */
+
+import { GrpcError, STATUS } from '../../../lib/adapters/grpc/status.ts'
 import { concat, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { GrpcError, STATUS } from '../../../lib/adapters/grpc/status.ts'
 import type { BlobId, G1 } from '../../../lib/clients/da/abi.ts'
 import type { Quorum } from '../../../lib/clients/da/chain.ts'
 import {
@@ -80,7 +81,12 @@ export class Signer {
 
   status(): StatusReply {
     const { entrance, version } = this.#o
-    return { status_code: 200, entrance_contract: entrance.replace(/^0x/i, '').toLowerCase(), modes: MODE_FAST, version }
+    return {
+      status_code: 200,
+      entrance_contract: entrance.replace(/^0x/i, '').toLowerCase(),
+      modes: MODE_FAST,
+      version
+    }
   }
 
   /** @throws {GrpcError} as da.md 12 lists them. */
@@ -116,7 +122,8 @@ export class Signer {
       for (const r of request.requests) {
         const answer = await this.#read(r)
         for (const slice of answer.encoded_slice) room -= slice.length
-        if (room < 0) throw new GrpcError(STATUS.resourceExhausted, 'the rows of this call are too large for one answer')
+        if (room < 0)
+          throw new GrpcError(STATUS.resourceExhausted, 'the rows of this call are too large for one answer')
         slices.push(answer)
       }
       this.counts.read += slices.length
@@ -265,8 +272,7 @@ function idOf(r: { epoch: Wide; quorum_id: Wide; storage_root: Uint8Array }): Bl
 /** Looks at nothing but the places that the records name (da-design.md 11.1). */
 function coversExactly(records: readonly Uint8Array[], places: readonly number[]): boolean {
   return (
-    records.length === places.length &&
-    records.every((b, i) => b.length >= 4 && (b[2]! | (b[3]! << 8)) === places[i])
+    records.length === places.length && records.every((b, i) => b.length >= 4 && (b[2]! | (b[3]! << 8)) === places[i])
   )
 }
 

@@ -3,10 +3,11 @@
  * are checked against it, each row against both, and the result is encoded again and compared. Whoever lies is asked no more;
  * whoever is slow is not waited for while others can give enough rows.
  */
-import { concat } from '../../../lib/base/bytes.ts'
+
+import { GrpcError, STATUS } from '../../../lib/adapters/grpc/status.ts'
+import { bigToBytes, concat } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { GrpcError, STATUS } from '../../../lib/adapters/grpc/status.ts'
 import type { BlobId, G1, SignerDetail } from '../../../lib/clients/da/abi.ts'
 import type { Quorum, QuorumMember } from '../../../lib/clients/da/chain.ts'
 import type { SignerPool } from '../../../lib/clients/da/signer.ts'
@@ -14,9 +15,8 @@ import { checkHeader, decodeCy, decodeHeader, isFastMode } from '../../../lib/co
 import { codeRow, type OpenBlob, openZ } from '../../../lib/codec/da/open.ts'
 import { decodeRecords } from '../../../lib/codec/da/records.ts'
 import { decodeMatrix, strictCheck } from '../../../lib/codec/da/retrieve.ts'
-import { DaError, type DaCommitment, type Shape } from '../../../lib/codec/da/types.ts'
+import { type DaCommitment, DaError, type Shape } from '../../../lib/codec/da/types.ts'
 import { checkRootsOfR0, verifyLines } from '../../../lib/codec/da/verify.ts'
-import { bigToBytes } from '../../../lib/base/bytes.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 
 /** What it needs of the chain. */
@@ -73,7 +73,7 @@ export async function retrieveBlob(id: BlobId, o: RetrievalOptions): Promise<Uin
     const mine = { ...o, signal: stop.signal }
     const located = await locate(id, mine)
     const rows = await gatherRows(located, mine)
-    return await valueOf(located, rows, mine)
+    return await decodeStrictly(located, rows, mine)
   } finally {
     clearTimeout(timer)
     o.signal?.removeEventListener('abort', onAbort)
@@ -206,7 +206,11 @@ export async function gatherRows(located: Located, o: RetrievalOptions): Promise
 }
 
 /** Decodes and applies the strict rule, which makes all readers agree. */
-async function valueOf(located: Located, rows: Map<number, Uint8Array>, o: RetrievalOptions): Promise<Uint8Array> {
+async function decodeStrictly(
+  located: Located,
+  rows: Map<number, Uint8Array>,
+  o: RetrievalOptions
+): Promise<Uint8Array> {
   const { header } = located.blob
   const matrix = await decodeMatrix(header, rows)
   const check = await strictCheck(header, matrix)

@@ -55,7 +55,7 @@ async function* checks(file: NetworkFile | undefined, name: string, signal: Abor
   yield* await chain(file, signal)
   yield* await services(file)
   yield await oneByte(name)
-  if (file.endpoints.disperser !== undefined) yield await oneBlob(name)
+  if (file.endpoints.da !== undefined) yield await oneBlob(name)
   if (file.endpoints.compute !== undefined) yield await oneToken(name)
 }
 

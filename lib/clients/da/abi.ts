@@ -3,6 +3,7 @@
  * the two contracts and is kept as each has it (da.md 6.4): `registryG2` is [c0, c1], `pairingG2` is [c1, c0].
  */
 import { concat, fromUtf8, utf8 } from '../../base/bytes.ts'
+import { ZgError } from '../../base/errors.ts'
 import type { Hex } from '../../base/hex.ts'
 import { addressWord, arrayTail, bytesTail, callData, type Part, sequence, Words, word } from './words.ts'
 
@@ -66,6 +67,8 @@ export const TOPIC = {
 
 const PLACES_MAX = 16_384
 const SIGNERS_MAX = 16_384
+/** Certificates of one transaction that are read: a block holds fewer. */
+const SUBMISSIONS_MAX = 1_024
 /** A socket on chain has at most 96 bytes. */
 const SOCKET_MAX = 96
 
@@ -165,6 +168,18 @@ export function submitCertificatesCall(all: readonly Submission[]): Hex {
     ])
   }))
   return callData('0xeafed6ce', { tail: arrayTail(entries) })
+}
+
+/** Bitmaps in the calldata of `submitVerifiedCommitRoots`, with their blobs. @throws {ZgError} when it is another call. */
+export function readSubmissions(input: string): (BlobId & { bitmap: Uint8Array })[] {
+  if (!input.startsWith('0xeafed6ce')) throw new ZgError('ERR_PROTOCOL', 'the transaction records no certificates')
+  const { count, items } = Words.of(`0x${input.slice(10)}`)
+    .at(0)
+    .array(SUBMISSIONS_MAX)
+  return Array.from({ length: count }, (_, i) => {
+    const w = items.at(i)
+    return { root: w.raw(0).slice(), epoch: w.number(1), quorumId: w.number(2), bitmap: w.at(5).bytes(PLACES_MAX / 8) }
+  })
 }
 
 /** What a `DataUpload` event says. */

@@ -24,6 +24,7 @@ import {
   readParams,
   readQuorum,
   readSigners,
+  readSubmissions,
   readUpload,
   readVerified,
   registeredEpochCall,
@@ -177,16 +178,31 @@ export class DaChain {
   }
 
   /** The newest certificate of a root, with its block and transaction. */
-  async findCertificate(root: Uint8Array): Promise<(BlobId & { blockNumber: number; txHash: Hex }) | undefined> {
+  async findCertificate(
+    root: Uint8Array,
+    at: { epoch?: number | undefined; quorumId?: number | undefined; fromBlock?: number } = {}
+  ): Promise<(BlobId & { blockNumber: number; txHash: Hex }) | undefined> {
     let found: (BlobId & { blockNumber: number; txHash: Hex }) | undefined
-    for await (const page of this.#logs(TOPIC.verified, 0, await this.client.blockNumber())) {
+    for await (const page of this.#logs(TOPIC.verified, at.fromBlock ?? 0, await this.client.blockNumber())) {
       for (const log of page) {
         const id = readVerified(log.data)
         if (!equalBytes(id.root, root)) continue
+        if (id.epoch !== (at.epoch ?? id.epoch) || id.quorumId !== (at.quorumId ?? id.quorumId)) continue
         found = { ...id, blockNumber: toNumber(log.blockNumber), txHash: log.transactionHash }
       }
     }
     return found
+  }
+
+  /** How many of a quorum's signers stand behind a certificate: its bitmap is in the transaction alone. */
+  async signersOf(id: BlobId & { txHash: Hex }): Promise<{ signed: number; signers: number }> {
+    const tx = await this.client.call<{ input: string } | null>('eth_getTransactionByHash', [id.txHash])
+    const quorum = await this.quorum(id.epoch, id.quorumId)
+    const mine = readSubmissions(tx?.input ?? '').find(
+      s => equalBytes(s.root, id.root) && s.epoch === id.epoch && s.quorumId === id.quorumId
+    )
+    const has = (p: number): boolean => ((mine?.bitmap[p >> 3] ?? 0) & (1 << (p & 7))) !== 0
+    return { signed: quorum.members.filter(m => has(m.places[0]!)).length, signers: quorum.members.length }
   }
 
   /** Postings that a transaction made. */

@@ -28,7 +28,7 @@ export class DisperserClient {
     this.#grpc = new GrpcClient(address, {
       ...DISPERSER,
       what: 'disperser',
-      hint: "run 'zg-devnet up', or give '--da HOST:PORT'",
+      hint: "run 'zg-devnet up', or give '--disperser HOST:PORT'",
       receiveBytes: BLOB_MESSAGE_BYTES
     })
   }

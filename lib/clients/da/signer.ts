@@ -18,6 +18,8 @@ const AT_ONCE = 6
 
 export class SignerClient {
   readonly #grpc: GrpcClient
+  /** Whether it knows the fast mode, once somebody has asked it. */
+  fast: boolean | undefined
   #running = 0
   readonly #waiting: (() => void)[] = []
 
