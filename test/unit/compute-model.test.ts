@@ -291,7 +291,7 @@ t.test('contracts and model agree through random operations', async t => {
     delete: 1,
     settle: 4,
     task: 2,
-    leave: 0.3,
+    leave: 0.1,
     wait: 1.5
   }
   const names = Object.keys(operations) as (keyof typeof weights)[]
