@@ -6,7 +6,16 @@
  */
 import { readFileSync } from 'node:fs'
 import { keccak_256 } from '@noble/hashes/sha3.js'
-import { AbiCoder, Interface, type InterfaceAbi, id, keccak256, type Result, SigningKey, TypedDataEncoder } from 'ethers'
+import {
+  AbiCoder,
+  Interface,
+  type InterfaceAbi,
+  id,
+  keccak256,
+  type Result,
+  SigningKey,
+  TypedDataEncoder
+} from 'ethers'
 import t from 'tap'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
@@ -121,10 +130,14 @@ class World {
 
   /** A service of `provider`, vouched for by the owner. */
   async serve(provider: string, opts: { signer?: string; vouch?: boolean } = {}): Promise<void> {
-    const done = await this.inference.send('addOrUpdateService', [params({ signer: opts.signer ?? addressOf(this.signer) })], {
-      from: provider,
-      value: 100n * OG
-    })
+    const done = await this.inference.send(
+      'addOrUpdateService',
+      [params({ signer: opts.signer ?? addressOf(this.signer) })],
+      {
+        from: provider,
+        value: 100n * OG
+      }
+    )
     if (!done.ok) throw new Error(failure(done))
     if (opts.vouch !== false) await this.inference.send('acknowledgeTEESignerByOwner', [provider])
   }
@@ -140,7 +153,12 @@ class World {
     return this.ledger.send('depositFund', [], { from: user, value })
   }
 
-  transfer(user: string, provider: string, amount: bigint, service: string = SERVICE_NAMES.inference): Promise<Outcome> {
+  transfer(
+    user: string,
+    provider: string,
+    amount: bigint,
+    service: string = SERVICE_NAMES.inference
+  ): Promise<Outcome> {
     return this.ledger.send('transferFund', [provider, service, amount], { from: user })
   }
 
@@ -159,7 +177,12 @@ class World {
 
   settlement(user: string, provider: string, totalFee: bigint, nonce: bigint, signer = this.signer): Settlement {
     const message = { requestsHash: id(`${user}${nonce}`), nonce, provider, user, totalFee }
-    const domain = { name: '0G Inference Serving', version: '1', chainId: this.chainId, verifyingContract: lower(this.inference.address) }
+    const domain = {
+      name: '0G Inference Serving',
+      version: '1',
+      chainId: this.chainId,
+      verifyingContract: lower(this.inference.address)
+    }
     const digest = TypedDataEncoder.hash(domain, SETTLEMENT_TYPES, message)
     return { ...message, signature: signer.sign(digest).serialized }
   }
@@ -169,7 +192,12 @@ class World {
   }
 
   task(fields: Omit<Task, 'signature'>, signer = this.signer): Task {
-    const domain = { name: '0G Fine-Tuning Serving', version: '1', chainId: this.chainId, verifyingContract: lower(this.fineTuning.address) }
+    const domain = {
+      name: '0G Fine-Tuning Serving',
+      version: '1',
+      chainId: this.chainId,
+      verifyingContract: lower(this.fineTuning.address)
+    }
     return { ...fields, signature: signer.sign(TypedDataEncoder.hash(domain, VERIFIER_TYPES, fields)).serialized }
   }
 
@@ -200,10 +228,15 @@ class World {
       }
       const ledger = await this.ledgerOf(user).catch(() => ({ available: 0n, total: 0n }))
       available += ledger.available
-      if (ledger.total - ledger.available !== sum) t.fail(`${user}: ${ledger.total} - ${ledger.available} is not ${sum}`)
+      if (ledger.total - ledger.available !== sum)
+        t.fail(`${user}: ${ledger.total} - ${ledger.available} is not ${sum}`)
     }
     t.equal(await this.chain.balance(this.ledger.address), available, 'the ledger holds what is available')
-    t.equal(await this.chain.balance(this.inference.address), held[0]! + stakes.inference, 'inference holds its accounts')
+    t.equal(
+      await this.chain.balance(this.inference.address),
+      held[0]! + stakes.inference,
+      'inference holds its accounts'
+    )
     t.equal(await this.chain.balance(this.fineTuning.address), held[1]! + stakes.fineTuning, 'fine-tuning holds its')
   }
 }
@@ -218,7 +251,11 @@ function params(changes: { signer?: string; url?: string; model?: string; info?:
 /** compute.md names the first three; the others are the errors that deployed contracts have as strings, or not at all. */
 const ADDITIONS: Record<string, string[]> = {
   LedgerManager: ['OwnableInvalidOwner(address)', 'OwnableUnauthorizedAccount(address)'],
-  InferenceServing: ['OwnableInvalidOwner(address)', 'OwnableUnauthorizedAccount(address)', 'ReentrancyGuardReentrantCall()'],
+  InferenceServing: [
+    'OwnableInvalidOwner(address)',
+    'OwnableUnauthorizedAccount(address)',
+    'ReentrancyGuardReentrantCall()'
+  ],
   FineTuningServing: [
     'abandonDeliverable(address,string)',
     'DeliverableAbandoned(address,address,string,uint256)',
@@ -231,17 +268,26 @@ const ADDITIONS: Record<string, string[]> = {
 }
 
 t.test('the ABI is that of the deployed contracts, and what we add is named', async t => {
-  for (const [name, entries] of Object.entries(V.abi) as [string, { type: string; sig: string; selector?: string; topic0?: string; mutability?: string }[]][]) {
+  for (const [name, entries] of Object.entries(V.abi) as [
+    string,
+    { type: string; sig: string; selector?: string; topic0?: string; mutability?: string }[]
+  ][]) {
     const abi = new Interface(ABI[name] as InterfaceAbi)
     const ours = new Set<string>()
     abi.forEachFunction(f => ours.add(`function ${f.format('sighash')} ${f.selector} ${f.stateMutability}`))
     abi.forEachError(e => ours.add(`error ${e.format('sighash')} ${e.selector}`))
     abi.forEachEvent(e => ours.add(`event ${e.format('sighash')} ${e.topicHash}`))
     const theirs = new Set(
-      entries.map(e => `${e.type} ${e.sig} ${e.selector ?? e.topic0}${e.mutability === undefined ? '' : ` ${e.mutability}`}`)
+      entries.map(
+        e => `${e.type} ${e.sig} ${e.selector ?? e.topic0}${e.mutability === undefined ? '' : ` ${e.mutability}`}`
+      )
     )
     t.equal(theirs.size, entries.length)
-    t.same([...theirs].filter(x => !ours.has(x)), [], `${name} has all of it`)
+    t.same(
+      [...theirs].filter(x => !ours.has(x)),
+      [],
+      `${name} has all of it`
+    )
     const more = [...ours].filter(x => !theirs.has(x)).map(x => x.split(' ')[1])
     t.same(more.sort(), [...ADDITIONS[name]!].sort(), `${name} adds what is named`)
     t.equal(abi.receive, true, `${name} answers plain value itself`)
@@ -249,12 +295,25 @@ t.test('the ABI is that of the deployed contracts, and what we add is named', as
 })
 
 t.test('interface ids, type hashes and addresses are those of the vectors', async t => {
-  const serving = ['addAccount', 'depositFund', 'requestRefundAll', 'processRefund', 'deleteAccount', 'accountExists', 'getPendingRefund']
+  const serving = [
+    'addAccount',
+    'depositFund',
+    'requestRefundAll',
+    'processRefund',
+    'deleteAccount',
+    'accountExists',
+    'getPendingRefund'
+  ]
   const world = await World.start()
   for (const contract of [world.inference, world.fineTuning]) {
     const xor = serving.reduce((sum, name) => sum ^ BigInt(contract.abi.getFunction(name)!.selector), 0n)
     t.equal(`0x${xor.toString(16).padStart(8, '0')}`, V.erc165.IServing)
-    for (const [id, expected] of [[V.erc165.IERC165, true], [V.erc165.IServing, true], ['0xffffffff', false], ['0x12345678', false]]) {
+    for (const [id, expected] of [
+      [V.erc165.IERC165, true],
+      [V.erc165.IServing, true],
+      ['0xffffffff', false],
+      ['0x12345678', false]
+    ]) {
       t.equal((await contract.read('supportsInterface', [id]))[0], expected, id)
     }
   }
@@ -273,10 +332,17 @@ t.test('calls and answers have the bytes of the vectors', async t => {
     const abi = new Interface(ABI[contract] as InterfaceAbi)
     const theirs = new Interface([`function ${signature}`])
     const fragment = abi.getFunction(theirs.fragments[0]!.format('sighash'))!
-    t.equal(fragment.format('full').replace(/^function /, ''), theirs.getFunction(fragment.selector)!.format('full').replace(/^function /, ''), 'names too')
+    t.equal(
+      fragment.format('full').replace(/^function /, ''),
+      theirs
+        .getFunction(fragment.selector)!
+        .format('full')
+        .replace(/^function /, ''),
+      'names too'
+    )
     t.equal(abi.encodeFunctionData(fragment, args), expect.calldata, `${contract}.${fragment.name}`)
     t.equal(abi.encodeFunctionResult(fragment, result), expect.returndata)
-    const plain = (value: unknown): unknown => Array.isArray(value) ? [...value].map(plain) : String(value)
+    const plain = (value: unknown): unknown => (Array.isArray(value) ? [...value].map(plain) : String(value))
     t.same(plain(abi.decodeFunctionResult(fragment, expect.returndata)), plain(result))
   }
 })
@@ -291,7 +357,10 @@ async function worldAt(chainId: number, verifyingContract: string, name: 'infere
   const alloc = await buildAlloc({ chainId, timestamp: 1_700_000_000, kind: 'network', accounts: ACCOUNTS })
   const code = alloc.find(e => toHex(e.address) === lower(original.address))!.code
   await world.chain.setCode(lower(verifyingContract), toHex(code))
-  const copy = world.chain.contract(verifyingContract, ABI[name === 'inference' ? 'InferenceServing' : 'FineTuningServing']!)
+  const copy = world.chain.contract(
+    verifyingContract,
+    ABI[name === 'inference' ? 'InferenceServing' : 'FineTuningServing']!
+  )
   const rest = name === 'inference' ? [] : [30]
   const first = await copy.send('initialize', [LOCK, world.at.ledgerManager, OWNER, ...rest])
   const registered = await world.ledger.send('registerService', ['other', 'v9', verifyingContract, ''])
@@ -304,11 +373,18 @@ for (const [i, v] of V.cases.inferenceSettlement.entries()) {
   t.test(`the settlement of vector ${i} is accepted: ${v.requests.length} requests, nonce ${v.nonce}`, async t => {
     const { world, service } = await worldAt(v.chainId, v.verifyingContract, 'inference')
     const { user, provider, expect } = v
-    const preimage = v.requests.map((r: Record<string, string>) => `${r.requestHash}${user}${r.fee}${r.inputFee}${r.outputFee}`).join('')
+    const preimage = v.requests
+      .map((r: Record<string, string>) => `${r.requestHash}${user}${r.fee}${r.inputFee}${r.outputFee}`)
+      .join('')
     t.equal(preimage, expect.requestsPreimage)
     t.equal(id(preimage), expect.requestsHash)
     const message = { requestsHash: expect.requestsHash, nonce: v.nonce, provider, user, totalFee: expect.totalFee }
-    const domain = { name: '0G Inference Serving', version: '1', chainId: v.chainId, verifyingContract: v.verifyingContract }
+    const domain = {
+      name: '0G Inference Serving',
+      version: '1',
+      chainId: v.chainId,
+      verifyingContract: v.verifyingContract
+    }
     t.equal(TypedDataEncoder.hashDomain(domain), expect.domainSeparator)
     t.equal(TypedDataEncoder.hashStruct('TEESettlement', SETTLEMENT_TYPES, message), expect.structHash)
     t.equal(TypedDataEncoder.hash(domain, SETTLEMENT_TYPES, message), expect.digest)
@@ -319,8 +395,17 @@ for (const [i, v] of V.cases.inferenceSettlement.entries()) {
     t.ok((await world.transfer(user, provider, 2n * OG, service)).ok)
     await world.serve(provider, { signer: v.teeSigner })
     const batch = world.inference.abi.decodeFunctionData('settleFeesWithTEE', expect.calldata)
-    const preview = await world.view(world.inference, 'previewSettlementResults', [...batch.map(b => [...b].map(e => [...e]))], provider)
-    t.same(preview.map(list => [...list]), [[], [], [], []], 'nothing to object to')
+    const preview = await world.view(
+      world.inference,
+      'previewSettlementResults',
+      [...batch.map(b => [...b].map(e => [...e]))],
+      provider
+    )
+    t.same(
+      preview.map(list => [...list]),
+      [[], [], [], []],
+      'nothing to object to'
+    )
     const before = await world.chain.balance(lower(provider))
     const done = await world.chain.send({ from: provider, to: v.verifyingContract, data: expect.calldata })
     t.ok(done.ok, failure(done))
@@ -341,7 +426,12 @@ for (const [i, v] of V.cases.fineTuningSettlement.entries()) {
     const { message, expect } = v
     const { user, id: task } = message
     const provider = account(5)
-    const domain = { name: '0G Fine-Tuning Serving', version: '1', chainId: v.chainId, verifyingContract: v.verifyingContract }
+    const domain = {
+      name: '0G Fine-Tuning Serving',
+      version: '1',
+      chainId: v.chainId,
+      verifyingContract: v.verifyingContract
+    }
     t.equal(TypedDataEncoder.hashDomain(domain), expect.domainSeparator)
     t.equal(TypedDataEncoder.hashStruct('VerifierMessage', VERIFIER_TYPES, message), expect.structHash)
     t.equal(TypedDataEncoder.hash(domain, VERIFIER_TYPES, message), expect.digest)
@@ -399,17 +489,33 @@ t.test('errors have the bytes that clients decode, each from the call that makes
   got['InsufficientAvailableBalance(uint256,uint256)'] = await world.transfer(USER, PROVIDER, 2n)
   got['InsufficientStake(uint256,uint256)'] = await inference.send('addOrUpdateService', [params()], { from: PROVIDER })
   await world.serve(PROVIDER)
-  got['CannotAddStakeWhenUpdating()'] = await inference.send('addOrUpdateService', [params()], { from: PROVIDER, value: 1n })
+  got['CannotAddStakeWhenUpdating()'] = await inference.send('addOrUpdateService', [params()], {
+    from: PROVIDER,
+    value: 1n
+  })
   await world.settle(PROVIDER, [world.settlement(USER, PROVIDER, 4n * OG - 5n, 1n)])
-  got['CannotRevokeWithNonZeroBalance(address,address,uint256)'] = await inference.send('acknowledgeTEESigner', [PROVIDER, false], { from: USER })
+  got['CannotRevokeWithNonZeroBalance(address,address,uint256)'] = await inference.send(
+    'acknowledgeTEESigner',
+    [PROVIDER, false],
+    { from: USER }
+  )
 
   await world.deposit(USER, 10n * OG)
   await world.transfer(USER, PROVIDER, OG, SERVICE_NAMES.fineTuning)
   await world.serveTuning(PROVIDER)
   await fineTuning.send('addDeliverable', [USER, 't1', '0x01'], { from: PROVIDER })
-  got['PreviousDeliverableNotAcknowledged(string)'] = await fineTuning.send('addDeliverable', [USER, 't2', '0x01'], { from: PROVIDER })
+  got['PreviousDeliverableNotAcknowledged(string)'] = await fineTuning.send('addDeliverable', [USER, 't2', '0x01'], {
+    from: PROVIDER
+  })
   await fineTuning.send('acknowledgeDeliverable', [PROVIDER, 't1'], { from: USER })
-  const dear = world.task({ id: 't1', encryptedSecret: '0x01', modelRootHash: '0x01', nonce: 1n, taskFee: OG + 1n, user: USER })
+  const dear = world.task({
+    id: 't1',
+    encryptedSecret: '0x01',
+    modelRootHash: '0x01',
+    nonce: 1n,
+    taskFee: OG + 1n,
+    user: USER
+  })
   got['InvalidVerifierInput(string)'] = await fineTuning.send('settleFees', [dear], { from: PROVIDER })
 
   // A service that has no account and fails without a word when it is paid.
