@@ -46,7 +46,13 @@ const paid = (chain: SimChain): bigint => [...chain.paid.values()].reduce((sum, 
 
 t.test('records survive their encoding', async t => {
   const transaction = { hash: new Uint8Array(32).fill(9), raw: Uint8Array.of(2, 3) }
-  const entry = { user: user(1), nonce: 2n ** 255n, totalFee: 7n, requestsHash: new Uint8Array(32), ids: [record(1, 1, 1n).id] }
+  const entry = {
+    user: user(1),
+    nonce: 2n ** 255n,
+    totalFee: 7n,
+    requestsHash: new Uint8Array(32),
+    ids: [record(1, 1, 1n).id]
+  }
   const restId = record(9, 1, 1n).id
   const results = [
     { status: 'PARTIAL' as const, paid: 5n, restId },
@@ -63,7 +69,8 @@ t.test('records survive their encoding', async t => {
   ]) {
     t.same(decodeRecord(encodeRecord(r)), r, r.kind)
     const bytes = encodeRecord(r)
-    for (let cut = 0; cut < bytes.length; cut++) t.throws(() => decodeRecord(bytes.slice(0, cut)), { code: 'ERR_CORRUPT' })
+    for (let cut = 0; cut < bytes.length; cut++)
+      t.throws(() => decodeRecord(bytes.slice(0, cut)), { code: 'ERR_CORRUPT' })
   }
 })
 
@@ -114,7 +121,8 @@ t.test('power loss at every write: nothing acknowledged is lost, nothing is paid
       const acked = [...before.done.values()].reduce((sum, f) => sum + f, 0n)
       const tried = [...before.tried.values()].reduce((sum, f) => sum + f, 0n)
       const all = owed(book) + paid(chain)
-      if (all < acked) throw new Error(`owed ${owed(book)} + paid ${paid(chain)} is below what was acknowledged, ${acked}`)
+      if (all < acked)
+        throw new Error(`owed ${owed(book)} + paid ${paid(chain)} is below what was acknowledged, ${acked}`)
       if (all > tried) throw new Error(`owed ${owed(book)} + paid ${paid(chain)} is above all fees, ${tried}`)
       await settler.settle(undefined, { force: true })
       if (owed(book) + paid(chain) !== all) throw new Error('settling changed the sum')
@@ -199,6 +207,10 @@ t.test('a full disk refuses and recovers, a failed sync ends the journal', async
   await t.rejects(last.done(record(5, 1, 1n)), { code: 'ERR_IO' }, 'a later sync would prove nothing')
   t.equal(last.unsettled(user(1)), 0n)
 })
+
+t.test('the journal stays small however many requests it has seen', async t => {
+  const disk = new SimDisk()
+  const book = await FeeBook.open(disk, PATH, { rewriteBytes: 4096 })
   const chain = newChain({ 1: 1000n * OG })
   const settler = settlerOf(book, chain)
   for (let round = 0; round < 30; round++) {
@@ -299,9 +311,20 @@ t.test('each way a settlement can end', async t => {
     t.same((await settler.settle()).settled, [])
   })
   const list = [record(1, 1, 60n), record(2, 1, 50n), record(3, 1, 40n)]
-  t.same(fit(list, 100n, 9).map(r => r.promptTokens), [1, 3])
-  t.same(fit(list, 10n, 9).map(r => r.promptTokens), [1], 'the oldest in part')
-  t.same(fit(list, 500n, 2).map(r => r.promptTokens), [1, 2], 'no more than there is room for')
+  t.same(
+    fit(list, 100n, 9).map(r => r.promptTokens),
+    [1, 3]
+  )
+  t.same(
+    fit(list, 10n, 9).map(r => r.promptTokens),
+    [1],
+    'the oldest in part'
+  )
+  t.same(
+    fit(list, 500n, 2).map(r => r.promptTokens),
+    [1, 2],
+    'no more than there is room for'
+  )
 })
 
 t.test('signatures are found for a day, across restarts, and then forgotten', async t => {
