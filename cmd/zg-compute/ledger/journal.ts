@@ -79,7 +79,6 @@ export async function openJournal(
       if (finished !== undefined) throw finished
       try {
         await work()
-        trouble = undefined
       } catch (err) {
         const full = err instanceof ZgError && err.code === 'ERR_DISK_FULL'
         trouble = err instanceof ZgError ? err : new ZgError('ERR_IO', 'the fee journal failed', { cause: err })
@@ -111,6 +110,7 @@ export async function openJournal(
       await file.sync()
       syncs++
       for (const f of frames) size += f.length
+      trouble = undefined
     } catch (err) {
       for (const w of group) w.failed(err)
       throw err
@@ -144,8 +144,9 @@ export async function openJournal(
         waiting.push({ bodies: list, applied, done, failed })
         // The first of a group starts the flush; later ones are taken along if it has not begun.
         if (waiting.length === 1) {
-          serial(flush).catch(err => {
-            for (const w of waiting.splice(0)) w.failed(err)
+          serial(flush).catch(() => {
+            // After a full disk those who came meanwhile have a flush of their own.
+            if (finished !== undefined) for (const w of waiting.splice(0)) w.failed(finished)
           })
         }
       })
