@@ -30,6 +30,35 @@
         'native/codec/merkle.cpp',
         'native/napi/codec_napi.cpp'
       ]
+    },
+    {
+      'target_name': 'infer',
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/infer'],
+      # Every level of CPU gives the same bits: the compiler must not join a product and a sum on its own.
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math']},
+      'sources': [
+        'native/infer/forward.cpp',
+        'native/infer/gguf.cpp',
+        'native/infer/kernels.cpp',
+        'native/infer/kernels_avx2.cpp',
+        'native/infer/kernels_avx512.cpp',
+        'native/infer/kernels_scalar.cpp',
+        'native/infer/mapping.cpp',
+        'native/infer/model.cpp',
+        'native/infer/pool.cpp',
+        'native/infer/sampler.cpp',
+        'native/infer/scheduler.cpp',
+        'native/infer/tensor_type.cpp',
+        'native/infer/tokenizer.cpp',
+        'native/infer/tokenizer_merge.cpp',
+        'native/infer/tokenizer_special.cpp',
+        'native/infer/tokenizer_split.cpp',
+        'native/infer/unicode.cpp',
+        'native/infer/unicode_table.cpp',
+        'native/napi/infer_napi.cpp',
+        'native/napi/tokenizer_napi.cpp'
+      ]
     }
   ]
 }

@@ -26,7 +26,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const verbose = process.argv.includes('--verbose')
-const ADDONS = ['codec']
+const ADDONS = ['codec', 'infer']
 const BUILT_FOR = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
 
 const compiler = findCompiler()

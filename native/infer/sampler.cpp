@@ -66,8 +66,9 @@ uint32_t Sampler::next(const float* logits, size_t count, uint64_t position) {
   const float most = logits_[largest] / options_.temperature;
   for (size_t i = 0; i < count; i++) {
     const float value = logits_[i] / options_.temperature;
-    // zexp is at most 1 here, and the product with 2³² is exact.
-    const auto weight = static_cast<uint64_t>(static_cast<double>(zexp(value - most)) * 4294967296.0);
+    // At most 1, and the product with 2³² is exact. A logit so large that the division overflows gives no number: no weight.
+    const float e = zexp(value - most);
+    const uint64_t weight = e >= 0 ? static_cast<uint64_t>(static_cast<double>(e) * 4294967296.0) : 0;
     candidates_[i] = {value, static_cast<uint32_t>(i), weight};
   }
   return draw(position);

@@ -1,0 +1,247 @@
+/**
+ * The engine behind {@link Engine}: native/infer on a thread of its own, the tokenizer and chat template of the same file. A request
+ * is an async generator over records that the native part delivers once a step for all requests.
+ */
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { availableParallelism, freemem } from 'node:os'
+import { basename } from 'node:path'
+import { messageOf, ZgError } from '../base/errors.ts'
+import { Answers, type TokenRecord } from './answers.ts'
+import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
+import { inferAddon, type NativeModel, type NativeRequest } from './native.ts'
+import { TextStream } from './text-stream.ts'
+import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
+import type { Engine, EngineOptions, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
+
+/** Positions of a sequence unless asked for otherwise. */
+export const DEFAULT_CONTEXT = 8_192
+/** Threads of the forward pass unless asked for otherwise. */
+export const DEFAULT_THREADS_MAX = 8
+/** Requests that wait for room; one more is refused. */
+export const WAITING_MAX = 256
+/** Requests that share the steps. */
+export const RUNNING_MAX = 32
+/** Keys and values of all running requests, at least; more where a quarter of the free memory is more. */
+export const CACHE_MIN_BYTES = 256 * 1024 * 1024
+
+const DEFAULTS: Sampling = {
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  logitBias: new Map(),
+  seed: 0n
+}
+
+/** What tests and checks need beyond {@link Engine}. */
+export interface LocalEngine extends Engine {
+  /** Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. */
+  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string }): Promise<Float32Array>
+  /** Requests that run and wait, and the memory set aside for their keys and values. */
+  stats(): { running: number; waiting: number; cacheBytes: number }
+  /** What is odd about the file but can be lived with, for the log. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Opens a model off the event loop.
+ * @param path - a GGUF file. It must not be changed in place while it is open: replace it by renaming.
+ * @throws {ZgError} ERR_NO_INPUT when there is no such file, ERR_BAD_INPUT when it is no model that can be run, ERR_NATIVE without
+ *   the native part.
+ */
+export async function openEngine(path: string, options: EngineOptions & { cpu?: string } = {}): Promise<LocalEngine> {
+  const addon = inferAddon()
+  if (!existsSync(path)) throw new ZgError('ERR_NO_INPUT', `model file '${path}' does not exist`)
+  const answers = new Answers()
+  const native = await addon
+    .open(
+      path,
+      {
+        threads: options.threads ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+        contextLength: options.contextLength ?? DEFAULT_CONTEXT,
+        cacheBytes: Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
+        waiting: WAITING_MAX,
+        running: RUNNING_MAX,
+        ...(options.cpu === undefined ? {} : { cpu: options.cpu })
+      },
+      words => answers.deliver(words)
+    )
+    .catch((err: unknown) => {
+      throw new ZgError('ERR_BAD_INPUT', `model '${path}' cannot be run: ${messageOf(err)}`, { cause: err })
+    })
+  try {
+    const tokenizer = openTokenizer(addon, path)
+    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer))
+  } catch (err) {
+    await native.close()
+    throw err
+  }
+}
+
+class NativeEngine implements LocalEngine {
+  readonly info: ModelInfo
+  readonly tokenizer: ModelTokenizer
+  readonly warnings: readonly string[]
+  readonly #native: NativeModel
+  readonly #answers: Answers
+  readonly #template: ChatTemplate
+  #closing: Promise<void> | undefined
+
+  constructor(path: string, native: NativeModel, answers: Answers, tokenizer: ModelTokenizer, template: ChatTemplate) {
+    this.#native = native
+    this.#answers = answers
+    this.#template = template
+    this.tokenizer = tokenizer
+    this.warnings = [...native.info.warnings, ...tokenizer.info.warnings]
+    const { name, architecture, parameters, fileBytes, contextLength, embeddingLength, vocabularySize, cpu } =
+      native.info
+    this.info = {
+      name: name === '' ? basename(path).replace(/\.gguf$/, '') : name,
+      architecture,
+      parameters,
+      fileBytes,
+      contextLength,
+      embeddingLength,
+      vocabularySize,
+      endIds: tokenizer.info.endIds,
+      bosId: tokenizer.info.bosId,
+      cpu,
+      chatTemplate: tokenizer.info.chatTemplate
+    }
+  }
+
+  chatPrompt: Engine['chatPrompt'] = (messages, options = {}) =>
+    chatPrompt(this.tokenizer, this.#template, messages, options)
+
+  textPrompt: Engine['textPrompt'] = text => this.tokenizer.prompt(text)
+
+  generate(request: GenerateRequest): AsyncGenerator<Step, void, void> {
+    const { contextLength, name } = this.info
+    const { prompt } = request
+    if (prompt.length === 0) throw new ZgError('ERR_BAD_INPUT', 'the prompt is empty')
+    if (prompt.length > contextLength) {
+      throw new ZgError('ERR_BAD_INPUT', `prompt has ${prompt.length} tokens, '${name}' takes ${contextLength}`)
+    }
+    return this.#run(request)
+  }
+
+  async *#run(request: GenerateRequest): AsyncGenerator<Step, void, void> {
+    const { signal } = request
+    const text = new TextStream(request.stop ?? [])
+    if (signal?.aborted === true) return yield { text: '', finish: 'cancelled' }
+    if (request.maxTokens <= 0) return yield { text: '', finish: 'length' }
+    const id = this.#submit(request)
+    const answer = this.#answers.open(id)
+    const abort = (): void => this.#native.cancel(id)
+    signal?.addEventListener('abort', abort, { once: true })
+    let finished = false
+    try {
+      while (!finished) {
+        const record = await answer.next()
+        finished = record.finish !== undefined
+        if (record.finish === 'failed') throw failure(record)
+        const step = this.#step(record, text)
+        if (step.finish !== undefined && !finished) {
+          // A stop string ends the answer here; the native part learns it now.
+          abort()
+          finished = true
+        }
+        yield step
+      }
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#answers.close(id)
+      // The consumer left early.
+      if (!finished) abort()
+    }
+  }
+
+  #step(record: TokenRecord, text: TextStream): Step {
+    const step: Step = { text: '' }
+    if (record.id !== undefined) {
+      step.id = record.id
+      // The token that ends an answer is no part of it.
+      if (record.finish !== 'stop') step.text = text.push(this.tokenizer.piece(record.id))
+      if (record.logprob !== undefined) {
+        const named = (id: number, logprob: number) => ({ id, logprob, bytes: this.tokenizer.piece(id, true) })
+        step.logprob = {
+          ...named(record.id, record.logprob),
+          top: record.top.map(t => named(t.id, t.logprob))
+        }
+      }
+    }
+    if (text.stopped !== undefined) {
+      step.finish = 'stop'
+    } else if (record.finish !== undefined && record.finish !== 'failed') {
+      step.finish = record.finish
+      step.text += text.finish()
+    }
+    return step
+  }
+
+  #submit(request: GenerateRequest): number {
+    const id = submitted(() => this.#native.submit(this.#nativeRequest(request)))
+    if (id === -1) {
+      throw new ZgError('ERR_UNAVAILABLE', `the engine is busy: ${WAITING_MAX} requests wait`, {
+        hint: 'try again soon'
+      })
+    }
+    if (id === -2) {
+      const total = request.prompt.length + request.maxTokens
+      throw new ZgError('ERR_BAD_INPUT', `${total} tokens take more memory than all requests together may`)
+    }
+    if (id === -3) throw new ZgError('ERR_STOPPED', 'the engine is closed')
+    return id
+  }
+
+  #nativeRequest(request: GenerateRequest): NativeRequest {
+    const { logitBias, ...sampling } = { ...DEFAULTS, ...defined(request.sampling) }
+    return {
+      ...sampling,
+      topK: Math.max(0, sampling.topK),
+      seed: request.sampling.seed ?? randomBytes(8).readBigUInt64LE(),
+      biasIds: Int32Array.from(logitBias.keys()),
+      biasValues: Float32Array.from(logitBias.values()),
+      prompt: request.prompt,
+      maxTokens: Math.min(request.maxTokens, this.info.contextLength),
+      endIds: request.ignoreEnd === true ? new Int32Array(0) : Int32Array.from(this.info.endIds),
+      logprobs: request.logprobs ?? -1
+    }
+  }
+
+  evaluate(tokens: Int32Array, options: { chunk?: number; cpu?: string } = {}): Promise<Float32Array> {
+    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu)
+  }
+
+  stats(): { running: number; waiting: number; cacheBytes: number } {
+    return this.#native.stats()
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#native.close().finally(() => this.#answers.cancelAll())
+    return this.#closing
+  }
+}
+
+/** Fields that are there, so that an explicit undefined means the default. */
+function defined<T extends object>(fields: T): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, v]) => v !== undefined)) as T
+}
+
+/** What the binding says of a wrong argument is the caller's bad input. */
+function submitted(call: () => number): number {
+  try {
+    return call()
+  } catch (err) {
+    throw new ZgError('ERR_BAD_INPUT', messageOf(err), { cause: err })
+  }
+}
+
+function failure(record: TokenRecord): ZgError {
+  if (record.failedLayer === 0) return new ZgError('ERR_UNAVAILABLE', 'no memory left for keys and values')
+  return new ZgError('ERR_CORRUPT', `the model's values stop being finite in layer ${record.failedLayer}`)
+}

@@ -1,0 +1,109 @@
+/**
+ * Loads the native inference engine (native/infer, native/napi/infer_napi.cpp, tokenizer_napi.cpp). There is no other engine: without
+ * a build the caller gets an error that says how to make one.
+ */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { ZgError } from '../base/errors.ts'
+import { loadError, nativePath } from '../native.ts'
+import type { TokenizerAddon } from './tokenizer.ts'
+
+export interface NativeModelInfo {
+  /** `general.name`, or empty. */
+  name: string
+  architecture: string
+  parameters: number
+  fileBytes: number
+  /** Positions the model was trained for, and those a sequence may have here. */
+  trainedContext: number
+  contextLength: number
+  embeddingLength: number
+  layers: number
+  vocabularySize: number
+  cpu: string
+  threads: number
+  warnings: string[]
+}
+
+export interface NativeOpenOptions {
+  threads: number
+  contextLength: number
+  /** Keys and values of all running sequences together. */
+  cacheBytes: number
+  /** Requests that may wait, and that may run at once. */
+  waiting: number
+  running: number
+  /** A level by name; absent: the widest, or what `ZG_CPU` says. */
+  cpu?: string
+}
+
+export interface NativeRequest {
+  prompt: Int32Array
+  maxTokens: number
+  endIds: Int32Array
+  /** -1: none; else so many alternatives. */
+  logprobs: number
+  temperature: number
+  topP: number
+  topK: number
+  minP: number
+  repetitionPenalty: number
+  frequencyPenalty: number
+  presencePenalty: number
+  seed: bigint
+  biasIds: Int32Array
+  biasValues: Float32Array
+}
+
+export interface NativeModel {
+  readonly info: NativeModelInfo
+  /** The request's id from 1 on; -1 the queue is full, -2 larger than the cache, -3 closed. */
+  submit(request: NativeRequest): number
+  cancel(id: number): void
+  /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
+  evaluate(tokens: Int32Array, chunk: number, cpu?: string): Promise<Float32Array>
+  stats(): { running: number; waiting: number; cacheBytes: number }
+  close(): Promise<void>
+}
+
+/** A metadata entry: key, id of its type, value. 64-bit integers are bigints. */
+export type GgufEntry = [key: string, type: number, value: unknown]
+
+export interface GgufContents {
+  version: number
+  alignment: number
+  metadata: GgufEntry[]
+  tensors: { name: string; type: string; dims: number[]; offset: number; bytes: number }[]
+}
+
+export interface InferAddon extends TokenizerAddon {
+  /** The level of CPU in use, and all of this machine, narrowest first. */
+  info(): { cpu: string; paths: string[] }
+  /** Reads and checks a file; rejects with an Error that names the key or tensor and the byte. */
+  readGguf(path: string): Promise<GgufContents>
+  /** Why a file of these bytes is refused, as GGUF or as a model; undefined when it is not. */
+  check(bytes: Uint8Array, asModel: boolean): string | undefined
+  dequantize(typeId: number, blocks: Uint8Array): Float32Array
+  /** `onEvents` gets the records that native/napi/infer_napi.cpp describes. */
+  open(path: string, options: NativeOpenOptions, onEvents: (words: Uint32Array) => void): Promise<NativeModel>
+}
+
+let loaded: InferAddon | undefined
+
+/**
+ * The engine's native part, loaded at the first call.
+ * @throws {ZgError} ERR_NATIVE when it is not built, was built for another Node or platform, or `ZG_CPU` names a missing path.
+ */
+export function inferAddon(): InferAddon {
+  if (loaded !== undefined) return loaded
+  const file = nativePath('infer')
+  if (!existsSync(file)) {
+    throw new ZgError('ERR_NATIVE', 'the native inference engine is not built', { hint: "run 'npm run build:native'" })
+  }
+  try {
+    loaded = createRequire(import.meta.url)(file) as InferAddon
+  } catch (err) {
+    throw loadError(err, file)
+  }
+  return loaded
+}

@@ -1,0 +1,207 @@
+/**
+ * Answers of the OpenAI API: whole objects and streamed chunks, for chat and for text completions. Pure; see openai.ts for
+ * requests. Source: inference.md 7.2 and 11, compute.md 2.4.
+ *
+ *   chatAnswer(head, choices, usage) · completionAnswer(head, choices, usage)     objects to be sent as JSON
+ *   new ChatChunks(head, includeUsage) · new CompletionChunks(head, includeUsage) each method returns one event as text:
+ *     open(index)                  role first (chat), nothing for completions
+ *     text(index, text, logprobs?) a piece; '' when there is nothing to say
+ *     close(index, finish)         the choice's last chunk with finish_reason
+ *     usage(usage)                 the usage chunk; '' when it was not asked for
+ *   SSE_DONE, SSE_KEEP_ALIVE, sseError(err)
+ */
+import { errorBody } from './openai.ts'
+import type { Step } from './types.ts'
+
+/** What all chunks of one answer share. `id` is whole: `chatcmpl-…` or `cmpl-…`; `created` in seconds. */
+export interface AnswerHead {
+  id: string
+  created: number
+  model: string
+  /** `system_fingerprint`; left out when absent. */
+  fingerprint?: string
+}
+
+export interface Usage {
+  promptTokens: number
+  completionTokens: number
+  /** Prompt tokens found in the prefix cache; left out when absent. */
+  cachedTokens?: number
+}
+
+export type Finish = NonNullable<Step['finish']>
+export type Logprob = NonNullable<Step['logprob']>
+
+export interface Choice {
+  index: number
+  text: string
+  finish: Finish
+  /** One a token, when asked for. */
+  logprobs?: readonly Logprob[]
+}
+
+/** The end of a stream that went well; one that failed ends with {@link sseError} alone. */
+export const SSE_DONE = 'data: [DONE]\n\n'
+/** Sent every 15 s while nothing is produced. */
+export const SSE_KEEP_ALIVE = ': keep-alive\n\n'
+
+/** The event that ends a stream after an error. */
+export function sseError(err: unknown): string {
+  return event(errorBody(err).body)
+}
+
+export function chatAnswer(head: AnswerHead, choices: readonly Choice[], usage: Usage): object {
+  return {
+    ...headOf(head, 'chat.completion'),
+    choices: choices.map(c => ({
+      index: c.index,
+      message: { role: 'assistant', content: c.text, refusal: null },
+      logprobs: c.logprobs === undefined ? null : chatLogprobs(c.logprobs),
+      finish_reason: finishReason(c.finish)
+    })),
+    usage: usageOf(usage)
+  }
+}
+
+export function completionAnswer(head: AnswerHead, choices: readonly Choice[], usage: Usage): object {
+  return {
+    ...headOf(head, 'text_completion'),
+    choices: choices.map(c => ({
+      index: c.index,
+      text: c.text,
+      logprobs: c.logprobs === undefined ? null : completionLogprobs(c.logprobs, 0),
+      finish_reason: finishReason(c.finish)
+    })),
+    usage: usageOf(usage)
+  }
+}
+
+/** Chunks of a chat answer. */
+export class ChatChunks {
+  readonly #head: object
+  readonly #includeUsage: boolean
+  constructor(head: AnswerHead, includeUsage: boolean) {
+    this.#head = headOf(head, 'chat.completion.chunk')
+    this.#includeUsage = includeUsage
+  }
+
+  open(index: number): string {
+    return this.#chunk(index, { role: 'assistant', content: '' }, null, null)
+  }
+
+  text(index: number, text: string, logprobs?: readonly Logprob[]): string {
+    const some = logprobs !== undefined && logprobs.length > 0
+    if (text === '' && !some) return ''
+    return this.#chunk(index, { content: text }, some ? chatLogprobs(logprobs) : null, null)
+  }
+
+  close(index: number, finish: Finish): string {
+    return this.#chunk(index, {}, null, finishReason(finish))
+  }
+
+  usage(usage: Usage): string {
+    return this.#includeUsage ? event({ ...this.#head, choices: [], usage: usageOf(usage) }) : ''
+  }
+
+  #chunk(index: number, delta: object, logprobs: object | null, finish: string | null): string {
+    const choices = [{ index, delta, logprobs, finish_reason: finish }]
+    return event({ ...this.#head, choices, ...(this.#includeUsage ? { usage: null } : {}) })
+  }
+}
+
+/** Chunks of a text completion. */
+export class CompletionChunks {
+  readonly #head: object
+  readonly #includeUsage: boolean
+  /** Characters sent so far, by choice: `text_offset` counts from the start of the answer. */
+  readonly #sent = new Map<number, number>()
+  constructor(head: AnswerHead, includeUsage: boolean) {
+    this.#head = headOf(head, 'text_completion')
+    this.#includeUsage = includeUsage
+  }
+
+  open(_index: number): string {
+    return ''
+  }
+
+  text(index: number, text: string, logprobs?: readonly Logprob[]): string {
+    const some = logprobs !== undefined && logprobs.length > 0
+    if (text === '' && !some) return ''
+    const offset = this.#sent.get(index) ?? 0
+    this.#sent.set(index, offset + text.length)
+    return this.#chunk(index, text, some ? completionLogprobs(logprobs, offset) : null, null)
+  }
+
+  close(index: number, finish: Finish): string {
+    return this.#chunk(index, '', null, finishReason(finish))
+  }
+
+  usage(usage: Usage): string {
+    return this.#includeUsage ? event({ ...this.#head, choices: [], usage: usageOf(usage) }) : ''
+  }
+
+  #chunk(index: number, text: string, logprobs: object | null, finish: string | null): string {
+    const choices = [{ index, text, logprobs, finish_reason: finish }]
+    return event({ ...this.#head, choices, ...(this.#includeUsage ? { usage: null } : {}) })
+  }
+}
+
+/** JSON has no line breaks outside strings and escapes those inside, so one object is one event. */
+function event(value: object): string {
+  return `data: ${JSON.stringify(value)}\n\n`
+}
+
+function headOf(head: AnswerHead, object: string): object {
+  return {
+    id: head.id,
+    object,
+    created: head.created,
+    model: head.model,
+    ...(head.fingerprint === undefined ? {} : { system_fingerprint: head.fingerprint })
+  }
+}
+
+function usageOf(usage: Usage): object {
+  return {
+    prompt_tokens: usage.promptTokens,
+    completion_tokens: usage.completionTokens,
+    total_tokens: usage.promptTokens + usage.completionTokens,
+    ...(usage.cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: usage.cachedTokens } })
+  }
+}
+
+/** The API has no word for an answer that was cut by the server: it is as incomplete as one of full length. */
+function finishReason(finish: Finish): 'stop' | 'length' {
+  return finish === 'stop' ? 'stop' : 'length'
+}
+
+const loose = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
+
+interface Alternative {
+  logprob: number
+  bytes: Uint8Array
+}
+
+function named(x: Alternative): { token: string; logprob: number; bytes: number[] } {
+  // JSON has no infinity.
+  return { token: loose.decode(x.bytes), logprob: Math.max(x.logprob, -9999), bytes: [...x.bytes] }
+}
+
+function chatLogprobs(list: readonly Logprob[]): object {
+  return { content: list.map(x => ({ ...named(x), top_logprobs: x.top.map(named) })), refusal: null }
+}
+
+function completionLogprobs(list: readonly Logprob[], start: number): object {
+  let offset = start
+  const tokens = list.map(named)
+  return {
+    tokens: tokens.map(x => x.token),
+    token_logprobs: tokens.map(x => x.logprob),
+    top_logprobs: list.map(x => Object.fromEntries(x.top.map(named).map(y => [y.token, y.logprob]))),
+    text_offset: tokens.map(x => {
+      const at = offset
+      offset += x.token.length
+      return at
+    })
+  }
+}

@@ -1,0 +1,662 @@
+// Binding of native/infer: checks arguments, calls, returns. lib/infer/native.ts is its only caller.
+//
+//   info()                          {cpu, paths}: the level in use, and all of this machine
+//   readGguf(path)                  the whole metadata and the list of tensors (for people and tests), in a promise
+//   check(bytes, asModel)           why a file of these bytes is refused as GGUF, or as a model; undefined when it is not (tests)
+//   dequantize(typeId, bytes)       Float32Array of whole blocks
+//   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread
+//     .info                         what the file says
+//     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
+//     .cancel(id)
+//     .evaluate(tokens, chunk, cpu) logits of every position in a promise, tokens fed in chunks (tests and checks)
+//     .stats()                      {running, waiting, cacheBytes}
+//     .close()                      ends the thread and unmaps the file, in a promise
+//   Tokenizer                       see tokenizer_napi.cpp
+//
+// onEvents(words) is called with what happened since its last call, a Uint32Array of records:
+//   id · finish (scheduler.h) · 1 with a token · token · failed layer · 1 with a logprob · its float's bits · count · count × (id, bits)
+#include <napi.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gguf.h"
+#include "kernels.h"
+#include "model.h"
+#include "scheduler.h"
+#include "tensor_type.h"
+#include "tokenizer_napi.h"
+
+namespace {
+
+namespace gguf = zg::gguf;
+using namespace zg::infer;
+
+// Chosen at load. Never null afterwards.
+const Kernels* kernels = nullptr;
+
+constexpr uint32_t kMaxThreads = 64;
+constexpr uint32_t kMaxAlternatives = 20;
+constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
+constexpr size_t kMaxBlockBytes = size_t{1} << 20;
+
+Napi::Value fail(Napi::Env env, const char* message) {
+  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+// A whole number within bounds, or false.
+bool number_of(const Napi::Value& value, double least, double most, double* out) {
+  if (!value.IsNumber()) return false;
+  const double n = value.As<Napi::Number>().DoubleValue();
+  if (!(n >= least && n <= most) || n != std::floor(n)) return false;
+  *out = n;
+  return true;
+}
+
+bool float_of(const Napi::Object& o, const char* name, double least, double most, float* out) {
+  const Napi::Value v = o.Get(name);
+  if (!v.IsNumber()) return false;
+  const double n = v.As<Napi::Number>().DoubleValue();
+  if (!(n >= least && n <= most)) return false;
+  *out = static_cast<float>(n);
+  return true;
+}
+
+// Ids below the vocabulary's size from an Int32Array, or false.
+bool ids_of(const Napi::Value& value, uint32_t vocabulary, std::vector<uint32_t>* out) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return false;
+  const auto array = value.As<Napi::Int32Array>();
+  const int32_t* ids = array.Data();
+  out->resize(array.ElementLength());
+  for (size_t i = 0; i < out->size(); i++) {
+    if (ids[i] < 0 || static_cast<uint32_t>(ids[i]) >= vocabulary) return false;
+    (*out)[i] = static_cast<uint32_t>(ids[i]);
+  }
+  return true;
+}
+
+// Keys and names as UTF-8; what is none becomes U+FFFD.
+Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String::New(env, bytes.data(), bytes.size()); }
+
+// A promise for work on a worker thread; Result turns what was computed into a value.
+class PromiseWorker : public Napi::AsyncWorker {
+ public:
+  PromiseWorker(Napi::Env env, const char* name) : AsyncWorker(env, name), deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  virtual Napi::Value result(Napi::Env env) = 0;
+  void OnOK() override {
+    const Napi::Env env = Env();
+    const Napi::Value value = result(env);
+    if (env.IsExceptionPending()) {
+      deferred_.Reject(env.GetAndClearPendingException().Value());
+    } else {
+      deferred_.Resolve(value);
+    }
+  }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+};
+
+// A running model. Lives until the last of its functions is collected; close() frees what is large before that. All on the
+// JavaScript thread, except notify().
+class Engine : public std::enable_shared_from_this<Engine> {
+ public:
+  explicit Engine(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+
+  ~Engine() {
+    unhook();
+    scheduler_.reset();
+    release_events();
+  }
+
+  bool start(Napi::Env env, const Napi::Function& on_events, const Kernels& level, const Limits& limits) {
+    auto* context = new std::weak_ptr<Engine>(weak_from_this());
+    events_ = Events::New(env, on_events, "zg:infer", 1, 1, context,
+                          [](Napi::Env, void*, std::weak_ptr<Engine>* c) { delete c; }, static_cast<void*>(nullptr));
+    if (env.IsExceptionPending()) return false;
+    has_events_ = true;
+    // An idle model does not keep the process alive.
+    events_.Unref(env);
+    // Registered behind the function's own hook, so it runs before it.
+    hooked_ = napi_add_env_cleanup_hook(env, leave, this) == napi_ok;
+    env_ = env;
+    limits_ = limits;
+    scheduler_ = std::make_unique<Scheduler>(model_, level, limits, [this] { notify(); });
+    return hooked_ && scheduler_->start();
+  }
+
+  Submitted submit(Request request, uint32_t* id) {
+    if (closing_) return Submitted::kStopped;
+    const Submitted s = scheduler_->submit(std::move(request), id);
+    if (s == Submitted::kYes && open_requests_++ == 0) events_.Ref(env_);
+    return s;
+  }
+
+  // Requests that run get no more events.
+  void begin_close() {
+    closing_ = true;
+    if (open_requests_ > 0) events_.Unref(env_);
+    open_requests_ = 0;
+  }
+
+  void end_close() {
+    unhook();
+    scheduler_.reset();
+    release_events();
+    model_.reset();
+  }
+
+  bool closing() const { return closing_; }
+  Scheduler& scheduler() { return *scheduler_; }
+  const std::shared_ptr<const Model>& model() const { return model_; }
+  const Limits& limits() const { return limits_; }
+
+ private:
+  // On the scheduler's thread. One call at most is under way: take() empties what is there.
+  void notify() { events_.NonBlockingCall(); }
+
+  void release_events() {
+    if (has_events_) events_.Release();
+    has_events_ = false;
+  }
+
+  void unhook() {
+    if (hooked_) napi_remove_env_cleanup_hook(env_, leave, this);
+    hooked_ = false;
+  }
+
+  // The environment ends: its thread-safe function is gone after this, so the thread must be too.
+  static void leave(void* self) {
+    auto* engine = static_cast<Engine*>(self);
+    engine->hooked_ = false;
+    engine->has_events_ = false;
+    engine->closing_ = true;
+    if (engine->scheduler_ != nullptr) engine->scheduler_->stop();
+  }
+
+  static void deliver(Napi::Env env, Napi::Function callback, std::weak_ptr<Engine>* context, void*) {
+    const std::shared_ptr<Engine> engine = context->lock();
+    if (engine == nullptr || engine->closing_ || static_cast<napi_env>(env) == nullptr || callback.IsEmpty()) return;
+    const Napi::HandleScope scope(env);
+    std::vector<uint32_t> words;
+    for (const Event& e : engine->scheduler_->take()) {
+      words.insert(words.end(), {e.request, static_cast<uint32_t>(e.finish), e.has_token ? 1u : 0u, e.token, e.failed_layer,
+                                 e.has_logprob ? 1u : 0u, std::bit_cast<uint32_t>(e.logprob), static_cast<uint32_t>(e.best.size())});
+      for (const Alternative& a : e.best) words.insert(words.end(), {a.id, std::bit_cast<uint32_t>(a.logprob)});
+      if (e.finish != Finish::kNone && --engine->open_requests_ == 0) engine->events_.Unref(env);
+    }
+    if (words.empty()) return;
+    Napi::Uint32Array array = Napi::Uint32Array::New(env, words.size());
+    if (env.IsExceptionPending()) return;
+    std::memcpy(array.Data(), words.data(), words.size() * sizeof(uint32_t));
+    callback.Call({array});
+  }
+
+  using Events = Napi::TypedThreadSafeFunction<std::weak_ptr<Engine>, void, deliver>;
+
+  std::shared_ptr<const Model> model_;
+  Limits limits_;
+  Events events_;
+  napi_env env_ = nullptr;
+  bool has_events_ = false;
+  bool hooked_ = false;
+  bool closing_ = false;
+  uint64_t open_requests_ = 0;
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOptions* out) {
+  double top_k = 0;
+  if (!float_of(o, "temperature", 0, 1000, &out->temperature)) return "temperature is from 0 to 1000";
+  if (!float_of(o, "topP", 0, 1, &out->top_p)) return "topP is from 0 to 1";
+  if (!float_of(o, "minP", 0, 1, &out->min_p)) return "minP is from 0 to 1";
+  if (!number_of(o.Get("topK"), 0, UINT32_MAX, &top_k)) return "topK is a whole number, 0 for all";
+  if (!float_of(o, "repetitionPenalty", 0.01, 100, &out->repetition_penalty)) return "repetitionPenalty is from 0.01 to 100";
+  if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
+  if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
+  out->top_k = static_cast<uint32_t>(top_k);
+  bool lossless = false;
+  if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
+  out->seed = o.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) return "seed has at most 64 bits";
+  std::vector<uint32_t> ids;
+  const Napi::Value values = o.Get("biasValues");
+  if (!ids_of(o.Get("biasIds"), vocabulary, &ids) || !values.IsTypedArray() ||
+      values.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
+      values.As<Napi::TypedArray>().ElementLength() != ids.size()) {
+    return "the biases are ids of the vocabulary and as many floats";
+  }
+  const float* bias = values.As<Napi::Float32Array>().Data();
+  for (size_t i = 0; i < ids.size(); i++) {
+    if (!(std::fabs(bias[i]) <= 1000)) return "a bias is from -1000 to 1000";
+    out->bias.emplace_back(ids[i], bias[i]);
+  }
+  return nullptr;
+}
+
+const char* request_of(const Napi::Value& value, const Engine& engine, Request* out) {
+  if (!value.IsObject()) return "a request is an object";
+  const auto o = value.As<Napi::Object>();
+  const uint32_t vocabulary = engine.model()->vocabulary;
+  if (!ids_of(o.Get("prompt"), vocabulary, &out->prompt) || out->prompt.empty() ||
+      out->prompt.size() > engine.limits().context) {
+    return "the prompt is an Int32Array of 1 id to the context's length, each in the vocabulary";
+  }
+  double n = 0;
+  if (!number_of(o.Get("maxTokens"), 1, UINT32_MAX, &n)) return "maxTokens is a whole number from 1 on";
+  out->max_tokens = static_cast<uint32_t>(n);
+  if (!ids_of(o.Get("endIds"), vocabulary, &out->end_ids)) return "endIds are an Int32Array of ids in the vocabulary";
+  // -1: none wanted.
+  if (!number_of(o.Get("logprobs"), -1, kMaxAlternatives, &n)) return "logprobs are from 0 to 20, or -1 for none";
+  out->logprobs = n >= 0;
+  out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
+  return sampling_of(o, vocabulary, &out->sampling);
+}
+
+// Logits of all positions, for tests and checks: its own pass beside the running ones.
+class EvaluateWorker final : public PromiseWorker {
+ public:
+  EvaluateWorker(Napi::Env env, std::shared_ptr<const Model> model, const Kernels& level, std::vector<uint32_t> tokens, size_t chunk)
+      : PromiseWorker(env, "zg:evaluate"), model_(std::move(model)), level_(level), tokens_(std::move(tokens)), chunk_(chunk) {}
+
+ protected:
+  void Execute() override {
+    Runner runner(*model_, level_, 1);
+    Cache cache(*model_);
+    if (!cache.reserve(tokens_.size())) return SetError("no memory for the keys and values");
+    const size_t vocabulary = model_->vocabulary;
+    logits_.resize(tokens_.size() * vocabulary);
+    std::vector<Row> rows;
+    for (size_t from = 0; from < tokens_.size(); from += chunk_) {
+      rows.clear();
+      for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
+        rows.push_back({.cache = &cache, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true});
+      }
+      if (!runner.run(rows)) return SetError("no memory");
+      for (const Row& row : rows) {
+        if (row.logits == nullptr) {
+          return SetError("values stop being finite in layer " + std::to_string(row.failed_layer));
+        }
+        std::memcpy(logits_.data() + row.position * vocabulary, row.logits, vocabulary * sizeof(float));
+      }
+    }
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    Napi::Float32Array out = Napi::Float32Array::New(env, logits_.size());
+    if (env.IsExceptionPending()) return env.Undefined();
+    std::memcpy(out.Data(), logits_.data(), logits_.size() * sizeof(float));
+    return out;
+  }
+
+ private:
+  std::shared_ptr<const Model> model_;
+  const Kernels& level_;
+  std::vector<uint32_t> tokens_;
+  size_t chunk_;
+  std::vector<float> logits_;
+};
+
+Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
+  const Napi::Env env = info.Env();
+  if (engine.closing()) return fail(env, "evaluate: the model is closed");
+  std::vector<uint32_t> tokens;
+  double chunk = 0;
+  if (info.Length() < 2 || !ids_of(info[0], engine.model()->vocabulary, &tokens) || tokens.empty() ||
+      tokens.size() > engine.model()->context || !number_of(info[1], 1, 4096, &chunk)) {
+    return fail(env, "evaluate: an Int32Array of ids within the context and a chunk of 1 to 4096 wanted");
+  }
+  if (tokens.size() * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
+    return fail(env, "evaluate: the logits take more than 256 MiB");
+  }
+  const Kernels* level = kernels;
+  if (info.Length() > 2 && info[2].IsString()) level = kernels_by_name(info[2].As<Napi::String>().Utf8Value().c_str());
+  if (level == nullptr) return fail(env, "evaluate: this machine lacks the path");
+  auto* worker = new EvaluateWorker(env, engine.model(), *level, std::move(tokens), static_cast<size_t>(chunk));
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+class CloseWorker final : public PromiseWorker {
+ public:
+  CloseWorker(Napi::Env env, std::shared_ptr<Engine> engine) : PromiseWorker(env, "zg:close"), engine_(std::move(engine)) {}
+
+ protected:
+  void Execute() override { engine_->scheduler().stop(); }
+  Napi::Value result(Napi::Env env) override {
+    engine_->end_close();
+    return env.Undefined();
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+};
+
+Napi::Object describe(Napi::Env env, const Model& m, const Kernels& level, const Limits& limits) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("name", text_of(env, m.name));
+  o.Set("architecture", m.architecture->name);
+  o.Set("parameters", static_cast<double>(m.parameters));
+  o.Set("fileBytes", static_cast<double>(m.file->size()));
+  o.Set("trainedContext", m.context);
+  o.Set("contextLength", limits.context);
+  o.Set("embeddingLength", m.width);
+  o.Set("layers", static_cast<uint32_t>(m.layers.size()));
+  o.Set("vocabularySize", m.vocabulary);
+  o.Set("cpu", level.name);
+  o.Set("threads", limits.threads);
+  Napi::Array warnings = Napi::Array::New(env, m.warnings.size());
+  for (uint32_t i = 0; i < m.warnings.size(); i++) warnings.Set(i, m.warnings[i]);
+  o.Set("warnings", warnings);
+  return o;
+}
+
+// The object that stands for a model; its functions share the engine.
+Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine, const Kernels& level) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("info", describe(env, *engine->model(), level, engine->limits()));
+  o.Set("submit", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          if (engine->closing()) return Napi::Number::New(info.Env(), -3);
+          Request request;
+          if (info.Length() < 1) return fail(info.Env(), "submit: a request wanted");
+          if (const char* fault = request_of(info[0], *engine, &request)) return fail(info.Env(), fault);
+          uint32_t id = 0;
+          switch (engine->submit(std::move(request), &id)) {
+            case Submitted::kYes:
+              return Napi::Number::New(info.Env(), id);
+            case Submitted::kQueueFull:
+              return Napi::Number::New(info.Env(), -1);
+            case Submitted::kTooLarge:
+              return Napi::Number::New(info.Env(), -2);
+            default:
+              return Napi::Number::New(info.Env(), -3);
+          }
+        }));
+  o.Set("cancel", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          double id = 0;
+          if (info.Length() < 1 || !number_of(info[0], 1, UINT32_MAX, &id)) return fail(info.Env(), "cancel: an id wanted");
+          if (!engine->closing()) engine->scheduler().cancel(static_cast<uint32_t>(id));
+          return info.Env().Undefined();
+        }));
+  o.Set("evaluate",
+        Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value { return evaluate(info, *engine); }));
+  o.Set("stats", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          const Scheduler::Stats s = engine->closing() ? Scheduler::Stats{} : engine->scheduler().stats();
+          Napi::Object out = Napi::Object::New(info.Env());
+          out.Set("running", s.running);
+          out.Set("waiting", s.waiting);
+          out.Set("cacheBytes", static_cast<double>(s.cache_bytes));
+          return out;
+        }));
+  o.Set("close", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          if (engine->closing()) return fail(info.Env(), "close: closed already");
+          engine->begin_close();
+          auto* worker = new CloseWorker(info.Env(), engine);
+          const Napi::Promise promise = worker->promise();
+          worker->Queue();
+          return promise;
+        }));
+  return o;
+}
+
+class OpenWorker final : public PromiseWorker {
+ public:
+  OpenWorker(Napi::Env env, std::string path, const Kernels& level, const Limits& limits, const Napi::Function& on_events)
+      : PromiseWorker(env, "zg:open"),
+        path_(std::move(path)),
+        level_(level),
+        limits_(limits),
+        on_events_(Napi::Persistent(on_events)) {}
+
+ protected:
+  void Execute() override {
+    gguf::Error error;
+    model_ = Model::open(path_.c_str(), &error);
+    if (model_ == nullptr) return SetError(error.message);
+    limits_.context = std::min(limits_.context, model_->context);
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    const auto engine = std::make_shared<Engine>(std::move(model_));
+    if (!engine->start(env, on_events_.Value(), level_, limits_)) {
+      if (!env.IsExceptionPending()) fail(env, "the engine's thread cannot be started");
+      return env.Undefined();
+    }
+    return model_object(env, engine, level_);
+  }
+
+ private:
+  std::string path_;
+  const Kernels& level_;
+  Limits limits_;
+  Napi::FunctionReference on_events_;
+  std::shared_ptr<const Model> model_;
+};
+
+Napi::Value open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 3 || !info[0].IsString() || !info[1].IsObject() || !info[2].IsFunction()) {
+    return fail(env, "open: a path, options and a function for events wanted");
+  }
+  const auto options = info[1].As<Napi::Object>();
+  double threads = 0;
+  double context = 0;
+  double cache = 0;
+  double waiting = 0;
+  double running = 0;
+  if (!number_of(options.Get("threads"), 1, kMaxThreads, &threads) ||
+      !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
+      !number_of(options.Get("cacheBytes"), 1, 9007199254740991.0, &cache) ||
+      !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running)) {
+    return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting and running wanted");
+  }
+  Limits limits;
+  limits.threads = static_cast<unsigned>(threads);
+  limits.context = static_cast<uint32_t>(context);
+  limits.cache_bytes = static_cast<uint64_t>(cache);
+  limits.waiting = static_cast<uint32_t>(waiting);
+  limits.running = static_cast<uint32_t>(running);
+  const Kernels* level = kernels;
+  if (options.Get("cpu").IsString()) level = kernels_by_name(options.Get("cpu").As<Napi::String>().Utf8Value().c_str());
+  if (level == nullptr) return fail(env, "open: this machine lacks the path");
+  std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
+  auto* worker = new OpenWorker(env, std::move(path), *level, limits, info[2].As<Napi::Function>());
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value value_of(Napi::Env env, gguf::ValueType type, const uint8_t** at);
+
+// An array's elements, whose head was read. *at moves behind them.
+Napi::Value elements_of(Napi::Env env, gguf::ValueType element, uint64_t count, const uint8_t** at) {
+  Napi::Array out = Napi::Array::New(env, count);
+  for (uint32_t i = 0; i < count; i++) {
+    const Napi::HandleScope scope(env);
+    out.Set(i, value_of(env, element, at));
+  }
+  return out;
+}
+
+template <typename T>
+T take(const uint8_t** at) {
+  T v;
+  std::memcpy(&v, *at, sizeof v);
+  *at += sizeof v;
+  return v;
+}
+
+// A value that was checked when the file was opened. 64-bit integers are bigints.
+Napi::Value value_of(Napi::Env env, gguf::ValueType type, const uint8_t** at) {
+  switch (type) {
+    case gguf::ValueType::kU8:
+      return Napi::Number::New(env, take<uint8_t>(at));
+    case gguf::ValueType::kI8:
+      return Napi::Number::New(env, take<int8_t>(at));
+    case gguf::ValueType::kU16:
+      return Napi::Number::New(env, take<uint16_t>(at));
+    case gguf::ValueType::kI16:
+      return Napi::Number::New(env, take<int16_t>(at));
+    case gguf::ValueType::kU32:
+      return Napi::Number::New(env, take<uint32_t>(at));
+    case gguf::ValueType::kI32:
+      return Napi::Number::New(env, take<int32_t>(at));
+    case gguf::ValueType::kF32:
+      return Napi::Number::New(env, static_cast<double>(take<float>(at)));
+    case gguf::ValueType::kBool:
+      return Napi::Boolean::New(env, take<uint8_t>(at) != 0);
+    case gguf::ValueType::kU64:
+      return Napi::BigInt::New(env, take<uint64_t>(at));
+    case gguf::ValueType::kI64:
+      return Napi::BigInt::New(env, take<int64_t>(at));
+    case gguf::ValueType::kF64:
+      return Napi::Number::New(env, take<double>(at));
+    case gguf::ValueType::kString: {
+      const auto length = take<uint64_t>(at);
+      const Napi::Value text = text_of(env, {reinterpret_cast<const char*>(*at), length});
+      *at += length;
+      return text;
+    }
+    default: {
+      const auto element = static_cast<gguf::ValueType>(take<uint32_t>(at));
+      const auto count = take<uint64_t>(at);
+      return elements_of(env, element, count, at);
+    }
+  }
+}
+
+class ReadWorker final : public PromiseWorker {
+ public:
+  ReadWorker(Napi::Env env, std::string path) : PromiseWorker(env, "zg:readGguf"), path_(std::move(path)) {}
+
+ protected:
+  void Execute() override {
+    gguf::Error error;
+    file_ = gguf::File::open(path_.c_str(), &error);
+    if (file_ == nullptr) SetError(error.message);
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("version", file_->version());
+    o.Set("alignment", static_cast<double>(file_->alignment()));
+    Napi::Array metadata = Napi::Array::New(env);
+    for (uint32_t i = 0; i < file_->metadata().size(); i++) {
+      const gguf::Value& v = file_->metadata()[i];
+      const uint8_t* at = v.data;
+      Napi::Array entry = Napi::Array::New(env, 3);
+      entry.Set(0u, text_of(env, v.key));
+      entry.Set(1u, static_cast<uint32_t>(v.type));
+      entry.Set(2u, v.type == gguf::ValueType::kArray ? elements_of(env, v.element, v.count, &at) : value_of(env, v.type, &at));
+      metadata.Set(i, entry);
+    }
+    o.Set("metadata", metadata);
+    Napi::Array tensors = Napi::Array::New(env);
+    for (uint32_t i = 0; i < file_->tensors().size(); i++) {
+      const gguf::Tensor& t = file_->tensors()[i];
+      Napi::Object out = Napi::Object::New(env);
+      out.Set("name", text_of(env, t.name));
+      out.Set("type", t.type->name);
+      Napi::Array dims = Napi::Array::New(env, t.dim_count);
+      for (uint32_t d = 0; d < t.dim_count; d++) dims.Set(d, static_cast<double>(t.dims[d]));
+      out.Set("dims", dims);
+      out.Set("offset", static_cast<double>(t.data_offset));
+      out.Set("bytes", static_cast<double>(t.size_bytes));
+      tensors.Set(i, out);
+    }
+    o.Set("tensors", tensors);
+    return o;
+  }
+
+ private:
+  std::string path_;
+  std::unique_ptr<gguf::File> file_;
+};
+
+Napi::Value read_gguf(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsString()) return fail(info.Env(), "readGguf: a path wanted");
+  auto* worker = new ReadWorker(info.Env(), info[0].As<Napi::String>().Utf8Value());
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value check(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+      !info[1].IsBoolean()) {
+    return fail(env, "check: a Uint8Array and a bool wanted");
+  }
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  gguf::Error error;
+  auto file = gguf::File::parse(bytes.Data(), bytes.ByteLength(), &error);
+  if (file != nullptr && info[1].As<Napi::Boolean>().Value()) Model::load(std::move(file), &error);
+  return error.failed() ? text_of(env, error.message) : env.Undefined();
+}
+
+Napi::Value dequantize(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  double id = 0;
+  if (info.Length() < 2 || !number_of(info[0], 0, UINT32_MAX, &id) || !info[1].IsTypedArray() ||
+      info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    return fail(env, "dequantize: the id of a type and a Uint8Array wanted");
+  }
+  const zg::TypeInfo* type = zg::tensor_type(static_cast<uint32_t>(id));
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  if (type == nullptr || type->dequantize == nullptr) return fail(env, "dequantize: the type is not supported");
+  if (bytes.ByteLength() % type->block_bytes != 0 || bytes.ByteLength() > kMaxBlockBytes) {
+    return fail(env, "dequantize: whole blocks of at most 1 MiB wanted");
+  }
+  const size_t count = bytes.ByteLength() / type->block_bytes * type->block_values;
+  Napi::Float32Array out = Napi::Float32Array::New(env, count);
+  if (env.IsExceptionPending()) return env.Undefined();
+  type->dequantize(bytes.Data(), count, out.Data());
+  return out;
+}
+
+Napi::Value info(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("cpu", kernels->name);
+  Napi::Array paths = Napi::Array::New(env);
+  for (const Kernels* const* k = available_kernels(); *k != nullptr; k++) paths.Set(paths.Length(), (*k)->name);
+  o.Set("paths", paths);
+  return o;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  // ZG_CPU names a path of the codec as well, whose names differ: `generic` is `scalar`, and `avx512vl` has none of its own here.
+  const char* wanted = std::getenv("ZG_CPU");
+  std::string name = wanted == nullptr ? "" : wanted;
+  if (name == "generic") name = "scalar";
+  if (name == "avx512vl") name = "avx512";
+  kernels = kernels_by_name(name.c_str());
+  if (kernels == nullptr) {
+    Napi::Error::New(env, "ZG_CPU names '" + name + "', which this machine lacks").ThrowAsJavaScriptException();
+    return exports;
+  }
+  exports.Set("info", Napi::Function::New(env, info));
+  exports.Set("readGguf", Napi::Function::New(env, read_gguf));
+  exports.Set("check", Napi::Function::New(env, check));
+  exports.Set("dequantize", Napi::Function::New(env, dequantize));
+  exports.Set("open", Napi::Function::New(env, open));
+  initTokenizer(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(infer, init)
