@@ -2,7 +2,7 @@
  * The kernels in TypeScript, written from da-design.md 2 to 4 for clarity: the other half of every differential test, and what
  * works where no native part was built (a blob of 1 MiB takes seconds).
  */
-import { concat } from '../../base/bytes.ts'
+import { concat, equalBytes } from '../../base/bytes.ts'
 import { keccak256Reference } from '../../crypto/reference.ts'
 import type { DaKernels } from '../../native.ts'
 import { decodeSymbols, encodeSymbols, plainBytes, plainSymbols, rowSymbols, symbolRow } from './code.ts'
@@ -61,9 +61,22 @@ export const referenceKernels: DaKernels = {
   }
 }
 
-/** ρ of one row. */
+/** ρ of one row. Most sectors of a short row are zeros: nodes over nothing but those are hashed once a level. */
 function rowRoot(tag: Uint8Array, row: Uint8Array): Uint8Array {
-  return rootOf(treeNodes(hash, sectorHashes(hash, tag, row)))
+  const flat = sectorHashes(hash, tag, row)
+  let level = rowsOf(flat, 32)
+  let zero = hash(new Uint8Array(256))
+  while (level.length > 1) {
+    const next: Uint8Array[] = []
+    const zeroParent = hash(zero, zero)
+    for (let i = 0; i < level.length; i += 2) {
+      const [left, right] = [level[i]!, level[i + 1]!]
+      next.push(equalBytes(left, zero) && equalBytes(right, zero) ? zeroParent : hash(left, right))
+    }
+    level = next
+    zero = zeroParent
+  }
+  return level[0]!
 }
 
 /** r[j], eight symbols for each of the w / 2 columns, from P. */

@@ -23,12 +23,13 @@ export function sectorHashes(hash: Hash, tag: Uint8Array, payload: Uint8Array): 
   const line = extendRow(tag, payload)
   const zero = hash(new Uint8Array(SECTOR_BYTES))
   const used = Math.ceil(payload.length / SECTOR_BYTES)
-  const hashes: Uint8Array[] = []
-  for (let i = 0; i < LINE_BYTES / SECTOR_BYTES; i++) {
-    const isData = i < used || i === LINE_BYTES / SECTOR_BYTES - 1
-    hashes.push(isData ? hash(line.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES)) : zero)
+  const sectors = LINE_BYTES / SECTOR_BYTES
+  const out = new Uint8Array(32 * sectors)
+  for (let i = 0; i < sectors; i++) {
+    const isData = i < used || i === sectors - 1
+    out.set(isData ? hash(line.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES)) : zero, 32 * i)
   }
-  return concat(...hashes)
+  return out
 }
 
 /**
