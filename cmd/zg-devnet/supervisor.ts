@@ -174,10 +174,10 @@ export class Supervisor {
 
   #record(r: Running, line: string): void {
     try {
-      const record = JSON.parse(line) as { type?: string; ops_url?: unknown }
+      const record = JSON.parse(line) as { type?: string; metrics_port?: unknown }
       if (record.type === 'ready') {
         r.announced = true
-        r.opsUrl = typeof record.ops_url === 'string' ? record.ops_url : r.status.url
+        r.opsUrl = typeof record.metrics_port === 'number' ? `http://127.0.0.1:${record.metrics_port}` : r.status.url
         r.status.state = 'ready'
         this.#events.ready({ ...r.status })
         return
