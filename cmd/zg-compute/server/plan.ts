@@ -64,7 +64,7 @@ export function planRequest(
   for (const { ids, text } of prompts) {
     if (ids.length === 0) throw new ApiError(400, 'the prompt is empty', { param: 'prompt' })
     const room = engine.info.contextLength - ids.length
-    const wanted = request.maxTokens ?? room
+    const wanted = request.maxTokens ?? Math.max(room, 1)
     if (room < 1 && wanted > 0) {
       throw new ApiError(
         400,
@@ -72,7 +72,7 @@ export function planRequest(
         { code: 'context_length_exceeded', param: kind === 'chat' ? 'messages' : 'prompt' }
       )
     }
-    const most = Math.min(wanted, room)
+    const most = Math.min(wanted, Math.max(room, 0))
     promptTokens += ids.length
     for (let choice = 0; choice < request.n; choice++) {
       const index = tasks.length
