@@ -1,6 +1,6 @@
 // Products by tables: for each symbol j and each nibble n of it, the sixteen multiples v · 2^(4n) · r[j] lie ready as 16-byte vectors,
-// so that a symbol costs four loads and exclusive ors, whatever the machine. A block of 32 symbols has 32 KiB of tables: made once,
-// used for that block of all rows. Sums are kept as polynomials and turned into Cantor coordinates at the end.
+// so that a symbol costs four loads and exclusive ors, whatever the machine. The tables of 16 symbols, half a block, have 16 KiB and
+// stay in the first level cache: made once, used for that half block of all rows. Sums are kept as polynomials and turned into Cantor coordinates at the end.
 #include "da_sums.h"
 
 #include <cstring>
@@ -12,8 +12,8 @@
 namespace zg {
 namespace {
 
-constexpr size_t kBlockSymbols = 32;
-constexpr size_t kHashesABlock = kBlockSymbols / 2;
+constexpr size_t kStepSymbols = 16;
+constexpr size_t kHashesAStep = kStepSymbols / 2;
 
 // Eight symbols side by side.
 typedef uint16_t Vector __attribute__((vector_size(16)));
@@ -64,18 +64,19 @@ bool row_sums(const uint8_t* seed, const uint8_t* const* rows, size_t count, siz
   const Field& f = field();
   const std::unique_ptr<Vector[]> sums(new (std::nothrow) Vector[count + 1]());
   if (sums == nullptr) return false;
-  alignas(64) Vector tables[kBlockSymbols * 64];
-  uint8_t r[kHashesABlock * kHashBytes];
-  for (size_t block = 0; block < w / 64; block++) {
-    hash_stream(seed, block * kHashesABlock, kHashesABlock, r, k);
-    for (size_t j = 0; j < kBlockSymbols; j++) make_tables(to_polynomials(f, r + 16 * j), tables + 64 * j);
+  alignas(64) Vector tables[kStepSymbols * 64];
+  uint8_t r[kHashesAStep * kHashBytes];
+  for (size_t step = 0; step < w / 2 / kStepSymbols; step++) {
+    hash_stream(seed, step * kHashesAStep, kHashesAStep, r, k);
+    for (size_t j = 0; j < kStepSymbols; j++) make_tables(to_polynomials(f, r + 16 * j), tables + 64 * j);
+    const size_t from = 64 * (step / 2) + kStepSymbols * (step % 2);
     for (size_t i = 0; i < count; i++) {
-      const uint8_t* at = rows[i] + 64 * block;
+      const uint8_t* at = rows[i] + from;
       // The next block of this row comes after all other rows: too late for the machine to see a pattern.
-      if (64 * (block + 1) < w) __builtin_prefetch(at + 64, 0, 2);
+      if (step % 2 == 1 && from + kStepSymbols + 32 < w) __builtin_prefetch(at + 64, 0, 2);
       Vector even = sums[i];
       Vector odd = {};
-      for (size_t j = 0; j < kBlockSymbols; j++) {
+      for (size_t j = 0; j < kStepSymbols; j++) {
         const Vector* t = tables + 64 * j;
         const size_t lo = at[j];
         const size_t hi = at[32 + j];
