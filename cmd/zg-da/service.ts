@@ -105,3 +105,19 @@ export function callMetrics(metrics: Metrics): (method: string, ms: number, stat
     seconds.observe(ms / 1000, { method })
   }
 }
+
+/** Failures that end by themselves, or when somebody sends coins. */
+const PASSING: readonly string[] = ['ERR_UNAVAILABLE', 'ERR_TIMEOUT', 'ERR_FUNDS']
+
+/** Tries again while the chain is what fails; what only a person can change is thrown. */
+export async function patiently<T>(fn: () => Promise<T>, state: State, signal: AbortSignal): Promise<T> {
+  for (;;) {
+    try {
+      return await fn()
+    } catch (err) {
+      if (signal.aborted || !(err instanceof ZgError) || !PASSING.includes(err.code)) throw err
+      state.reason = messageOf(err)
+      await systemClock.sleep(500, signal)
+    }
+  }
+}

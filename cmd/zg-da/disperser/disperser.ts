@@ -15,7 +15,7 @@ import { SignerPool } from '../../../lib/clients/da/signer.ts'
 import { DISPERSER } from '../../../lib/clients/da/wire.ts'
 import { readNetwork } from '../../../lib/clients/network.ts'
 import { createMetrics } from '../../../lib/ops/metrics.ts'
-import { Closers, callMetrics, reachChain, serveOps, stopper } from '../service.ts'
+import { Closers, callMetrics, patiently, reachChain, serveOps, stopper } from '../service.ts'
 import { Finality } from './finality.ts'
 import type { Job } from './job.ts'
 import { Pipeline } from './pipeline.ts'
@@ -87,11 +87,12 @@ export const disperser: VerbFn = async (ctx, _args, opts) => {
     // Blobs are taken from here on, whether the chain is there yet or not.
     const running = (async () => {
       const chain = await reachChain(ctx, opts, { state, logger, signal: stop.signal })
-      const account = await findSigner(chain.client, {
+      const source = {
         account: opts.account as string | undefined,
         network: ctx.network,
         password: passwordReader(ctx, opts)
-      })
+      }
+      const account = await patiently(() => findSigner(chain.client, source), state, stop.signal)
       await account.privateKey()
       const pool = new SignerPool()
       closers.add(() => pool.close())

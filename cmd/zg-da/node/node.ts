@@ -14,7 +14,7 @@ import { version } from '../../../lib/cli/version.ts'
 import { ROWS_MESSAGE_BYTES, SIGNER } from '../../../lib/clients/da/wire.ts'
 import { blobDigest, encodeG1Le, signBls } from '../../../lib/crypto/bn254.ts'
 import { createMetrics } from '../../../lib/ops/metrics.ts'
-import { Closers, callMetrics, reachChain, serveOps, stopper } from '../service.ts'
+import { Closers, callMetrics, patiently, reachChain, serveOps, stopper } from '../service.ts'
 import { FraudProofs } from './fraud.ts'
 import { findIdentity } from './identity.ts'
 import { LineStore } from './line-store.ts'
@@ -80,7 +80,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     const socket = opts.socket === undefined ? grpc.address : plainAddress(opts.socket as string)
     const running = (async () => {
       const chain = await reachChain(ctx, opts, { state, logger, signal: stop.signal })
-      const identity = await findIdentity(ctx, opts, chain.client)
+      const identity = await patiently(() => findIdentity(ctx, opts, chain.client), state, stop.signal)
       const { address } = identity.account
       const registration = { chain, identity, socket, clock: systemClock, logger }
       state.reason = 'not registered on chain yet'
@@ -125,20 +125,6 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   } finally {
     stop.abort(new ZgError('ERR_STOPPED', 'stopping'))
     await closers.run()
-  }
-}
-
-/** Tries again while the chain is what fails; what only a person can change is thrown. */
-async function patiently(fn: () => Promise<void>, state: { reason: string }, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    try {
-      return await fn()
-    } catch (err) {
-      const passing = err instanceof ZgError && ['ERR_UNAVAILABLE', 'ERR_TIMEOUT', 'ERR_FUNDS'].includes(err.code)
-      if (signal.aborted || !passing) throw err
-      state.reason = messageOf(err)
-      await systemClock.sleep(1_000, signal)
-    }
   }
 }
 
