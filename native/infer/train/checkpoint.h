@@ -1,0 +1,28 @@
+// A run on disk: NAME holds the parameters, NAME.adam the two moments, each replaced by rename. Both carry shape, step and
+// seed, and a resumed run continues with the same bits as one that was never stopped. Little-endian:
+//   "ZGTRAIN1" · u64 vocab, width, layers, heads, kv heads, hidden, context · f64 rope base, epsilon · u64 step, seed, floats
+//   then the floats.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model.h"
+
+namespace zg::train {
+
+struct RunState {
+  Config config;
+  uint64_t step = 0;
+  uint64_t seed = 0;
+  std::vector<float> parameters;
+  std::vector<float> moments;  // first then second, empty when only the parameters were asked for
+};
+
+/// Writes both files; the fault, or empty.
+std::string write_checkpoint(const std::string& path, const RunState& state);
+/// Reads NAME and, when asked, NAME.adam; the fault, or empty.
+std::string read_checkpoint(const std::string& path, bool with_moments, RunState* state);
+
+}  // namespace zg::train
