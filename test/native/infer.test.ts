@@ -22,6 +22,8 @@ const noBuild = existsSync(nativePath('infer')) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
 const seed = Date.now() % 2 ** 31
 t.comment(`seed ${seed}`)
+// 7 s on a free machine; a busy one needs several times that.
+t.setTimeout(300_000)
 
 interface Vectors {
   blocks: { type: string; hex: string; values: number[] }[]
