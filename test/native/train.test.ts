@@ -263,8 +263,8 @@ t.test('the embedded model', { skip: noEngine }, async t => {
   })
 
   t.test('gives the same logits in the trainer and in the engine', { skip: noCompiler }, async t => {
-    const long = engine.tokenizer.prompt(readFileSync(join(sources, 'model.cpp'), 'utf8')).slice(0, 300)
-    for (const ids of [engine.tokenizer.prompt('The ship sailed'), engine.tokenizer.prompt('x'), long]) {
+    const long = engine.textPrompt(readFileSync(join(sources, 'model.cpp'), 'utf8')).slice(0, 300)
+    for (const ids of [engine.textPrompt('The ship sailed'), engine.textPrompt('x'), long]) {
       const apart = await compare(EMBEDDED, [...ids])
       t.comment(`${ids.length} ids: ${apart} standard deviations apart`)
       t.ok(apart < TOLERANCE, `${ids.length} ids: ${apart}`)
@@ -303,12 +303,12 @@ t.test('the embedded model', { skip: noEngine }, async t => {
   t.test('its chat template goes on where the last message stops', async t => {
     const say = (...messages: [string, string][]): Int32Array =>
       engine.chatPrompt(messages.map(([role, content]) => ({ role, content })))
-    const plain = engine.tokenizer.prompt('The ship sailed')
+    const plain = engine.textPrompt('The ship sailed')
     t.strictSame(say(['user', 'The ship sailed']), plain)
     t.strictSame(say(['system', 'Be brief.'], ['user', 'The ship sailed']), plain)
     t.strictSame(
       say(['user', 'The ship'], ['assistant', ' sailed.'], ['user', 'Then']),
-      engine.tokenizer.prompt('The ship sailed.\n\nThen')
+      engine.textPrompt('The ship sailed.\n\nThen')
     )
   })
 })
