@@ -22,13 +22,23 @@
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/codec'],
       'sources': [
         'native/codec/cpu.cpp',
+        'native/codec/da_blob.cpp',
+        'native/codec/da_code.cpp',
+        'native/codec/da_field.cpp',
+        'native/codec/da_hash.cpp',
+        'native/codec/da_lanes.cpp',
+        'native/codec/da_lanes_avx2.cpp',
+        'native/codec/da_lanes_gfni.cpp',
+        'native/codec/da_lanes_ssse3.cpp',
+        'native/codec/da_sums.cpp',
         'native/codec/keccak_avx2.cpp',
         'native/codec/keccak_avx512.cpp',
         'native/codec/keccak_avx512vl.cpp',
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
         'native/codec/merkle.cpp',
-        'native/napi/codec_napi.cpp'
+        'native/napi/codec_napi.cpp',
+        'native/napi/da_napi.cpp'
       ]
     },
     {

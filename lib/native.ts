@@ -37,6 +37,38 @@ export interface Codec {
   treeRoot(hashes: Uint8Array): Uint8Array
   /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
   readonly paths: readonly string[]
+  /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
+  readonly da: NativeDa | undefined
+}
+
+/**
+ * The heavy parts of the fast mode of data availability (da-design.md 3, 4). All sizes are checked by the callers in
+ * lib/codec/da. A tag is the 16-byte shape tag, p the 48 bytes tag ‖ R0. What promises read must not change before they settle.
+ */
+export interface DaKernels {
+  /**
+   * Encodes a blob.
+   * @param data - rows one behind the other, at most k·w bytes; what is missing is zero.
+   * @param parity - 2k·w bytes that receive rows k … 3k − 1, or undefined.
+   * @returns row roots (3k × 32) ‖ z (k × 16).
+   */
+  encode(tag: Uint8Array, data: Uint8Array, parity: Uint8Array | undefined): Promise<Uint8Array>
+  /** ρ of each row, 32 bytes each. Rows have w bytes. */
+  rowRoots(tag: Uint8Array, rows: readonly Uint8Array[]): Promise<Uint8Array>
+  /** Σ_j row[j] · r[j] of each row, 16 bytes each; r follows from p. */
+  rowSums(p: Uint8Array, rows: readonly Uint8Array[]): Promise<Uint8Array>
+  /** E = Enc(z): k × 16 to 3k × 16 bytes. */
+  extendZ(z: Uint8Array): Uint8Array
+  /** keccak(seed ‖ u64 0) ‖ keccak(seed ‖ u64 1) ‖ …, so many hashes; the seed has 32 bytes. */
+  stream(seed: Uint8Array, hashes: number): Uint8Array
+  /** All nodes over n hashes, n a power of two: leaves, then level by level up to the root; 32·(2n − 1) bytes. */
+  treeNodes(leaves: Uint8Array): Uint8Array
+  /**
+   * The k data rows from k different code rows.
+   * @param indexes - of the rows, below 3k.
+   * @returns k·w bytes.
+   */
+  decode(w: number, indexes: Uint16Array, rows: readonly Uint8Array[]): Promise<Uint8Array>
 }
 
 /** What codec.node exports (native/napi/codec_napi.cpp). */
@@ -49,6 +81,26 @@ interface CodecAddon {
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
   treeRoot(hashes: Uint8Array): Uint8Array
+  /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
+  da: DaAddon
+}
+
+/** The native kernels, on the widest SIMD path of the code or on one by name. */
+export interface NativeDa extends DaKernels {
+  readonly paths: readonly string[]
+  with(path: string): DaKernels
+}
+
+/** As {@link DaKernels}, except that results are written into arrays of the caller's where they are large. */
+interface DaAddon {
+  paths(): string[]
+  encode(tag: Uint8Array, data: Uint8Array, parity: Uint8Array | undefined, path?: string): Promise<Uint8Array>
+  rowRoots(tag: Uint8Array, rows: readonly Uint8Array[]): Promise<Uint8Array>
+  rowSums(p: Uint8Array, rows: readonly Uint8Array[]): Promise<Uint8Array>
+  extendZ(z: Uint8Array): Uint8Array
+  stream(seed: Uint8Array, hashes: number): Uint8Array
+  treeNodes(leaves: Uint8Array): Uint8Array
+  decode(w: number, indexes: Uint16Array, rows: readonly Uint8Array[], out: Uint8Array, path?: string): Promise<void>
 }
 
 let chosen: Codec | undefined
@@ -85,7 +137,8 @@ export function reference(): Codec {
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
-    paths: []
+    paths: [],
+    da: undefined
   }
 }
 
@@ -102,7 +155,31 @@ function native(addon: CodecAddon): Codec {
       cpu === undefined
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
-    treeRoot: hashes => addon.treeRoot(checkedHashes(hashes))
+    treeRoot: hashes => addon.treeRoot(checkedHashes(hashes)),
+    da: addon.da === undefined ? undefined : daOf(addon.da)
+  }
+}
+
+/**
+ * The native kernels of data availability.
+ * @param path - one of `paths`, the SIMD path of the code; absent: the widest that ZG_CPU allows.
+ */
+function daOf(addon: DaAddon, path?: string): NativeDa {
+  return {
+    paths: addon.paths(),
+    with: path => daOf(addon, path),
+    encode: (tag, data, parity) => addon.encode(tag, data, parity, path),
+    // The lists are copied: the worker reads what lies behind them, and the caller may change his.
+    rowRoots: async (tag, rows) => (rows.length === 0 ? new Uint8Array(0) : addon.rowRoots(tag, [...rows])),
+    rowSums: async (p, rows) => (rows.length === 0 ? new Uint8Array(0) : addon.rowSums(p, [...rows])),
+    extendZ: z => addon.extendZ(z),
+    stream: (seed, hashes) => addon.stream(seed, hashes),
+    treeNodes: leaves => addon.treeNodes(leaves),
+    decode: async (w, indexes, rows) => {
+      const out = new Uint8Array(indexes.length * w)
+      await addon.decode(w, indexes, [...rows], out, path)
+      return out
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Compiles lib/contracts/*.sol and lib/contracts/demo/*.sol into lib/contracts/generated/: abi.ts (typed ABIs) and artifacts.ts
- * (creation bytecode). They are TypeScript so that tsc carries them into dist/ and both places import them alike.
+ * Compiles the .sol files of lib/contracts and the directories beside it that SOURCE_DIRS names into lib/contracts/generated/: abi.ts
+ * (typed ABIs) and artifacts.ts (creation bytecode). They are TypeScript so that tsc carries them into dist/ and both places import them
+ * alike.
  *
  * Plain JavaScript on node: modules and solc alone: it runs right after the install, before anything is compiled.
  * The compiler takes seconds, so its work is kept by a hash over everything that goes into it: own sources, this file, the versions
@@ -22,6 +23,8 @@ const SETTINGS = {
   metadata: { bytecodeHash: 'none', appendCBOR: false },
   outputSelection: { '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } }
 }
+/** Their names in the output are those of their files, so no two may share one. */
+const SOURCE_DIRS = ['lib/contracts', 'lib/contracts/compute', 'lib/contracts/demo']
 /** Warnings that are known and stay: 6335, `at` becomes a keyword in some later compiler; deployed flows have a function of that name. */
 const KNOWN_WARNINGS = new Set(['6335'])
 /** EIP-170: a larger contract cannot exist on a chain. */
@@ -51,7 +54,7 @@ function main() {
 /** Our sources by their names in the compiler, in a fixed order. */
 function ownSources() {
   const sources = {}
-  for (const dir of ['lib/contracts', 'lib/contracts/demo']) {
+  for (const dir of SOURCE_DIRS) {
     for (const file of readdirSync(join(root, dir)).sort()) {
       if (file.endsWith('.sol')) sources[`${dir}/${file}`] = readFileSync(join(root, dir, file), 'utf8')
     }

@@ -3,6 +3,8 @@ import { mkdir, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemCode, ZgError } from '../../lib/base/errors.ts'
 import { fromHex } from '../../lib/base/hex.ts'
+import type { GenesisSigner } from '../../lib/contracts/da-genesis.ts'
+import { DA_SIGNERS } from '../../lib/contracts/da-signers.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { formatGenesis, GENESIS_DEFAULTS, type Genesis, MAX_GENESIS_BYTES, parseGenesis } from './core/genesis.ts'
 
@@ -27,7 +29,8 @@ export async function buildGenesis(o: NewGenesis): Promise<Genesis> {
     timestamp: o.timestamp,
     kind: o.kind,
     accounts: o.accounts ?? DEV_ACCOUNTS.map(a => fromHex(a.address)),
-    ...(o.balance === undefined ? {} : { balance: o.balance })
+    ...(o.balance === undefined ? {} : { balance: o.balance }),
+    ...(o.kind === 'network' && o.accounts === undefined ? { daSigners: await devnetSigners() } : {})
   })
   return {
     ...GENESIS_DEFAULTS,
@@ -36,6 +39,14 @@ export async function buildGenesis(o: NewGenesis): Promise<Genesis> {
     gasLimit: o.gasLimit ?? GENESIS_DEFAULTS.gasLimit,
     alloc
   }
+}
+
+/** The signers of data availability among the devnet accounts, with a quarter of the quorum's places each. */
+async function devnetSigners(): Promise<GenesisSigner[]> {
+  const { devSigners } = await import('../../lib/crypto/dev-signers.ts')
+  const signers = devSigners()
+  const votes = BigInt(DA_SIGNERS.encodedSlices / signers.length)
+  return signers.map(({ address, socket, pkG1, pkG2 }) => ({ address: fromHex(address), socket, pkG1, pkG2, votes }))
 }
 
 /** The genesis of a data directory; undefined when it has none. @throws {ZgError} ERR_CONFIG when it is wrong. */

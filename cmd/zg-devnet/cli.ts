@@ -39,8 +39,13 @@ await tool({
     },
     {
       name: 'down',
-      summary: 'stop a running network',
-      examples: ['zg-devnet down', 'zg-devnet down --name ci'],
+      args: '[service]',
+      summary: 'stop a running network, or one service of it',
+      examples: [
+        'zg-devnet down',
+        'zg-devnet down --name ci',
+        'zg-devnet down signer-2   # and: zg-devnet restart signer-2'
+      ],
       options: [NAME],
       exits: { 1: 'it was not running' },
       load: async () => (await import('./verbs/down.ts')).down

@@ -25,6 +25,11 @@ export async function openControl(network: string, supervisor: Supervisor): Prom
         setImmediate(ask)
         return true
       },
+      devnet_stop_service: async ([name]) => {
+        if (typeof name !== 'string' || !(await supervisor.stopOne(name)))
+          throw new RpcError(RPC.params, `no service '${String(name).slice(0, 40)}'`)
+        return true
+      },
       devnet_restart: async ([name]) => {
         if (typeof name !== 'string' || !(await supervisor.restart(name)))
           throw new RpcError(RPC.params, `no service '${String(name).slice(0, 40)}'`)

@@ -3,13 +3,14 @@ import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type NetworkFile, networkFilePath } from '../../lib/clients/network.ts'
 import { contractsOf } from './contracts.ts'
-import type { NetworkPlan } from './services.ts'
+import { type NetworkPlan, PROVIDER } from './services.ts'
 import type { Supervisor } from './supervisor.ts'
 
 /** Describes the network as it runs now; written whole, by rename. */
 export async function describe(plan: NetworkPlan, supervisor: Supervisor, controlSocket: string): Promise<NetworkFile> {
   const services = supervisor.status()
   const url = (kind: string): string | undefined => services.find(s => s.kind === kind)?.url
+  const target = (kind: string): string | undefined => url(kind)?.replace(/^http:\/\//, '')
   const rpc = url('chain')
   const file: NetworkFile = {
     version: 1,
@@ -32,7 +33,10 @@ export async function describe(plan: NetworkPlan, supervisor: Supervisor, contro
       ...(rpc === undefined ? {} : { rpc, ws: rpc.replace('http:', 'ws:') }),
       ...(url('indexer') === undefined ? {} : { indexer: url('indexer')! }),
       nodes: services.filter(s => s.kind === 'store').map(s => s.url),
-      ...(url('kv') === undefined ? {} : { kv: url('kv')! })
+      ...(url('kv') === undefined ? {} : { kv: url('kv')! }),
+      ...(target('da') === undefined ? {} : { da: target('da')! }),
+      ...(target('retriever') === undefined ? {} : { retriever: target('retriever')! }),
+      ...(url('compute') === undefined ? {} : { compute: url('compute')!, provider: PROVIDER.address })
     },
     contracts: contractsOf(plan.chainId)
   }

@@ -2,11 +2,14 @@
 import { formatAmount } from '../../lib/base/units.ts'
 import type { NetworkFile } from '../../lib/clients/network.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
+import { LEDGER_AMOUNT } from './provision.ts'
 import type { ServiceStatus } from './supervisor.ts'
 
 /** One line of the table of services. */
-export function serviceLine(s: Pick<ServiceStatus, 'name' | 'state' | 'url'>, note: string): string {
-  return `  ${s.name.padEnd(10)} ${s.state.padEnd(7)} ${s.url.padEnd(26)}${note}`.trimEnd()
+export function serviceLine(s: Pick<ServiceStatus, 'name' | 'kind' | 'state' | 'url'>, note: string): string {
+  const shown =
+    s.kind === 'da' ? `${s.url.replace(/^http:\/\//, '')} (grpc)` : s.kind === 'compute' ? `${s.url}/v1` : s.url
+  return `  ${s.name.padEnd(10)} ${s.state.padEnd(7)} ${shown.padEnd(26)}${note}`.trimEnd()
 }
 
 /** Accounts in two columns and the main contracts. */
@@ -16,11 +19,10 @@ export function summaryLines(file: NetworkFile): string[] {
   const names = Object.keys(file.contracts)
   return [
     '',
-    `  ten accounts, ${formatAmount(10_000n * 10n ** 18n)} 0G each, hardhat's mnemonic     zg-devnet accounts --keys`,
+    `  ten accounts, ${formatAmount(10_000n * 10n ** 18n)} 0G each, hardhat's mnemonic; 0 has a ledger of ${formatAmount(LEDGER_AMOUNT)} 0G     zg-devnet accounts --keys`,
     ...rows,
-    ...(file.contracts.flow === undefined
-      ? []
-      : [`  flow       ${file.contracts.flow}   and ${names.length - 1} more: zg-devnet contracts`])
+    `  ledger     ${file.contracts.ledger}   and ${names.length - 2} more: zg-devnet contracts`,
+    `  inference  ${file.contracts.inference}`
   ]
 }
 
@@ -30,6 +32,6 @@ export function readyLines(o: { seconds: number; dir: string; ephemeral: boolean
   const flag = o.name === 'devnet' ? '' : ` --name ${o.name}`
   return [
     `ready in ${o.seconds.toFixed(1)} s, Ctrl-C stops all, ${o.ephemeral ? 'nothing is kept' : `data stays in ${dir} (--fresh, --ephemeral)`}`,
-    `next: eval "$(zg-devnet env${flag})" && zg-store put README.md     # in another terminal`
+    `next: eval "$(zg-devnet env${flag})" && zg-compute chat hello     # in another terminal`
   ]
 }

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { ZgError } from '../../lib/base/errors.ts'
+import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { contractsOf } from './contracts.ts'
 
 export interface NetworkPlan {
@@ -22,21 +23,45 @@ export interface Ports {
   p2p: number[]
   indexer: number
   kv: number
+  /** gRPC. */
+  signers: number[]
+  retriever: number
+  disperser: number
+  compute: number
 }
+
+/** Who pays for what in a network: accounts beside account 0, which users take first, and 9, the faucet. */
+const DISPERSER_ACCOUNT = 3
+const PROVIDER_ACCOUNT = 4
+/** The account of the local inference provider. */
+export const PROVIDER = DEV_ACCOUNTS[PROVIDER_ACCOUNT]!
+/** Signers that genesis holds; three of them suffice. */
+const SIGNERS = 4
 
 export interface Service {
   name: string
-  kind: 'chain' | 'store' | 'indexer' | 'kv'
+  kind: 'chain' | 'store' | 'indexer' | 'kv' | 'signer' | 'retriever' | 'da' | 'compute'
   /** Launcher in bin/. */
   tool: string
   args: string[]
   port: number
   /** What stands behind the URL in the table of `up`. */
   note: string
+  /** The service in whose row of `up` this one is counted; absent: it has a row. */
+  partOf?: string
 }
 
 /** Ports where others' tools look for these services (ux.md section 1). */
-const KNOWN = { chain: 8545, store: 5678, indexer: 12345, kv: 6789 }
+const KNOWN = {
+  chain: 8545,
+  store: 5678,
+  indexer: 12345,
+  kv: 6789,
+  signer: 34_000,
+  retriever: 34_005,
+  disperser: 51_001,
+  compute: 3080
+}
 
 /** Rows of the table in the order in which they are shown. They start together; whoever needs another retries until it answers. */
 export function serviceTable(plan: NetworkPlan): Service[] {
@@ -120,6 +145,50 @@ export function serviceTable(plan: NetworkPlan): Service[] {
         '--flow',
         contractsOf(plan.chainId).flow!
       ]
+    },
+    ...plan.ports.signers.map(
+      (port, i): Service => ({
+        name: `signer-${i}`,
+        kind: 'signer',
+        tool: 'zg-da',
+        port,
+        note: '',
+        partOf: 'da',
+        args: ['node', '--dir', dir(`signer-${i}`), '--port', `${port}`, '--rpc-url', rpc, '--dev-signer', `${i}`]
+      })
+    ),
+    {
+      name: 'retriever',
+      kind: 'retriever',
+      tool: 'zg-da',
+      port: plan.ports.retriever,
+      note: '',
+      partOf: 'da',
+      args: ['retriever', '--port', `${plan.ports.retriever}`, '--rpc-url', rpc]
+    },
+    {
+      name: 'da',
+      kind: 'da',
+      tool: 'zg-da',
+      port: plan.ports.disperser,
+      note: `${SIGNERS} signers, ${Math.ceil((SIGNERS * 2) / 3)} needed`,
+      args: [
+        'disperser',
+        ...['--dir', dir('disperser'), '--port', `${plan.ports.disperser}`, '--rpc-url', rpc],
+        ...['--account', `${DISPERSER_ACCOUNT}`, '--retriever', `127.0.0.1:${plan.ports.retriever}`]
+      ]
+    },
+    {
+      name: 'compute',
+      kind: 'compute',
+      tool: 'zg-compute',
+      port: plan.ports.compute,
+      note: 'model tiny-zg',
+      args: [
+        'serve',
+        ...['--dir', dir('compute'), '--port', `${plan.ports.compute}`, '--rpc-url', rpc],
+        ...['--account', `${PROVIDER_ACCOUNT}`, '--owner-account', '0']
+      ]
     }
   ]
 }
@@ -128,13 +197,42 @@ export function serviceTable(plan: NetworkPlan): Service[] {
 export function planPorts(stores: number, base: number | undefined, p2p: number[]): Ports {
   const many = (first: number): number[] => Array.from({ length: stores }, (_, i) => first + i)
   if (base === undefined)
-    return { chain: KNOWN.chain, stores: many(KNOWN.store), p2p, indexer: KNOWN.indexer, kv: KNOWN.kv }
-  if (base < 1024 || base + 40 + stores > 65_535)
+    return {
+      chain: KNOWN.chain,
+      stores: many(KNOWN.store),
+      p2p,
+      indexer: KNOWN.indexer,
+      kv: KNOWN.kv,
+      signers: Array.from({ length: SIGNERS }, (_, i) => KNOWN.signer + i),
+      retriever: KNOWN.retriever,
+      disperser: KNOWN.disperser,
+      compute: KNOWN.compute
+    }
+  if (base < 1024 || base + 60 > 65_535)
     throw new ZgError('ERR_USAGE', `port base ${base} is out of range (1024 to 65000)`)
-  return { chain: base, stores: many(base + 10), p2p, indexer: base + 1, kv: base + 2 }
+  return {
+    chain: base,
+    stores: many(base + 10),
+    p2p,
+    indexer: base + 1,
+    kv: base + 2,
+    signers: Array.from({ length: SIGNERS }, (_, i) => base + 40 + i),
+    retriever: base + 45,
+    disperser: base + 3,
+    compute: base + 4
+  }
 }
 
 /** All TCP ports that clients of the network use. */
 export function listOfPorts(ports: Ports): number[] {
-  return [ports.chain, ...ports.stores, ports.indexer, ports.kv]
+  return [
+    ports.chain,
+    ...ports.stores,
+    ports.indexer,
+    ports.kv,
+    ...ports.signers,
+    ports.retriever,
+    ports.disperser,
+    ports.compute
+  ]
 }

@@ -53,6 +53,8 @@ interface Running {
   ending: boolean
   /** Its ready record has come: from now on it answers /ready. */
   announced: boolean
+  /** Where it answers /ready: its own port, or the one its ready record names (gRPC services). */
+  opsUrl: string
   lastProgress: { value: string; at: number }
 }
 
@@ -84,6 +86,7 @@ export class Supervisor {
       deaths: [],
       ending: false,
       announced: false,
+      opsUrl: '',
       lastProgress: { value: '', at: Date.now() }
     }))
   }
@@ -125,6 +128,15 @@ export class Supervisor {
     return true
   }
 
+  /** Stops one service until somebody restarts it. False for an unknown name. */
+  async stopOne(name: string): Promise<boolean> {
+    const r = this.#running.find(x => x.service.name === name)
+    if (r === undefined) return false
+    await this.#end(r)
+    Object.assign(r.status, { state: 'stopped', pid: 0, progress: '', reason: undefined })
+    return true
+  }
+
   /** SIGTERM to all, SIGKILL to what is left after the grace time; resolves when no child lives. */
   async stop(): Promise<void> {
     this.#stopping = true
@@ -162,8 +174,10 @@ export class Supervisor {
 
   #record(r: Running, line: string): void {
     try {
-      if (JSON.parse(line).type === 'ready') {
+      const record = JSON.parse(line) as { type?: string; metrics_port?: unknown }
+      if (record.type === 'ready') {
         r.announced = true
+        r.opsUrl = typeof record.metrics_port === 'number' ? `http://127.0.0.1:${record.metrics_port}` : r.status.url
         r.status.state = 'ready'
         this.#events.ready({ ...r.status })
         return
@@ -217,7 +231,7 @@ export class Supervisor {
     await Promise.all(
       this.#running.map(async r => {
         if (r.child === undefined || !r.announced) return
-        const answer = await probe(r.status.url)
+        const answer = await probe(r.opsUrl)
         if (r.child === undefined || r.ending) return
         const now = Date.now()
         r.status.progress = answer.progress

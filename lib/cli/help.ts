@@ -7,7 +7,7 @@ const WIDTH = 80
 
 /** Help of a tool: its verbs. */
 export function toolHelp(tool: ToolSpec): string {
-  const width = Math.max(...tool.verbs.map(v => v.name.length)) + 3
+  const width = Math.max('completion'.length, ...tool.verbs.map(v => v.name.length)) + 3
   const examples = tool.verbs.flatMap(v => v.examples.slice(0, 1)).slice(0, 3)
   return [
     `${tool.name}: ${tool.summary}`,

@@ -9,7 +9,7 @@ import { LIMITS } from '../base/limits.ts'
 
 export interface ServiceRecord {
   name: string
-  /** `chain`, `store`, `indexer`, `kv`. */
+  /** `chain`, `store`, `indexer`, `kv`, `signer`, `retriever`, `da`, `compute`. */
   kind: string
   state: string
   url: string
@@ -35,6 +35,13 @@ export interface NetworkFile {
     indexer?: string
     nodes?: string[]
     kv?: string
+    /** `host:port` of the disperser, and of the retriever. */
+    da?: string
+    retriever?: string
+    /** The provider's URL as it stands in the registry, without `/v1`. */
+    compute?: string
+    /** The provider's address. */
+    provider?: string
   }
   contracts: Record<string, string>
 }
@@ -76,7 +83,14 @@ export function alive(pid: number): boolean {
   }
 }
 
-type EndpointName = 'rpc' | 'indexer' | 'kv'
+type EndpointName = 'rpc' | 'indexer' | 'kv' | 'da' | 'retriever' | 'compute'
+
+/** Where the flag is not the endpoint's own name with a URL. */
+const FLAGS: Partial<Record<EndpointName, string>> = {
+  rpc: '--rpc-url URL',
+  da: '--disperser HOST:PORT',
+  retriever: '--retriever HOST:PORT'
+}
 
 /**
  * Where a client verb finds a service: the option (flag, environment or file), else the running network.
@@ -92,7 +106,7 @@ export async function findEndpoint(
   const file = await readNetwork(network)
   const url = file?.endpoints[name]
   if (url !== undefined) return url
-  const flag = name === 'rpc' ? '--rpc-url URL' : `--${name} URL`
+  const flag = FLAGS[name] ?? `--${name} URL`
   throw new ZgError(
     'ERR_NO_NETWORK',
     file === undefined ? 'no network found' : `network '${network}' runs no ${name}`,

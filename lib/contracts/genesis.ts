@@ -19,6 +19,8 @@ import { bigToBytes, compareBytes, concat, padLeft } from '../base/bytes.ts'
 import { assert, ZgError } from '../base/errors.ts'
 import { fromHex, type Hex } from '../base/hex.ts'
 import { contractAddresses } from './addresses.ts'
+import { type ComputeParams, computeConstructions } from './compute-genesis.ts'
+import { DEVNET_EPOCH_BLOCKS, daSignersAccount, type GenesisSigner } from './da-genesis.ts'
 import { SYSTEM_CONTRACTS } from './system-contracts.ts'
 
 /** An account of a genesis, shaped as the chain's engine takes it. Slots and values have 32 bytes. */
@@ -52,6 +54,14 @@ export interface AllocOptions {
   balance?: bigint
   /** Changes to DEVNET_STORAGE. */
   storage?: Partial<StorageParams>
+  /** Changes to DEVNET_COMPUTE. */
+  compute?: Partial<ComputeParams>
+  /** Signers of data availability in the first epoch of a network; none by default. */
+  daSigners?: readonly GenesisSigner[]
+  /** Blocks of their epochs; 1,200 by default. */
+  daEpochBlocks?: bigint
+  /** Wei that a blob of data availability costs at posting; 0 by default. */
+  blobPriceWei?: bigint
 }
 
 const SECONDS_PER_MONTH = 31 * 24 * 3600
@@ -106,6 +116,10 @@ export async function buildAlloc(options: AllocOptions): Promise<AllocEntry[]> {
     storage: []
   }))
   const alloc: AllocEntry[] = [...entries, ...raw, ...(await constructAll(options))]
+  if (options.kind === 'network') {
+    const { daSigners = [], daEpochBlocks = DEVNET_EPOCH_BLOCKS } = options
+    alloc.push(await daSignersAccount({ signers: daSigners, epochBlocks: daEpochBlocks }))
+  }
   alloc.sort((a, b) => compareBytes(a.address, b.address))
   for (let i = 1; i < alloc.length; i++) {
     if (compareBytes(alloc[i - 1]!.address, alloc[i]!.address) === 0) {
@@ -115,7 +129,7 @@ export async function buildAlloc(options: AllocOptions): Promise<AllocEntry[]> {
   return alloc
 }
 
-function checkOptions({ accounts, chainId, timestamp, storage, balance }: AllocOptions): void {
+function checkOptions({ accounts, chainId, timestamp, storage, balance, blobPriceWei = 0n }: AllocOptions): void {
   const bad = (what: string) => new ZgError('ERR_CONFIG', `genesis: ${what}`)
   if (!Number.isSafeInteger(chainId) || chainId < 1) throw bad(`chain id ${chainId} is out of range`)
   if (!Number.isSafeInteger(timestamp) || timestamp < 0) throw bad(`timestamp ${timestamp} is out of range`)
@@ -126,6 +140,7 @@ function checkOptions({ accounts, chainId, timestamp, storage, balance }: AllocO
   if (!Number.isSafeInteger(blocksPerEpoch) || blocksPerEpoch < 1) throw bad('blocksPerEpoch must be at least 1')
   if (!Number.isSafeInteger(releaseSeconds) || releaseSeconds < 1) throw bad('releaseSeconds must be at least 1')
   if (sectorsPerPrice < 1n || sectorsPerPrice >= 1n << 64n) throw bad('sectorsPerPrice is out of range')
+  if (blobPriceWei < 0n || blobPriceWei >= 1n << 128n) throw bad('blobPriceWei is out of range')
   if (pricePerSectorWei < 0n || pricePerSectorWei >= 1n << 128n) throw bad('pricePerSectorWei is out of range')
 }
 
@@ -137,7 +152,14 @@ interface Construction {
 }
 
 /** What is constructed, in order of dependency. References between contracts are addresses, never calls. */
-async function constructions({ chainId, kind, accounts, storage }: AllocOptions): Promise<Construction[]> {
+async function constructions({
+  chainId,
+  kind,
+  accounts,
+  storage,
+  compute,
+  blobPriceWei
+}: AllocOptions): Promise<Construction[]> {
   const { CREATION_CODE } = await import('./generated/artifacts.ts')
   const at = contractAddresses(chainId)
   const multicall: Construction = { at: at.multicall3, code: CREATION_CODE.Multicall3, args: [] }
@@ -155,7 +177,10 @@ async function constructions({ chainId, kind, accounts, storage }: AllocOptions)
       args: [market, nobody, p.sectorsPerPrice, BigInt(p.releaseSeconds), owner]
     },
     { at: at.market, code: CREATION_CODE.FixedPriceMarket, args: [p.pricePerSectorWei, flow, reward, owner] },
-    { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] }
+    { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] },
+    ...computeConstructions(CREATION_CODE, at, owner, compute),
+    { at: at.daRegistry, code: CREATION_CODE.DARegistry, args: [] },
+    { at: at.daEntrance, code: CREATION_CODE.DAEntrance, args: [owner, blobPriceWei ?? 0n] }
   ]
 }
 

@@ -1,9 +1,8 @@
 /**
  * Conversations to prompts: the Jinja template that a model file carries, rendered by @huggingface/jinja. A template is a
  * stranger's program, so it runs with bounds: its size, the time of compiling and rendering, the length of `range`, the size of
- * the output. The time bound is V8's own watchdog (node:vm), which ends any JavaScript that the call reaches; a worker would
- * bound memory as well, but cannot answer a synchronous call, costs 15 MB a model, and what a template can allocate in the time
- * given stays below what a large prompt needs.
+ * the output and of every value on the way. The time bound is V8's own watchdog (node:vm), which ends any JavaScript that the call
+ * reaches. A worker would bound memory as a whole, but cannot answer a synchronous call and costs 15 MB a model.
  *
  * User text must not become control tokens: every string of a conversation is guarded (tokenizer.ts) before it is rendered, which
  * puts an invisible mark into names of control tokens, and the marks are taken out when the prompt is tokenized. Without such
@@ -22,12 +21,17 @@ export const MAX_TEMPLATE_BYTES = 256 * 1024
 export const MAX_RENDERED_BYTES = 8 * 1024 * 1024
 /** Compiling, and each rendering, by the wall clock: a busy machine needs more than the few ms of a free one. */
 export const RENDER_MS = 1_000
-/** Elements of one `range`. */
+/** Elements of a list in a template, `range` included. */
 export const MAX_RANGE = 100_000
 
 /** Names that the renderer gives to every template; a conversation's own fields may not hide them. */
 const RESERVED = new Set(['true', 'false', 'none', 'True', 'False', 'None', 'range', 'namespace', 'raise_exception'])
 RESERVED.add('strftime_now')
+
+/** The package's declarations name their own files without an extension, which TypeScript does not follow here. */
+const Renderer = Interpreter as unknown as new (
+  env: unknown
+) => { run(program: unknown): { value: unknown }; evaluate(...args: unknown[]): { value: unknown } }
 
 /** For files without a template whose vocabulary has ChatML's tokens. */
 const CHATML =
@@ -54,7 +58,7 @@ export interface RenderOptions {
 /** The template of one model, compiled once. */
 export class ChatTemplate {
   readonly source: string
-  readonly #program: ReturnType<typeof parse>
+  readonly #program: unknown
   readonly #bos: string
   readonly #eos: string
 
@@ -95,7 +99,7 @@ export class ChatTemplate {
     const text = inTime('the chat template refuses the conversation', () => {
       const env = environment(options.now ?? new Date())
       for (const [name, value] of Object.entries(fields)) env.set(name, value)
-      return new Interpreter(env).run(this.#program).value as unknown
+      return new BoundedInterpreter(env).run(this.#program).value
     })
     if (typeof text !== 'string') throw new ZgError('ERR_BAD_INPUT', 'the chat template gives no text')
     if (text.length > MAX_RENDERED_BYTES) {
@@ -153,6 +157,22 @@ function guarded(value: unknown, guard: (text: string) => string, depth: number)
   if (depth > LIMITS.jsonDepth) throw new ZgError('ERR_BAD_INPUT', 'the conversation is nested too deeply')
   if (Array.isArray(value)) return value.map(x => guarded(x, guard, depth + 1))
   return Object.fromEntries(Object.entries(value).map(([k, v]) => [guard(k), guarded(v, guard, depth + 1)]))
+}
+
+/**
+ * Values stay small at every step. A list that doubles in a loop would have the process killed for its memory within the time
+ * that a template has.
+ */
+class BoundedInterpreter extends Renderer {
+  override evaluate(...args: unknown[]): { value: unknown } {
+    const result = super.evaluate(...args)
+    const { value } = result
+    if (typeof value === 'string' && value.length > MAX_RENDERED_BYTES) {
+      throw new Error(`a text of more than ${MAX_RENDERED_BYTES} characters`)
+    }
+    if (Array.isArray(value) && value.length > MAX_RANGE) throw new Error(`a list of more than ${MAX_RANGE} elements`)
+    return result
+  }
 }
 
 /** What every template may call. */

@@ -8,6 +8,9 @@
 #include "cpu.h"
 #include "merkle.h"
 
+// da_test.cpp
+size_t da_failures();
+
 namespace {
 
 uint32_t state = 1;
@@ -112,6 +115,7 @@ int main() {
     std::printf("%s: done\n", (*p)->name);
   }
   if (zg::kernels_by_name("none") != nullptr) failures++;
+  failures += da_failures();
   std::printf("%zu failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

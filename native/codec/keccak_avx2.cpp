@@ -48,7 +48,7 @@ struct Lane {
 }  // namespace
 }  // namespace avx2
 
-const Kernels kAvx2 = {"avx2", keccak256_bmi2, 4, avx2::leaves, avx2::nodes};
+const Kernels kAvx2 = {"avx2", keccak256_bmi2, 4, avx2::leaves, avx2::nodes, avx2::stream};
 
 }  // namespace zg
 #endif

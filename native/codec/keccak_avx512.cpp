@@ -85,7 +85,7 @@ struct Lane {
 }  // namespace
 }  // namespace avx512
 
-const Kernels kAvx512 = {"avx512", keccak256_avx512vl, 8, avx512::leaves, avx512::nodes};
+const Kernels kAvx512 = {"avx512", keccak256_avx512vl, 8, avx512::leaves, avx512::nodes, avx512::stream};
 
 }  // namespace zg
 #endif

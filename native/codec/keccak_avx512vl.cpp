@@ -40,7 +40,7 @@ struct Lane {
 }  // namespace
 }  // namespace avx512vl
 
-const Kernels kAvx512vl = {"avx512vl", keccak256_avx512vl, 4, avx512vl::leaves, avx512vl::nodes};
+const Kernels kAvx512vl = {"avx512vl", keccak256_avx512vl, 4, avx512vl::leaves, avx512vl::nodes, avx512vl::stream};
 
 }  // namespace zg
 #endif

@@ -68,6 +68,13 @@ void absorb(uint64_t state[25], const uint8_t block[kRateBytes]) noexcept {
 void one_leaf(const uint8_t* data, uint8_t* out) noexcept { keccak256(data, kSectorBytes, out); }
 void one_node(const uint8_t* pairs, uint8_t* out) noexcept { keccak256(pairs, 2 * kHashBytes, out); }
 
+void one_of_stream(const uint8_t* seed, uint64_t first, uint8_t* out) noexcept {
+  uint8_t message[kHashBytes + 8];
+  std::memcpy(message, seed, kHashBytes);
+  for (size_t i = 0; i < 8; i++) message[kHashBytes + i] = static_cast<uint8_t>(first >> (8 * i));
+  keccak256(message, sizeof message, out);
+}
+
 }  // namespace
 
 void keccak256(const uint8_t* data, size_t size, uint8_t* out) noexcept {
@@ -83,6 +90,6 @@ void keccak256(const uint8_t* data, size_t size, uint8_t* out) noexcept {
   std::memcpy(out, state, kHashBytes);
 }
 
-const Kernels kGeneric = {"generic", keccak256, 1, one_leaf, one_node};
+const Kernels kGeneric = {"generic", keccak256, 1, one_leaf, one_node, one_of_stream};
 
 }  // namespace zg

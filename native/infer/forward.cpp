@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kParallelWork = size_t{1} << 20;
 // Rows of x from which on a weight row is widened once for all instead of in each product.
 constexpr size_t kWidenRows = 3;
+// Weight rows that are multiplied with all rows of x before the next ones.
+constexpr size_t kTileRows = 8;
 
 // Sixteen lanes, folded as in kernels.h.
 float sum(const float* x, size_t count) {
@@ -37,16 +39,16 @@ bool all_finite(const float* x, size_t count) {
   return broken == 0;
 }
 
-DotFunction fused_dot(const Kernels& kernels, const TypeInfo& type) {
+RowsFunction fused_product(const Kernels& kernels, const TypeInfo& type) {
   switch (static_cast<TensorType>(type.id)) {
     case TensorType::kF32:
-      return kernels.dot_f32;
+      return kernels.rows_f32;
     case TensorType::kF16:
-      return kernels.dot_f16;
+      return kernels.rows_f16;
     case TensorType::kBF16:
-      return kernels.dot_bf16;
+      return kernels.rows_bf16;
     case TensorType::kQ8_0:
-      return kernels.dot_q8_0;
+      return kernels.rows_q8_0;
     default:
       return nullptr;
   }
@@ -148,21 +150,30 @@ void Runner::norm(const std::vector<float>& w, const float* x, float* out, size_
 
 // y = W x + bias for each row of x.
 void Runner::multiply(const Matrix& w, const std::vector<float>& bias, const float* x, size_t rows, float* y) {
-  const DotFunction fused = fused_dot(kernels_, *w.type);
+  const RowsFunction fused = fused_product(kernels_, *w.type);
   const bool floats = w.type->id == static_cast<uint32_t>(TensorType::kF32);
   const bool widen = fused == nullptr || (!floats && rows >= kWidenRows);
   const size_t work = w.rows * w.columns * rows;
   const size_t grain = work < kParallelWork ? w.rows : std::max<size_t>(1, w.rows / (size_t{4} * pool_.threads()));
   pool_.run(w.rows, grain, [&](size_t begin, size_t end) {
-    float* wide = widen ? scratch(w.columns) : nullptr;
-    for (size_t i = begin; i < end; i++) {
-      const uint8_t* row = w.data + i * w.row_bytes;
-      if (widen) w.type->dequantize(row, w.columns, wide);
-      const uint8_t* weights = widen ? reinterpret_cast<const uint8_t*>(wide) : row;
-      const DotFunction dot = widen ? kernels_.dot_f32 : fused;
+    // A few rows at a time stay near while all of x passes.
+    const size_t tile = rows == 1 && !widen ? end - begin : kTileRows;
+    for (size_t i = begin; i < end; i += tile) {
+      const size_t count = std::min(tile, end - i);
+      const uint8_t* weights = w.data + i * w.row_bytes;
+      size_t row_bytes = w.row_bytes;
+      if (widen) {
+        // Rows lie one behind the other.
+        float* wide = scratch(count * w.columns);
+        w.type->dequantize(weights, count * w.columns, wide);
+        weights = reinterpret_cast<const uint8_t*>(wide);
+        row_bytes = w.columns * sizeof(float);
+      }
       for (size_t r = 0; r < rows; r++) {
-        const float product = dot(weights, x + r * w.columns, w.columns);
-        y[r * w.rows + i] = bias.empty() ? product : product + bias[i];
+        float* out = y + r * w.rows + i;
+        (widen ? kernels_.rows_f32 : fused)(weights, row_bytes, count, x + r * w.columns, w.columns, out);
+        if (bias.empty()) continue;
+        for (size_t j = 0; j < count; j++) out[j] += bias[i + j];
       }
     }
   });
@@ -234,15 +245,18 @@ void Runner::attention(size_t layer, std::vector<Row>& rows) {
 void Runner::attend(size_t layer, const Row& row, const float* q, size_t kv_head, float* out) {
   const size_t hs = model_.head_size;
   const size_t group = model_.heads / model_.kv_heads;
+  const size_t kv_width = model_.kv_heads * hs;
   const size_t count = size_t{row.position} + 1;
   const float scale = 1.0f / std::sqrt(static_cast<float>(hs));
   float* scores = scratch(count);
   for (size_t g = 0; g < group; g++, q += hs, out += hs) {
+    for (size_t t = 0; t < count; t += Cache::kBlock) {
+      const float* keys = row.cache->key(layer, t) + kv_head * hs;
+      kernels_.scores(q, keys, kv_width, std::min(Cache::kBlock, count - t), hs, scale, scores + t);
+    }
     float largest = -INFINITY;
     bool number = true;
     for (size_t t = 0; t < count; t++) {
-      const float* k = row.cache->key(layer, t) + kv_head * hs;
-      scores[t] = kernels_.dot_f32(reinterpret_cast<const uint8_t*>(k), q, hs) * scale;
       largest = scores[t] > largest ? scores[t] : largest;
       number &= scores[t] == scores[t];
     }
@@ -250,7 +264,10 @@ void Runner::attend(size_t layer, const Row& row, const float* q, size_t kv_head
     kernels_.exp_shifted(scores, number ? largest : NAN, count);
     const float total = sum(scores, count);
     std::fill_n(out, hs, 0.0f);
-    for (size_t t = 0; t < count; t++) kernels_.axpy(scores[t], row.cache->value(layer, t) + kv_head * hs, out, hs);
+    for (size_t t = 0; t < count; t += Cache::kBlock) {
+      const float* values = row.cache->value(layer, t) + kv_head * hs;
+      kernels_.mix(scores + t, values, kv_width, std::min(Cache::kBlock, count - t), hs, out);
+    }
     for (size_t d = 0; d < hs; d++) out[d] /= total;
   }
 }

@@ -9,17 +9,22 @@ namespace zg::infer {
 
 // Dot products: lane j (0 to 31) folds columns j, j + 32, … with fma from +0; then lanes 16…31 are added to 0…15, 8…15 to 0…7, and
 // so on to one. A weight is the float that dequantize() (tensor_type.h) gives, so a fused product equals the one over the widened row.
-using DotFunction = float (*)(const uint8_t* weights, const float* x, size_t columns);
+//
+// y_i = row i of the weights · x, for rows that lie row_bytes apart.
+using RowsFunction = void (*)(const uint8_t* weights, size_t row_bytes, size_t rows, const float* x, size_t columns, float* y);
 
 struct Kernels {
   const char* name;
-  DotFunction dot_f32;
-  DotFunction dot_f16;
-  DotFunction dot_bf16;
+  RowsFunction rows_f32;
+  RowsFunction rows_f16;
+  RowsFunction rows_bf16;
   // columns is a multiple of 32.
-  DotFunction dot_q8_0;
-  // y_i = fma(a, x_i, y_i).
-  void (*axpy)(float a, const float* x, float* y, size_t count);
+  RowsFunction rows_q8_0;
+  // Attention over count positions whose keys or values lie stride floats apart:
+  // out_t = (q · key_t) · scale, the product as above;
+  void (*scores)(const float* q, const float* keys, size_t stride, size_t count, size_t size, float scale, float* out);
+  // out_d = fma(p_t, value_t,d, out_d), t ascending.
+  void (*mix)(const float* p, const float* values, size_t stride, size_t count, size_t size, float* out);
   // x_i = zexp(x_i − shift).
   void (*exp_shifted)(float* x, float shift, size_t count);
   // gate_i = gate_i / (1 + zexp(−gate_i)) · up_i.

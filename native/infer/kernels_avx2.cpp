@@ -48,7 +48,7 @@ uint16_t load16(const uint8_t* p) {
   return v;
 }
 
-ZG_TARGET float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = zero();
   size_t i = 0;
   for (; i + 32 <= columns; i += 32) {
@@ -69,7 +69,7 @@ ZG_TARGET inline __m256 halves(const uint8_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
-ZG_TARGET float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = zero();
   size_t i = 0;
   for (; i + 32 <= columns; i += 32) {
@@ -88,7 +88,7 @@ ZG_TARGET inline __m256 upper_halves(const uint8_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
 }
 
-ZG_TARGET float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = zero();
   size_t i = 0;
   for (; i + 32 <= columns; i += 32) {
@@ -108,7 +108,7 @@ ZG_TARGET inline __m256 scaled(const uint8_t* q, __m256 d) {
   return _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
 }
 
-ZG_TARGET float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = zero();
   for (size_t i = 0; i < columns; i += 32, weights += 34) {
     const __m256 d = _mm256_set1_ps(_cvtsh_ss(load16(weights)));
@@ -125,8 +125,8 @@ ZG_TARGET float dot_q8_0(const uint8_t* weights, const float* x, size_t columns)
 
 }  // namespace
 
-constinit const Kernels kAvx2 = {"avx2", dot_f32,     dot_f16,      dot_bf16, dot_q8_0,
-                                 axpy,   exp_shifted, silu_product, rms_norm, add};
+constinit const Kernels kAvx2 = {"avx2", rows_f32, rows_f16, rows_bf16, rows_q8_0, scores, mix,
+                             exp_shifted, silu_product, rms_norm, add};
 
 }  // namespace zg::infer
 #endif

@@ -47,7 +47,7 @@ uint16_t load16(const uint8_t* p) {
   return v;
 }
 
-ZG_TARGET float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = {_mm512_setzero_ps(), _mm512_setzero_ps()};
   size_t i = 0;
   for (; i + 32 <= columns; i += 32) {
@@ -97,11 +97,11 @@ struct UpperHalves {
   }
 };
 
-ZG_TARGET float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
   return dot_16(weights, x, columns, Halves{});
 }
 
-ZG_TARGET float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
   return dot_16(weights, x, columns, UpperHalves{});
 }
 
@@ -111,7 +111,7 @@ ZG_TARGET inline __m512 scaled(const uint8_t* q, __m512 d) {
   return _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
 }
 
-ZG_TARGET float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
+ZG_TARGET inline float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
   Lanes l = {_mm512_setzero_ps(), _mm512_setzero_ps()};
   for (size_t i = 0; i < columns; i += 32, weights += 34) {
     const __m512 d = _mm512_set1_ps(_cvtsh_ss(load16(weights)));
@@ -125,8 +125,8 @@ ZG_TARGET float dot_q8_0(const uint8_t* weights, const float* x, size_t columns)
 
 }  // namespace
 
-constinit const Kernels kAvx512 = {"avx512", dot_f32,     dot_f16,      dot_bf16, dot_q8_0,
-                                   axpy,     exp_shifted, silu_product, rms_norm, add};
+constinit const Kernels kAvx512 = {"avx512", rows_f32, rows_f16, rows_bf16, rows_q8_0, scores, mix,
+                             exp_shifted, silu_product, rms_norm, add};
 
 }  // namespace zg::infer
 #endif

@@ -31,7 +31,7 @@ uint16_t load16(const uint8_t* p) {
   return v;
 }
 
-float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
+inline float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
   Lanes lanes;
   for (size_t i = 0; i < columns; i++) {
     float w;
@@ -41,19 +41,19 @@ float dot_f32(const uint8_t* weights, const float* x, size_t columns) {
   return lanes.sum();
 }
 
-float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
+inline float dot_f16(const uint8_t* weights, const float* x, size_t columns) {
   Lanes lanes;
   for (size_t i = 0; i < columns; i++) lanes.fold(i, half_to_float(load16(weights + 2 * i)), x[i]);
   return lanes.sum();
 }
 
-float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
+inline float dot_bf16(const uint8_t* weights, const float* x, size_t columns) {
   Lanes lanes;
   for (size_t i = 0; i < columns; i++) lanes.fold(i, std::bit_cast<float>(uint32_t{load16(weights + 2 * i)} << 16), x[i]);
   return lanes.sum();
 }
 
-float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
+inline float dot_q8_0(const uint8_t* weights, const float* x, size_t columns) {
   Lanes lanes;
   for (size_t i = 0; i < columns; i += 32, weights += 34) {
     const float d = half_to_float(load16(weights));
@@ -86,7 +86,7 @@ float zlog(float x) noexcept {
                         __builtin_fmaf(n, std::bit_cast<float>(0x35BFBE8Eu), __builtin_fmaf(t * z, p, t)));
 }
 
-constinit const Kernels kScalar = {"scalar", dot_f32,     dot_f16,      dot_bf16, dot_q8_0,
-                                   axpy,     exp_shifted, silu_product, rms_norm, add};
+constinit const Kernels kScalar = {"scalar", rows_f32, rows_f16, rows_bf16, rows_q8_0, scores, mix,
+                             exp_shifted, silu_product, rms_norm, add};
 
 }  // namespace zg::infer

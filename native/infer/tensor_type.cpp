@@ -1,6 +1,7 @@
 #include "tensor_type.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 namespace zg {
@@ -95,6 +96,82 @@ void q8_0(const uint8_t* p, size_t count, float* out) {
   }
 }
 
+constexpr size_t kSuper = 256;
+
+// Pair j of the eight 6-bit scales and minima that Q4_K and Q5_K pack into 12 bytes.
+void scale_and_minimum(const uint8_t* b, int j, float* scale, float* minimum) {
+  const bool low = j < 4;
+  *scale = static_cast<float>(low ? b[j] & 63 : (b[j + 4] & 15) | (b[j - 4] >> 6) << 4);
+  *minimum = static_cast<float>(low ? b[j + 4] & 63 : (b[j + 4] >> 4) | (b[j] >> 6) << 4);
+}
+
+// Q4_K, and with a fifth bit in high (nullptr: none) Q5_K: four groups of 64 values, low nibbles first.
+void q45_k(float d, float dmin, const uint8_t* scales, const uint8_t* high, const uint8_t* q, float* out) {
+  for (int j = 0; j < 8; j++) {
+    float scale;
+    float minimum;
+    scale_and_minimum(scales, j, &scale, &minimum);
+    const uint8_t* bytes = q + 32 * (j / 2);
+    for (int l = 0; l < 32; l++) {
+      const int nibble = j % 2 == 0 ? bytes[l] & 15 : bytes[l] >> 4;
+      const int fifth = high == nullptr ? 0 : (high[l] >> j & 1) << 4;
+      // Both products are exact; the difference rounds once.
+      out[32 * j + l] = d * scale * static_cast<float>(nibble | fifth) - dmin * minimum;
+    }
+  }
+}
+
+void q4_k(const uint8_t* p, size_t count, float* out) {
+  for (; count > 0; count -= kSuper, p += 144, out += kSuper) {
+    q45_k(half_to_float(load16(p)), half_to_float(load16(p + 2)), p + 4, nullptr, p + 16, out);
+  }
+}
+
+void q5_k(const uint8_t* p, size_t count, float* out) {
+  for (; count > 0; count -= kSuper, p += 176, out += kSuper) {
+    q45_k(half_to_float(load16(p)), half_to_float(load16(p + 2)), p + 4, p + 16, p + 48, out);
+  }
+}
+
+void q6_k(const uint8_t* p, size_t count, float* out) {
+  for (; count > 0; count -= kSuper, p += 210, out += kSuper) {
+    const float d = half_to_float(load16(p + 208));
+    for (int n = 0; n < 2; n++) {
+      for (int i = 0; i < 128; i++) {
+        const int l = i % 32;
+        const int low = p[64 * n + i % 64];
+        const int nibble = i < 64 ? low & 15 : low >> 4;
+        const int upper = (p[128 + 32 * n + l] >> (2 * (i / 32)) & 3) << 4;
+        const auto scale = static_cast<float>(static_cast<int8_t>(p[192 + 8 * n + i / 16]));
+        out[128 * n + i] = d * scale * static_cast<float>((nibble | upper) - 32);
+      }
+    }
+  }
+}
+
+// One nibble of each of 16 bytes, then the other, through a table.
+void nibbles(const uint8_t* q, const float* table, float d, float* out) {
+  for (int i = 0; i < 16; i++) {
+    out[i] = d * table[q[i] & 15];
+    out[i + 16] = d * table[q[i] >> 4];
+  }
+}
+
+void iq4_nl(const uint8_t* p, size_t count, float* out) {
+  constexpr float kTable[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  for (; count > 0; count -= kBlock, p += 18, out += kBlock) nibbles(p + 2, kTable, half_to_float(load16(p)), out);
+}
+
+void mxfp4(const uint8_t* p, size_t count, float* out) {
+  // Twice the E2M1 values, hence 128 and not 127 in the exponent.
+  constexpr float kTable[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
+  for (; count > 0; count -= kBlock, p += 17, out += kBlock) {
+    // 255 stands for no number, and gives none.
+    const float d = p[0] == 255 ? std::bit_cast<float>(0x7FC00000u) : std::ldexp(1.0f, p[0] - 128);
+    nibbles(p + 1, kTable, d, out);
+  }
+}
+
 constexpr TypeInfo kTypes[] = {
     {0, "F32", 1, 4, f32},
     {1, "F16", 1, 2, f16},
@@ -105,14 +182,14 @@ constexpr TypeInfo kTypes[] = {
     {8, "Q8_0", 32, 34, q8_0},
     {10, "Q2_K", 256, 84, nullptr},
     {11, "Q3_K", 256, 110, nullptr},
-    {12, "Q4_K", 256, 144, nullptr},
-    {13, "Q5_K", 256, 176, nullptr},
-    {14, "Q6_K", 256, 210, nullptr},
+    {12, "Q4_K", 256, 144, q4_k},
+    {13, "Q5_K", 256, 176, q5_k},
+    {14, "Q6_K", 256, 210, q6_k},
     {16, "IQ2_XXS", 256, 66, nullptr},
     {17, "IQ2_XS", 256, 74, nullptr},
     {18, "IQ3_XXS", 256, 98, nullptr},
     {19, "IQ1_S", 256, 50, nullptr},
-    {20, "IQ4_NL", 32, 18, nullptr},
+    {20, "IQ4_NL", 32, 18, iq4_nl},
     {21, "IQ3_S", 256, 110, nullptr},
     {22, "IQ2_S", 256, 82, nullptr},
     {23, "IQ4_XS", 256, 136, nullptr},
@@ -125,7 +202,7 @@ constexpr TypeInfo kTypes[] = {
     {30, "BF16", 1, 2, bf16},
     {34, "TQ1_0", 256, 54, nullptr},
     {35, "TQ2_0", 256, 66, nullptr},
-    {39, "MXFP4", 32, 17, nullptr},
+    {39, "MXFP4", 32, 17, mxfp4},
 };
 
 }  // namespace

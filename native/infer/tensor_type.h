@@ -6,14 +6,10 @@
 
 namespace zg {
 
-// Ids as in files. Others are known by size only: see tensor_type().
+// Ids as in files of the types that have a product of their own (kernels.h); tensor_type() knows all.
 enum class TensorType : uint32_t {
   kF32 = 0,
   kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
   kQ8_0 = 8,
   kBF16 = 30,
 };

@@ -7,6 +7,7 @@
 //   segmentRootsSync(data, leaves[, cpu])     Uint8Array, 32 bytes a segment; cpu forces a path of this machine
 //   segmentRoots(data, leaves)                the same in a promise, hashed on a worker thread
 //   treeRoot(hashes)                          root over n × 32 bytes
+//   da                                        data availability: da_napi.cpp
 //
 // A small Uint8Array lives inside the JavaScript heap until its address is asked for; then it is moved out, which costs more than
 // hashing 64 bytes. The scratch is memory of ours that JavaScript sees, so short messages are copied in and out instead.
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "da_napi.h"
 #include "merkle.h"
 
 namespace {
@@ -276,6 +278,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("segmentRootsSync", Napi::Function::New(env, segment_roots_sync));
   exports.Set("segmentRoots", Napi::Function::New(env, segment_roots));
   exports.Set("treeRoot", Napi::Function::New(env, tree_root));
+  exports.Set("da", zg::da_exports(env, *kernels));
   return exports;
 }
 

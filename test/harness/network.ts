@@ -10,6 +10,14 @@ export interface TestNetwork {
   kv: string
   nodes: string[]
   flow: string
+  /** Base URL of the inference provider, its address, its model. */
+  compute: string
+  provider: string
+  model: string
+  /** `host:port` of the gRPC services. */
+  disperser: string
+  retriever: string
+  contracts: Record<string, string>
   /** Environment in which the tools find this network. */
   env: Record<string, string>
   /** Pid of a service now. */
@@ -36,6 +44,12 @@ export async function startNetwork(name: string, args: string[] = []): Promise<T
     kv: file.endpoints.kv,
     nodes: file.endpoints.nodes,
     flow: file.contracts.flow,
+    compute: file.endpoints.compute,
+    provider: file.endpoints.provider,
+    model: 'tiny-zg',
+    disperser: file.endpoints.da,
+    retriever: file.endpoints.retriever,
+    contracts: file.contracts,
     env: { ...box.env, ZG_NETWORK: name },
     async pid(service) {
       const { runTool } = await import('./tools.ts')

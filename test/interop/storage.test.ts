@@ -18,7 +18,10 @@ console.info = () => {}
 console.debug = () => {}
 
 const network = await startNetwork('interop-store')
-t.teardown(() => network.stop())
+t.teardown(async () => {
+  await network.stop()
+  endSoon()
+})
 
 const MiB = 1024 * 1024
 const SIZES = [1, 255, 256, 257, 4097, 262_143, 262_144, 262_145, MiB + 1, 5 * MiB + 1, 16 * MiB]

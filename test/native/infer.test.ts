@@ -37,11 +37,15 @@ interface Vectors {
 
 const fixture = (name: string): string => join(FIXTURES!, name.endsWith('.gguf') ? name : `${name}.gguf`)
 const vectors: Vectors = skip === false ? JSON.parse(readFileSync(join(FIXTURES!, 'vectors.json'), 'utf8')) : {}
-const TYPE_IDS: Record<string, number> = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, BF16: 30 }
+const TYPE_IDS: Record<string, number> = {
+  ...{ F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, BF16: 30 },
+  ...{ Q4_K: 12, Q5_K: 13, Q6_K: 14, IQ4_NL: 20, MXFP4: 39 }
+}
 const STORIES = ['F32', 'F16', 'Q8_0', 'Q4_0', 'Q5_0'].map(type => `stories260K-${type}.gguf`)
 const LLAMA = ['llama-f32.gguf', 'llama-linear-f32.gguf', 'llama3-f32.gguf', 'llama3-q8_0.gguf']
 const QWEN = ['qwen2-f32.gguf', 'qwen2-yarn-f32.gguf', 'qwen3-f32.gguf', 'qwen3-gpt2-f32.gguf', 'qwen3-bf16.gguf']
-const MODELS = [...STORIES, ...LLAMA, ...QWEN]
+const MIXED = ['llama-mix.gguf', 'llama-q5_k_m.gguf', 'qwen2-q4_k_m.gguf', 'qwen3-q6_k.gguf']
+const MODELS = [...STORIES, ...LLAMA, ...QWEN, ...MIXED]
 /** In units of the vocabulary's standard deviation. Activations are floats, so quantized weights meet it too. */
 const TOLERANCE = 2e-5
 
@@ -265,7 +269,15 @@ t.test('files that are no model to run are refused by name', { skip }, async t =
   t.equal((await inferAddon().readGguf(fixture('vocab-llama2'))).tensors.length, 0, 'yet it opens')
   await refused('gemma2-f32', /architecture 'gemma2' is not known; known are llama/)
   await refused('mixtral-f32', /mixtures of experts/)
-  await refused('llama-mix', /tensor '.*': type \w+ is not supported/)
+  // The first matrix becomes IQ1_S, of whose blocks this file has enough.
+  const odd = new Uint8Array(readFileSync(fixture('llama3-q8_0')))
+  const info = Buffer.from(odd).indexOf('blk.0.attn_q.weight') + 'blk.0.attn_q.weight'.length + 4 + 16
+  new DataView(odd.buffer).setUint32(info, 19, true)
+  await writeFile(join(temp, 'odd.gguf'), odd)
+  await t.rejects(openEngine(join(temp, 'odd.gguf')), {
+    code: 'ERR_BAD_INPUT',
+    message: /tensor 'blk.0.attn_q.weight': type IQ1_S is not supported, described at byte \d+/
+  })
   await t.rejects(openEngine(join(temp, 'absent.gguf')), { code: 'ERR_NO_INPUT' })
   await t.rejects(openEngine(temp), { code: 'ERR_BAD_INPUT', message: /not a regular file/ })
 })
@@ -273,9 +285,8 @@ t.test('files that are no model to run are refused by name', { skip }, async t =
 // ---- arithmetic ----
 
 t.test('blocks of each type give exactly the values that they stand for', { skip }, async t => {
-  const inScope = vectors.blocks.filter(b => TYPE_IDS[b.type] !== undefined)
-  t.ok(inScope.length >= 16)
-  for (const { type, hex, values } of inScope) {
+  t.equal(vectors.blocks.length, 26)
+  for (const { type, hex, values } of vectors.blocks) {
     const got = inferAddon().dequantize(TYPE_IDS[type]!, fromHex(hex.startsWith('0x') ? hex : `0x${hex}`))
     // Types with a minimum are rounded once.
     t.strictSame([...got], values.map(Math.fround), type)

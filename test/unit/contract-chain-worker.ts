@@ -5,12 +5,13 @@
  * A message is {id, chain, op, args}; the answer {id, value} or {id, error}. Chains are numbered by whoever asks.
  */
 import { parentPort } from 'node:worker_threads'
-import { createCustomCommon, Hardfork, Mainnet } from '@ethereumjs/common'
+import { type Common, createCustomCommon, Hardfork, Mainnet } from '@ethereumjs/common'
 import { createEVM, type EVM } from '@ethereumjs/evm'
 import { SimpleStateManager } from '@ethereumjs/statemanager'
 import { Account, Address, createAddressFromString, createZeroAddress } from '@ethereumjs/util'
 import { keccak_256 } from '@noble/hashes/sha3.js'
 import { AbiCoder } from 'ethers'
+import { hostPrecompiles } from '../../cmd/zg-chain/engine-ethereumjs/precompiles.ts'
 import { bigToBytes } from '../../lib/base/bytes.ts'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { type AllocEntry, buildAlloc, type StorageParams } from '../../lib/contracts/genesis.ts'
@@ -69,11 +70,35 @@ class UndoState extends SimpleStateManager {
 class Chain {
   number = 1
   timestamp = 1_700_000_000
-  private readonly evm: EVM
+  private evm!: EVM
   private readonly state: UndoState
-  constructor(evm: EVM, state: UndoState) {
-    this.evm = evm
+  constructor(state: UndoState) {
     this.state = state
+  }
+
+  /** The EVM comes after the genesis, which says whether there are precompiles of ours. */
+  async begin(common: Common): Promise<void> {
+    const blockchain = {
+      getBlock: async (n: number) => ({ hash: () => blockHash(n) }),
+      putBlock: async () => {},
+      shallowCopy: () => blockchain
+    }
+    const precompiles = await hostPrecompiles({
+      common,
+      state: this.state,
+      blockNumber: () => BigInt(this.number),
+      blockHash: async n => blockHash(n)
+    })
+    this.evm = await createEVM({
+      common,
+      stateManager: this.state,
+      blockchain,
+      customPrecompiles: precompiles.custom
+    })
+    this.evm.events!.on('beforeMessage', (message, done) => {
+      precompiles.heard(message)
+      done?.()
+    })
   }
 
   async load(alloc: AllocEntry[]): Promise<void> {
@@ -183,23 +208,20 @@ class Chain {
   }
 }
 
-async function start({ chainId, accounts, storage }: StartOptions & { accounts: Uint8Array[] }): Promise<Chain> {
+async function start({ chainId, accounts, storage, da }: StartOptions & { accounts: Uint8Array[] }): Promise<Chain> {
   const alloc = await buildAlloc({
     chainId,
     timestamp: 1_700_000_000,
     kind: 'network',
     accounts,
-    storage: (storage ?? {}) as Partial<StorageParams>
+    storage: (storage ?? {}) as Partial<StorageParams>,
+    ...da
   })
   const common = createCustomCommon({ chainId, name: 'test' }, Mainnet, { hardfork: Hardfork.Prague })
   const state = new UndoState({ common })
-  const blockchain = {
-    getBlock: async (n: number) => ({ hash: () => blockHash(n) }),
-    putBlock: async () => {},
-    shallowCopy: () => blockchain
-  }
-  const chain = new Chain(await createEVM({ common, stateManager: state, blockchain }), state)
+  const chain = new Chain(state)
   await chain.load(alloc)
+  await chain.begin(common)
   return chain
 }
 

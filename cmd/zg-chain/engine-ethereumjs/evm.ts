@@ -9,6 +9,7 @@ import { keccak256 } from '../core/hash.ts'
 import type { BlockOverride } from '../core/types.ts'
 import { kzg } from './kzg.ts'
 import type { Overlay } from './nodes.ts'
+import { hostPrecompiles } from './precompiles.ts'
 import { addressOf, State } from './state.ts'
 
 /** How long the EVM keeps the event loop before others get a turn. */
@@ -81,6 +82,12 @@ export async function execution(
     turnEnds = clock.monotonic() + TURN_MS
   }
 
+  const precompiles = await hostPrecompiles({
+    common,
+    state,
+    blockNumber: () => BigInt(at.env.number),
+    blockHash: opts.blockHash
+  })
   let jumps = 0
   const vm = await createVM({
     common,
@@ -88,6 +95,7 @@ export async function execution(
     evmOpts: {
       common,
       stateManager: state,
+      customPrecompiles: precompiles.custom,
       blockchain: {
         async getBlock(number) {
           const hash = await opts.blockHash(number)
@@ -112,7 +120,8 @@ export async function execution(
       ]
     }
   })
-  vm.evm.events?.on('beforeMessage', (_message, done) => {
+  vm.evm.events?.on('beforeMessage', (message, done) => {
+    precompiles.heard(message)
     if (due()) turn().then(done)
     else done?.()
   })

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createReadStream } from 'node:fs'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -15,8 +15,13 @@ import { formatAmount, formatCount, formatSize, shortHash } from '../../../lib/b
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { runTool } from '../run-tool.ts'
 
-const STEPS = 4
+const STEPS = 7
 const READY_MS = 60_000
+/** The blob is the beginning of the stored tarball. */
+const BLOB_BYTES = 256 * 1024
+/** The signer that is stopped while the blob is read. */
+const STOPPED = 'signer-2'
+const PROMPT = 'The ship sailed'
 
 interface Stage {
   ctx: VerbContext
@@ -47,6 +52,8 @@ export async function demo(ctx: VerbContext, _args: string[], opts: Options): Pr
     )
     network = await startNetwork(stage, name)
     await storage(stage)
+    await availability(stage)
+    await payment(stage, await compute(stage))
     await chain(stage)
     await stopNetwork(network)
     const seconds = ((performance.now() - started) / 1000 + Number(process.env.ZG_BUILD_SECONDS ?? 0)).toFixed(1)
@@ -158,11 +165,11 @@ async function storage(stage: Stage): Promise<void> {
   await makeTarball(file)
   const { size } = await stat(file)
   let started = performance.now()
-  const stored = JSON.parse((await command(stage, 'zg-store', ['put', file, '--json'])).split('\n').at(-1)!) as {
-    root: string
-    segments: number
-    nodes: number
-  }
+  const stored = await lastRecord<{ root: string; segments: number; nodes: number }>(stage, 'zg-store', [
+    'put',
+    file,
+    '--json'
+  ])
   step(
     stage,
     3,
@@ -217,6 +224,113 @@ async function sameContent(a: string, b: string): Promise<boolean> {
   return true
 }
 
+/** A blob certified by all signers, then read back with one of them gone. */
+async function availability(stage: Stage): Promise<void> {
+  const file = join(stage.tmp, 'blob.bin')
+  await writeFile(file, await firstBytes(join(stage.tmp, 'zg-src.tar'), BLOB_BYTES))
+  let started = performance.now()
+  const put = await lastRecord<{ dataRoot: string; signed: number; signers: number; certified: boolean }>(
+    stage,
+    'zg-da',
+    ['put', file, '--json']
+  )
+  if (!put.certified) throw new ZgError('ERR_PROTOCOL', `the blob ${put.dataRoot} is not certified`)
+  step(
+    stage,
+    4,
+    'data avail.',
+    `${formatSize(BLOB_BYTES)} blob → ${stage.ctx.tty ? shortHash(put.dataRoot) : put.dataRoot}`,
+    `certified, ${put.signed} of ${put.signers}`,
+    performance.now() - started
+  )
+  await command(stage, 'zg-devnet', ['down', STOPPED, '--quiet'])
+  started = performance.now()
+  const copy = join(stage.tmp, 'copy.bin')
+  await command(stage, 'zg-da', ['get', put.dataRoot, '-o', copy, '--quiet'])
+  if (!(await sameContent(file, copy)))
+    throw new ZgError('ERR_BAD_PROOF', `what came back for ${put.dataRoot} is not what was put`)
+  step(
+    stage,
+    undefined,
+    'data avail.',
+    `${STOPPED} stopped, read back, identical`,
+    `${put.signers - 1} of ${put.signers}`,
+    performance.now() - started
+  )
+  await command(stage, 'zg-devnet', ['restart', STOPPED, '--quiet'])
+}
+
+interface Completion {
+  provider: string
+  text: string
+  completion_tokens: number
+  tokens_per_second: number
+  fee_neuron: string
+  signed: boolean
+}
+
+/** A prompt answered by the paid provider, its signature checked over the very bytes. */
+async function compute(stage: Stage): Promise<Completion> {
+  const started = performance.now()
+  const prompt = ['complete', PROMPT, '--max-tokens', '24', '--seed', '7', '--json']
+  const answer = await lastRecord<Completion>(stage, 'zg-compute', prompt)
+  if (answer.signed !== true) throw new ZgError('ERR_BAD_PROOF', 'the answer is not signed by the provider')
+  const text = answer.text.replace(/\s+/g, ' ').trim()
+  step(stage, 5, 'compute', `“${PROMPT}” → ${text.slice(0, 70)}`, '', performance.now() - started)
+  step(
+    stage,
+    undefined,
+    'compute',
+    `${answer.completion_tokens} tokens, ${formatCount(answer.tokens_per_second)} tok/s`,
+    'signature ok',
+    0
+  )
+  return answer
+}
+
+/** The fee moves on chain: the provider settles, both sides' balances tell the same. */
+async function payment(stage: Stage, answer: Completion): Promise<void> {
+  const total = async (): Promise<bigint> => {
+    const lines = (await command(stage, 'zg-compute', ['account', 'show', '--json'])).split('\n')
+    return BigInt((JSON.parse(lines[0]!) as { total_neuron: string }).total_neuron)
+  }
+  const before = await total()
+  const started = performance.now()
+  const settled = await lastRecord<{ fee_neuron: string; blockNumber: number }>(stage, 'zg-compute', [
+    'settle',
+    '--json'
+  ])
+  const after = await total()
+  const fee = BigInt(answer.fee_neuron)
+  if (before - after !== fee || BigInt(settled.fee_neuron) !== fee)
+    throw new ZgError('ERR_PROTOCOL', `the ledger paid ${before - after} neuron, the answer cost ${fee}`)
+  step(
+    stage,
+    6,
+    'payment',
+    `provider 0 → ${formatAmount(fee)} 0G`,
+    `settled, block ${formatCount(settled.blockNumber)}`,
+    performance.now() - started
+  )
+  step(stage, undefined, 'payment', `your ledger ${formatAmount(before)} → ${formatAmount(after)} 0G`, '', 0)
+}
+
+/** Runs a verb with `--json` and answers its last record. */
+async function lastRecord<T>(stage: Stage, tool: string, args: string[]): Promise<T> {
+  return JSON.parse((await command(stage, tool, args)).split('\n').at(-1)!) as T
+}
+
+async function firstBytes(path: string, size: number): Promise<Uint8Array> {
+  const handle = await open(path)
+  try {
+    const bytes = Buffer.alloc(size)
+    const { bytesRead } = await handle.read(bytes, 0, size, 0)
+    return bytes.subarray(0, bytesRead)
+  } finally {
+    await handle.close()
+  }
+}
+
 /** A contract deployed, written and read; money moved, balances before and after; the height that grew meanwhile. */
 async function chain(stage: Stage): Promise<void> {
   const before = await height(stage)
@@ -234,7 +348,7 @@ async function chain(stage: Stage): Promise<void> {
   if (answer !== '42') throw new ZgError('ERR_PROTOCOL', `the contract answers ${answer}, 42 expected`)
   step(
     stage,
-    4,
+    7,
     'chain',
     `contract ${stage.ctx.tty ? shortHash(address) : address} deployed`,
     '41 + 1 = 42',

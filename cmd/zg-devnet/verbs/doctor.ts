@@ -1,4 +1,4 @@
-/** `zg-devnet doctor`: checks the machine, and the running network from its chain to one stored byte. Each failure names its cure. */
+/** `zg-devnet doctor`: checks the machine, and the running network from its chain to one stored byte, one blob and one prompt. Each failure names its cure. */
 import { spawnSync } from 'node:child_process'
 import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -54,7 +54,9 @@ async function* checks(file: NetworkFile | undefined, name: string, signal: Abor
   }
   yield* await chain(file, signal)
   yield* await services(file)
-  yield await oneByte(file, name)
+  yield await oneByte(name)
+  if (file.endpoints.da !== undefined) yield await oneBlob(name)
+  if (file.endpoints.compute !== undefined) yield await oneToken(name)
 }
 
 function machine(): Check {
@@ -156,7 +158,10 @@ async function chain(file: NetworkFile, signal: AbortSignal): Promise<Check[]> {
     const codes = await rpc.batch<string>(
       entries.map(([, address]) => ({ method: 'eth_getCode', params: [address, 'latest'] }))
     )
-    const missing = entries.filter((_, i) => typeof codes[i] !== 'string' || codes[i] === '0x').map(([n]) => n)
+    // A precompile is known by its answers, not by code.
+    const missing = entries
+      .filter(([n], i) => n !== 'daSigners' && (typeof codes[i] !== 'string' || codes[i] === '0x'))
+      .map(([n]) => n)
     const head = await rpc.call<{ number: string; timestamp: string }>('eth_getBlockByNumber', ['latest', false])
     const age = Date.now() / 1000 - Number(head.timestamp)
     const balance = BigInt(await rpc.call<string>('eth_getBalance', [DEV_ACCOUNTS[0]!.address, 'latest']))
@@ -201,34 +206,58 @@ async function services(file: NetworkFile): Promise<Check[]> {
   )
 }
 
-/** Stores one byte that differs from run to run, reads it back. */
-async function oneByte(file: NetworkFile, name: string): Promise<Check> {
-  const started = performance.now()
-  const env = { ZG_NETWORK: name }
-  const text = `zg doctor ${new Date().toISOString()} ${process.pid}`
-  try {
+/** Stores a text that differs from run to run, reads it back. */
+function oneByte(name: string): Promise<Check> {
+  return endToEnd('store_end_to_end', 'zg-devnet logs store-0 --since 2m', async () => {
+    const text = probeText()
+    const env = { ZG_NETWORK: name }
     const root = (await runTool('zg-store', ['put', '--quiet'], { input: Readable.from([text]), env })).trim()
-    const back = await runTool('zg-store', ['get', root, '--quiet'], { env })
+    const same = (await runTool('zg-store', ['get', root, '--quiet'], { env })) === text
+    return same ? 'one file stored and read back' : undefined
+  })
+}
+
+function oneBlob(name: string): Promise<Check> {
+  return endToEnd('da_end_to_end', 'zg-devnet logs da --since 2m', async () => {
+    const text = probeText()
+    const env = { ZG_NETWORK: name }
+    const root = (await runTool('zg-da', ['put', '--quiet'], { input: Readable.from([text]), env })).trim()
+    const same = (await runTool('zg-da', ['get', root, '--quiet'], { env })) === text
+    return same ? 'one blob certified and read back' : undefined
+  })
+}
+
+/** Asks with a fixed seed; the paid path with its signature check. */
+function oneToken(name: string): Promise<Check> {
+  return endToEnd('compute_end_to_end', 'zg-devnet logs compute --since 2m', async () => {
+    const args = ['complete', 'The ship sailed', '--max-tokens', '8', '--seed', '1', '--json']
+    const record = JSON.parse(
+      (await runTool('zg-compute', args, { env: { ZG_NETWORK: name } })).trim().split('\n').at(-1)!
+    )
+    return record.signed === true && record.completion_tokens > 0
+      ? `${record.completion_tokens} tokens asked, paid and signed`
+      : undefined
+  })
+}
+
+function probeText(): string {
+  return `zg doctor ${new Date().toISOString()} ${process.pid}`
+}
+
+/** One way through a layer; `work` answers what was done, undefined when what came back was wrong. */
+async function endToEnd(name: string, fix: string, work: () => Promise<string | undefined>): Promise<Check> {
+  const started = performance.now()
+  try {
+    const done = await work()
     const ms = performance.now() - started
-    if (back !== text)
-      return {
-        name: 'store_end_to_end',
-        result: 'fail',
-        message: 'what was stored came back different',
-        fix: `zg-devnet logs store-0 --name ${file.name}`
-      }
+    if (done === undefined) return { name, result: 'fail', message: 'what came back is not what was asked for', fix }
     return {
-      name: 'store_end_to_end',
+      name,
       result: 'ok',
-      message: `one file stored and read back in ${formatDuration(ms)}`,
+      message: `${done} in ${formatDuration(ms)}`,
       value_seconds: Math.round(ms) / 1000
     }
   } catch (err) {
-    return {
-      name: 'store_end_to_end',
-      result: 'fail',
-      message: messageOf(err),
-      fix: 'zg-devnet logs store-0 --since 2m'
-    }
+    return { name, result: 'fail', message: messageOf(err), fix }
   }
 }

@@ -6,12 +6,18 @@ import { control } from '../control-client.ts'
 
 const WAIT_MS = 20_000
 
-export async function down(ctx: VerbContext, _args: string[], opts: Options): Promise<number> {
+export async function down(ctx: VerbContext, args: string[], opts: Options): Promise<number> {
   const name = opts.name as string
   const file = await readNetwork(name)
   if (file === undefined) {
     ctx.say(`network '${name}' is not running`)
     return 1
+  }
+  if (args[0] !== undefined) {
+    await control(file, 'devnet_stop_service', [args[0]])
+    ctx.print({ type: 'service_stopped', name: args[0] }, null)
+    ctx.say(`${args[0]} stopped\nnext: zg-devnet restart ${args[0]}`)
+    return 0
   }
   // A network whose socket is gone still stops on the signal.
   await control(file, 'devnet_stop').catch(() => process.kill(file.pid, 'SIGTERM'))

@@ -12,6 +12,7 @@ import { detach } from '../detach.ts'
 import { describe, withdraw } from '../network-file.ts'
 import { freeBlock, freePorts, portFree } from '../ports.ts'
 import { readyLines, serviceLine, summaryLines } from '../print.ts'
+import { provision } from '../provision.ts'
 import { listOfPorts, type NetworkPlan, planPorts, serviceTable } from '../services.ts'
 import { Supervisor } from '../supervisor.ts'
 
@@ -38,10 +39,14 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     const logDir = stateDir(name)
     await mkdir(logDir, { recursive: true, mode: 0o700 })
     const failure = failureSignal()
-    supervisor = new Supervisor(serviceTable(plan), logDir, {
+    const rows = serviceTable(plan)
+    const chainReady = gate()
+    supervisor = new Supervisor(rows, logDir, {
       ready: status => {
         clearLine()
-        if (!ctx.json && !ctx.quiet && !allReady) ctx.say(serviceLine(status, noteOf(plan, status.name)))
+        if (status.kind === 'chain') chainReady.done()
+        const row = rows.find(r => r.name === status.name)!
+        if (!ctx.json && !ctx.quiet && !allReady && row.partOf === undefined) ctx.say(serviceLine(status, row.note))
         if (allReady) ctx.log('devnet').info('service is ready again', { service: status.name, pid: status.pid })
       },
       crashed: (status, how, lines, final) => {
@@ -65,7 +70,9 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     control = await openControl(name, supervisor)
     supervisor.start()
     clearLine = waitingLine(ctx, supervisor, () => allReady)
-    await Promise.race([untilReady(supervisor), failure.promise, ctx.stopped()])
+    // The ledger is made while the other services start.
+    const provisioned = chainReady.promise.then(() => provision(plan, ctx.signal))
+    await Promise.race([Promise.all([untilReady(supervisor), provisioned]), failure.promise, ctx.stopped()])
     if (!ctx.signal.aborted) {
       allReady = true
       clearLine()
@@ -78,7 +85,7 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
           name,
           chainId: plan.chainId,
           seconds,
-          services: file.services.length,
+          services: rows.filter(r => r.partOf === undefined).length,
           accounts: 10,
           data_dir: dir
         },
@@ -119,8 +126,12 @@ function checkName(name: string): string {
   return name
 }
 
-function noteOf(plan: NetworkPlan, service: string): string {
-  return serviceTable(plan).find(s => s.name === service)?.note ?? ''
+function gate(): { promise: Promise<void>; done(): void } {
+  let done: () => void = () => {}
+  const promise = new Promise<void>(resolve => {
+    done = resolve
+  })
+  return { promise, done }
 }
 
 async function makePlan(name: string, dir: string, opts: Options): Promise<NetworkPlan> {

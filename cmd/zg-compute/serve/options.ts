@@ -1,0 +1,88 @@
+/** Options of `zg-compute serve`. Light: cli.ts imports this file for the help. */
+import { ZgError } from '../../../lib/base/errors.ts'
+import { parseAmount, parseDuration } from '../../../lib/base/units.ts'
+import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
+import type { OptionSpec } from '../../../lib/cli/types.ts'
+
+const TOKENS_PER_PRICE = 1_000_000n
+
+export const SERVE_OPTIONS: OptionSpec[] = [
+  { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
+  { flags: '--port <port>', help: 'port; 0 chooses a free one', default: 3080, parse: parsePort },
+  { flags: '--host <address>', help: 'address to listen on', default: '127.0.0.1' },
+  {
+    flags: '--account <name>',
+    help: 'provider: key file, its address, or 0 to 9 on a devnet; absent: a plain server, free of charge'
+  },
+  { flags: '--password-file <file>', help: 'password of the key file', env: false },
+  { flags: '--rpc-url <url>', help: 'chain of the contracts', parse: parseUrl, env: 'ETH_RPC_URL' },
+  { flags: '--dir <dir>', help: 'data directory: fees, signatures, signer (default: by network)' },
+  { flags: '--input-price <amount>', help: '0G for a million prompt tokens', default: '0.1', parse: parsePrice },
+  { flags: '--output-price <amount>', help: '0G for a million tokens made', default: '0.2', parse: parsePrice },
+  { flags: '--public-url <url>', help: 'how clients reach this server; stands in the contract', parse: parseUrl },
+  {
+    flags: '--owner-account <name>',
+    help: "contract's owner, who acknowledges the signer at once (devnet: account 0)"
+  },
+  { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 256) },
+  { flags: '--context <n>', help: 'positions of a sequence', parse: parseInteger(16, 1_048_576) },
+  { flags: '--parallel <n>', help: 'requests at once; others wait', default: '8', parse: parseInteger(1, 32) },
+  {
+    flags: '--settle-after <time>',
+    help: 'settle what is older than this',
+    default: '1h',
+    parse: parseDuration,
+    advanced: true
+  },
+  {
+    flags: '--settle-share <percent>',
+    help: 'settle when a user owes this part of his balance',
+    default: '50',
+    parse: parseInteger(1, 100),
+    advanced: true
+  },
+  {
+    flags: '--min-locked <amount>',
+    help: 'what a user must keep locked',
+    default: '1',
+    parse: parseAmount,
+    advanced: true
+  },
+  {
+    flags: '--stake <amount>',
+    help: 'what a first registration brings along',
+    default: '100',
+    parse: parseAmount,
+    advanced: true
+  },
+  {
+    flags: '--max-chain-age <time>',
+    help: 'serve from remembered balances for so long when the chain is away',
+    default: '2m',
+    parse: parseDuration,
+    advanced: true
+  },
+  {
+    flags: '--requests-per-minute <n>',
+    help: 'of one user',
+    default: '6000',
+    parse: parseInteger(1, 1_000_000),
+    advanced: true
+  },
+  {
+    flags: '--admin-port <port>',
+    help: 'loopback port of /health, /ready and /metrics; 0 chooses a free one',
+    default: 0,
+    parse: parsePort,
+    advanced: true
+  },
+  { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
+  { flags: '--allow-host <name>', help: 'Host name that clients may use', repeat: true, advanced: true }
+]
+
+/** 0G a million tokens, as neuron a token. @throws {ZgError} ERR_USAGE when finer than one neuron a token. */
+function parsePrice(text: string): bigint {
+  const million = parseAmount(text)
+  if (million % TOKENS_PER_PRICE !== 0n) throw new ZgError('ERR_USAGE', `'${text}' is finer than one neuron a token`)
+  return million / TOKENS_PER_PRICE
+}

@@ -1,0 +1,109 @@
+/** `zg-compute serve`: options in, a running model server out, until a signal ends it. */
+import { join } from 'node:path'
+import { dataDir } from '../../../lib/adapters/paths.ts'
+import { messageOf } from '../../../lib/base/errors.ts'
+import { packageRoot } from '../../../lib/base/package-root.ts'
+import { formatDuration } from '../../../lib/base/units.ts'
+import { passwordReader } from '../../../lib/cli/password.ts'
+import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
+import { findSigner, isDevnet } from '../../../lib/clients/accounts.ts'
+import { findEndpoint } from '../../../lib/clients/network.ts'
+import { checksumAddress } from '../../../lib/crypto/address.ts'
+import { openEngine } from '../../../lib/infer/engine.ts'
+import { type PaidOptions, type ServeOptions, startServer } from './server.ts'
+
+/** A Unix socket's path may have this many bytes; without a word about it the listen call fails. */
+const SOCKET_PATH_MAX = 107
+
+export const serve: VerbFn = async (ctx, _args, opts) => {
+  const started = performance.now()
+  const modelPath = (opts.model as string | undefined) ?? join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
+  const engineOptions = {
+    ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
+    ...(opts.context === undefined ? {} : { contextLength: opts.context as number })
+  }
+  const options: ServeOptions = {
+    modelPath,
+    openEngine: async () => {
+      const engine = await openEngine(modelPath, engineOptions)
+      for (const warning of engine.warnings) ctx.log('engine').warn(warning)
+      return engine
+    },
+    port: opts.port as number,
+    host: opts.host as string,
+    parallel: opts.parallel as number,
+    adminPort: opts.adminPort as number,
+    log: module => ctx.log(module)
+  }
+  if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
+  if (opts.account !== undefined) options.paid = await paidOptions(ctx, opts)
+  const running = await startServer(options)
+  let fatal: unknown
+  const stopped = ctx.stopped()
+  const first = await Promise.race([
+    running.whenReady.then(
+      () => 'ready',
+      err => {
+        fatal = err
+        return 'failed'
+      }
+    ),
+    stopped.then(() => 'stopped')
+  ])
+  if (first === 'ready') {
+    const { engine, broker } = running.service
+    const info = engine!.info
+    const megabytes = Math.max(1, Math.round(info.fileBytes / 1e6))
+    ctx.ready(
+      {
+        type: 'ready',
+        service: 'compute',
+        url: running.url,
+        port: running.port,
+        model: info.name,
+        model_bytes: info.fileBytes,
+        cpu: info.cpu,
+        context_length: info.contextLength,
+        admin_port: running.adminPort ?? null,
+        provider: broker === undefined ? null : checksumAddress(broker.provider),
+        signer: broker === undefined ? null : checksumAddress(broker.signer),
+        dir: options.paid?.dir ?? null
+      },
+      `compute ready on ${running.url}/v1, model ${info.name} ${megabytes} MB, cpu ${info.cpu}, in ${formatDuration(performance.now() - started)}`
+    )
+    if (opts.host !== '127.0.0.1') ctx.log('serve').warn('open beyond this machine', { host: opts.host })
+    await stopped
+  }
+  await running.close()
+  if (first === 'failed') {
+    ctx.log('serve').error('cannot serve', { error: messageOf(fatal) })
+    throw fatal
+  }
+}
+
+async function paidOptions(ctx: VerbContext, opts: Options): Promise<PaidOptions> {
+  const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'compute')
+  const socket = (opts.socket as string | undefined) ?? join(dir, 'admin.sock')
+  const password = passwordReader(ctx, opts)
+  const paid: PaidOptions = {
+    dir,
+    chainUrl: await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-compute serve'),
+    account: client => findSigner(client, { account: opts.account as string, network: ctx.network, password }),
+    owner: async client => {
+      const named = opts.ownerAccount as string | undefined
+      if (named === undefined && !(await isDevnet(client, ctx.network))) return undefined
+      return findSigner(client, { account: named ?? '0', network: ctx.network, password })
+    },
+    prices: { inputPrice: opts.inputPrice as bigint, outputPrice: opts.outputPrice as bigint },
+    stake: opts.stake as bigint,
+    minLocked: opts.minLocked as bigint,
+    maxChainAgeMs: opts.maxChainAge as number,
+    requestsPerMinute: opts.requestsPerMinute as number,
+    settleAfterMs: opts.settleAfter as number,
+    settleSharePercent: opts.settleShare as number
+  }
+  if (Buffer.byteLength(socket) <= SOCKET_PATH_MAX) paid.socket = socket
+  else ctx.log('serve').warn('no admin socket: its path is too long, name one by --socket')
+  if (opts.publicUrl !== undefined) paid.publicUrl = opts.publicUrl as string
+  return paid
+}
