@@ -28,8 +28,7 @@ const PROTO: Record<string, string> = {
     message RetrieveBlobRequest { bytes storage_root = 1; uint64 epoch = 2; uint64 quorum_id = 3; }
     message RetrieveBlobReply { bytes data = 1; }
     message BlobInfo { BlobHeader blob_header = 1; }
-    message BlobHeader { bytes storage_root = 1; uint64 epoch = 2; uint64 quorum_id = 3; }
-    enum BlobStatus { UNKNOWN = 0; PROCESSING = 1; CONFIRMED = 2; FAILED = 3; FINALIZED = 4; INSUFFICIENT_SIGNATURES = 5; }`,
+    message BlobHeader { bytes storage_root = 1; uint64 epoch = 2; uint64 quorum_id = 3; } enum BlobStatus { UNKNOWN = 0; PROCESSING = 1; CONFIRMED = 2; FAILED = 3; FINALIZED = 4; INSUFFICIENT_SIGNATURES = 5; }`,
   'retriever.proto': `syntax = "proto3"; package retriever;
     service Retriever { rpc RetrieveBlob(BlobRequest) returns (BlobReply) {} }
     message BlobRequest { bytes storage_root = 1; uint64 epoch = 2; uint64 quorum_id = 3; }
@@ -145,7 +144,7 @@ async function disperse(t: { equal(a: unknown, b: unknown): unknown }, data: Buf
       header = info.blob_header ?? undefined
       return rank === 3
     },
-    { timeoutMs: 120_000, everyMs: 50, what: `a blob of ${data.length} bytes to be final` }
+    { timeoutMs: 200_000, everyMs: 250, what: `a blob of ${data.length} bytes to be final` }
   )
   return header!
 }
