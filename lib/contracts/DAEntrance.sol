@@ -89,6 +89,13 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
     bytes32 private constant STORE =
         keccak256(abi.encode(uint256(keccak256("0g.storage.DAEntrance")) - 1)) & ~bytes32(uint256(0xff));
 
+    /// What was due before a setting changes goes by the old one.
+    modifier onlyParamsAdmin() {
+        _checkRole(PARAMS_ADMIN_ROLE);
+        sync();
+        _;
+    }
+
     constructor(address owner, uint256 blobPrice_) initializer {
         require(owner != address(0), "Invalid parameters");
         _grantRole(DEFAULT_ADMIN_ROLE, owner);
@@ -188,17 +195,20 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
         uint256 period = $.samplePeriod;
         uint256 height = $.nextSampleHeight;
         if (block.number < height || times == 0) return;
+        uint256 due = (block.number - height) / period + 1;
+        if (due > times) due = times;
         uint256 target = adjusted($.podasTarget, $.roundSubmissions, $.targetRoundSubmissions);
         uint256 round = $.sampleRound + 1;
-        if (block.number - height >= HASHES) {
+        if (block.number - height >= HASHES && due > 1) {
             uint256 passed = (block.number - height - HASHES) / period + 1;
-            if (passed > times - 1) passed = times - 1;
+            // The last one is opened even so: with periods longer than BLOCKHASH reaches back it is the current round.
+            if (passed > due - 1) passed = due - 1;
             for (uint256 i = 0; i < passed && i < IDLE_ROUNDS_MAX && target < MAX_PODAS_TARGET; i++) {
                 target = adjusted(target, 0, 1);
             }
             round += passed;
             height += passed * period;
-            times -= passed;
+            due -= passed;
         }
         $.targetRoundSubmissions = $.targetRoundSubmissionsNext;
         bytes32 seed;
@@ -206,8 +216,8 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
             seed = blockhash(height - 1);
             emit NewSampleRound(round, height, seed, target);
             height += period;
-            times--;
-            if (block.number < height || times == 0) break;
+            due--;
+            if (due == 0) break;
             target = adjusted(target, 0, 1);
             round++;
         }
@@ -299,6 +309,7 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
 
     /// Adds to what base rewards are paid from.
     function donate() external payable {
+        sync();
         store().totalBaseReward += msg.value;
     }
 
@@ -316,7 +327,7 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
     // Settings ------------------------------------------------------------------------------------------------------------------
 
     /// Takes effect in the next round.
-    function setRoundSubmissions(uint64 target) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setRoundSubmissions(uint64 target) external onlyParamsAdmin {
         uint256 current = store().targetRoundSubmissions;
         require(target != 0, "Round submissions cannot be zero");
         require(target <= 4 * current, "Increase round submissions too large");
@@ -325,36 +336,36 @@ contract DAEntrance is AccessControlEnumerable, Initializable {
         store().targetRoundSubmissionsNext = target;
     }
 
-    function setEpochWindowSize(uint64 epochs) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setEpochWindowSize(uint64 epochs) external onlyParamsAdmin {
         require(epochs != 0, "Epoch window size cannot be zero");
         store().epochWindowSize = epochs;
     }
 
-    function setRewardRatio(uint64 ratio) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setRewardRatio(uint64 ratio) external onlyParamsAdmin {
         require(ratio != 0, "Reward ratio must be non-zero");
         store().rewardRatio = ratio;
     }
 
-    function setSamplePeriod(uint64 blocks) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setSamplePeriod(uint64 blocks) external onlyParamsAdmin {
         require(blocks != 0, "Sample period cannot be zero");
         store().samplePeriod = blocks;
     }
 
-    function setBaseReward(uint256 reward) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setBaseReward(uint256 reward) external onlyParamsAdmin {
         store().baseReward = reward;
     }
 
-    function setBlobPrice(uint256 price) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setBlobPrice(uint256 price) external onlyParamsAdmin {
         store().blobPrice = price;
     }
 
     /// Ten-thousandths.
-    function setServiceFeeRate(uint256 bps) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setServiceFeeRate(uint256 bps) external onlyParamsAdmin {
         require(bps <= BPS, "Service fee rate too large");
         store().serviceFeeRateBps = bps;
     }
 
-    function setTreasury(address to) external onlyRole(PARAMS_ADMIN_ROLE) {
+    function setTreasury(address to) external onlyParamsAdmin {
         store().treasury = to;
     }
 

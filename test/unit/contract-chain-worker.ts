@@ -12,7 +12,7 @@ import { Account, Address, createAddressFromString, createZeroAddress } from '@e
 import { keccak_256 } from '@noble/hashes/sha3.js'
 import { AbiCoder } from 'ethers'
 import { hostPrecompiles } from '../../cmd/zg-chain/engine-ethereumjs/precompiles.ts'
-import { bigToBytes } from '../../lib/base/bytes.ts'
+import { bigToBytes, padLeft } from '../../lib/base/bytes.ts'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { type AllocEntry, buildAlloc, type StorageParams } from '../../lib/contracts/genesis.ts'
 import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
@@ -182,6 +182,10 @@ class Chain {
     return this.state.putCode(createAddressFromString(address), fromHex(code))
   }
 
+  async storage(address: string, slot: Uint8Array): Promise<Hex> {
+    return toHex(padLeft(await this.state.getStorage(createAddressFromString(address), slot), 32))
+  }
+
   async skip(blocks: number, seconds: number): Promise<void> {
     this.number += blocks
     this.timestamp += seconds
@@ -242,7 +246,7 @@ function stripped(value: Uint8Array): Uint8Array {
 }
 
 const chains = new Map<number, Promise<Chain>>()
-const OPS = ['mine', 'send', 'call', 'balance', 'setBalance', 'setCode', 'skip'] as const
+const OPS = ['mine', 'send', 'call', 'balance', 'setBalance', 'setCode', 'skip', 'storage'] as const
 
 parentPort!.on('message', async ({ id, chain, op, args }) => {
   try {

@@ -93,6 +93,11 @@ export class TestChain {
     await this.ask('setCode', address, code)
   }
 
+  /** One slot, 32 bytes. */
+  storage(address: string, slot: Uint8Array): Promise<Hex> {
+    return this.ask('storage', address, slot) as Promise<Hex>
+  }
+
   contract(address: string, abi: readonly object[]): TestContract {
     return new TestContract(this, address, new Interface(abi as InterfaceAbi))
   }
