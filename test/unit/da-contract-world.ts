@@ -43,9 +43,16 @@ export async function daWorld(opts: { blobPriceWei?: bigint } = {}) {
   const entrance = chain.contract(AT.daEntrance, dAEntranceAbi)
   const registry = chain.contract(AT.daRegistry, dARegistryAbi)
 
-  async function quorum(epoch: bigint, id = 0n): Promise<string[]> {
-    const data = signersAbi.encodeFunctionData('getQuorum', [epoch, id])
-    return [...signersAbi.decodeFunctionResult('getQuorum', (await chain.call({ to: AT.daSigners, data })).data)[0]]
+  const quorums = new Map<bigint, string[]>()
+  /** Addresses of the places of quorum 0. */
+  async function quorum(epoch: bigint): Promise<string[]> {
+    const known = quorums.get(epoch)
+    if (known !== undefined) return known
+    const data = signersAbi.encodeFunctionData('getQuorum', [epoch, 0n])
+    const { data: answer } = await chain.call({ to: AT.daSigners, data })
+    const places: string[] = [...signersAbi.decodeFunctionResult('getQuorum', answer)[0]]
+    quorums.set(epoch, places)
+    return places
   }
 
   /** All signers register for the epoch, which then begins. */
