@@ -366,7 +366,10 @@ t.test('quorums are cut from sorted ballots; the rest is filled from before it; 
   t.equal(drawQuorums([candidate(1, 40_000n)], seed).length, 10)
   const small = drawQuorums([candidate(1, 2n), candidate(2, 3n)], seed)[0]!
   for (let i = 5; i < 3072; i++) if (toHex(small[i]!) !== toHex(small[i - 5]!)) t.fail(`place ${i} does not repeat`)
-  t.ok(hexOf(drawQuorums([candidate(1, 2n), candidate(2, 3n)], keccak256(seed))[0]!) !== hexOf(small), 'the seed matters')
+  t.ok(
+    hexOf(drawQuorums([candidate(1, 2n), candidate(2, 3n)], keccak256(seed))[0]!) !== hexOf(small),
+    'the seed matters'
+  )
 })
 
 /** x = 1 on the twist has a root and is outside the subgroup. */
