@@ -2,16 +2,16 @@
  * Data availability on a test chain: the devnet's signers in the genesis, posting, certificates, epochs, and answers to the sampling
  * lottery. Formulas are written from da.md 6 to 8, not taken from the product.
  */
-import { keccak_256 } from '@noble/hashes/sha3.js'
 import { Interface } from 'ethers'
 import { bigToBytes, bytesToBig, concat, u32be, u64be } from '../../lib/base/bytes.ts'
-import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
+import { fromHex, type Hex } from '../../lib/base/hex.ts'
 import { type EncodedBlob, encodeBlob } from '../../lib/codec/da/blob.ts'
 import { sublineProof } from '../../lib/codec/da/upstream.ts'
 import { DA_SIGNERS_ABI } from '../../lib/contracts/da-signers-abi.ts'
 import { dAEntranceAbi, dARegistryAbi } from '../../lib/contracts/generated/abi.ts'
 import * as bls from '../../lib/crypto/bn254.ts'
 import { type DevSigner, devSigners } from '../../lib/crypto/dev-signers.ts'
+import { keccak256 } from '../../lib/crypto/hash.ts'
 import { AT, type Outcome, TestChain } from './contract-chain.ts'
 
 export const SIGNERS = devSigners()
@@ -20,7 +20,6 @@ export const EPOCH_BLOCKS = 1_000
 export const MAX_TARGET = (2n ** 256n - 1n) / 128n
 const CHAIN_ID = 31337n
 
-const keccak = (...parts: Uint8Array[]) => keccak_256(concat(...parts))
 const word = (n: number | bigint) => bigToBytes(BigInt(n), 32)
 
 export interface Triple {
@@ -43,9 +42,16 @@ export async function daWorld(opts: { blobPriceWei?: bigint } = {}) {
   const entrance = chain.contract(AT.daEntrance, dAEntranceAbi)
   const registry = chain.contract(AT.daRegistry, dARegistryAbi)
 
-  async function quorum(epoch: bigint, id = 0n): Promise<string[]> {
-    const data = signersAbi.encodeFunctionData('getQuorum', [epoch, id])
-    return [...signersAbi.decodeFunctionResult('getQuorum', (await chain.call({ to: AT.daSigners, data })).data)[0]]
+  const quorums = new Map<bigint, string[]>()
+  /** Addresses of the places of quorum 0. */
+  async function quorum(epoch: bigint): Promise<string[]> {
+    const known = quorums.get(epoch)
+    if (known !== undefined) return known
+    const data = signersAbi.encodeFunctionData('getQuorum', [epoch, 0n])
+    const { data: answer } = await chain.call({ to: AT.daSigners, data })
+    const places: string[] = [...signersAbi.decodeFunctionResult('getQuorum', answer)[0]]
+    quorums.set(epoch, places)
+    return places
   }
 
   /** All signers register for the epoch, which then begins. */
@@ -58,17 +64,14 @@ export async function daWorld(opts: { blobPriceWei?: bigint } = {}) {
     must(await entrance.send('sync'))
   }
 
-  /**
-   * A certificate by `signers`.
-   * @param bitmap - by default all places of the signers.
-   */
+  /** A certificate by `signers`, over all their places. */
   async function certificate(
     blob: Triple & { commitment?: bls.G1 },
     signers: readonly DevSigner[] = SIGNERS.slice(0, 3),
     change: Partial<Certificate> = {}
   ): Promise<Certificate> {
     const { dataRoot, epoch, quorumId, commitment = { x: 1n, y: 2n } } = blob
-    const digest = keccak(dataRoot, word(epoch), word(quorumId), word(commitment.x), word(commitment.y))
+    const digest = keccak256(dataRoot, word(epoch), word(quorumId), word(commitment.x), word(commitment.y))
     return {
       dataRoot,
       epoch,
@@ -105,18 +108,18 @@ export function bitmapOf(quorum: readonly string[], isMarked: (address: string, 
 
 /** Slot `index` of the contract's namespace (ERC-7201). */
 export function namespaced(name: string, index: number): bigint {
-  const id = bytesToBig(keccak(new TextEncoder().encode(name))) - 1n
-  const base = bytesToBig(keccak(word(id)))
+  const id = bytesToBig(keccak256(new TextEncoder().encode(name))) - 1n
+  const base = bytesToBig(keccak256(word(id)))
   return base - (base & 0xffn) + BigInt(index)
 }
 
 /** Where a mapping at `slot` keeps a key of 32 bytes. */
 export function mapped(slot: bigint, key: Uint8Array): Uint8Array {
-  return keccak(key, word(slot))
+  return keccak256(key, word(slot))
 }
 
 export function identifier({ dataRoot, epoch, quorumId }: Triple): Uint8Array {
-  return keccak(dataRoot, word(epoch), word(quorumId))
+  return keccak256(dataRoot, word(epoch), word(quorumId))
 }
 
 // Sampling -----------------------------------------------------------------------------------------------------------------------
@@ -135,16 +138,16 @@ export interface Answer extends Sample {
 }
 
 export function lineQuality(s: Omit<Sample, 'sublineIndex'>): bigint {
-  return bytesToBig(keccak(s.sampleSeed, word(s.epoch), word(s.quorumId), s.dataRoot, u64be(s.lineIndex)))
+  return bytesToBig(keccak256(s.sampleSeed, word(s.epoch), word(s.quorumId), s.dataRoot, u64be(s.lineIndex)))
 }
 
 export function dataQuality(line: bigint, sublineIndex: number, data: Uint8Array): bigint {
-  return bytesToBig(keccak(word(line), word(sublineIndex), data))
+  return bytesToBig(keccak256(word(line), word(sublineIndex), data))
 }
 
 export function duplicateKey(s: Sample): Uint8Array {
   const places = concat(u32be(s.lineIndex), u32be(s.sublineIndex))
-  return keccak(s.dataRoot, s.sampleSeed, u64be(s.epoch), u64be(s.quorumId), places)
+  return keccak256(s.dataRoot, s.sampleSeed, u64be(s.epoch), u64be(s.quorumId), places)
 }
 
 /** A blob of `size` bytes that depends on `seed`. */
@@ -191,4 +194,3 @@ export function nextTarget(target: bigint, answers: bigint, wanted: bigint): big
 }
 
 export const hex32 = (byte: string): Hex => `0x${byte.repeat(32)}`
-export { toHex }

@@ -26,6 +26,8 @@ import {
 } from './da-contract-world.ts'
 
 t.teardown(stop)
+// A pairing takes the EVM a tenth of a second, and the machine may have other things to do.
+t.setTimeout(120_000)
 
 const ROOT = fromHex(hex32('11'))
 const COMMIT = '(bytes32,uint256,uint256,(uint256,uint256),bytes,(uint256[2],uint256[2]),(uint256,uint256))[]'
