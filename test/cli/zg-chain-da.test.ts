@@ -86,7 +86,18 @@ const POST: Transaction = {
 }
 
 t.test('the precompile runs in calls, estimates and transactions; its state is the chain’s', async t => {
-  const args = ['node', '--dev', '--kind', 'network', '--dir', box.path('net'), '--rpc-port', '0', '--block-time', 'on-demand']
+  const args = [
+    'node',
+    '--dev',
+    '--kind',
+    'network',
+    '--dir',
+    box.path('net'),
+    '--rpc-port',
+    '0',
+    '--block-time',
+    'on-demand'
+  ]
   let running = await startTool('zg-chain', args, { env: box.env })
   let { rpc, read, send, storage } = clientOf(running.url)
   t.equal(await rpc.call('eth_getCode', [AT.daSigners, 'latest']), '0x01')
@@ -177,7 +188,11 @@ t.test('the precompile runs in calls, estimates and transactions; its state is t
 })
 
 t.test("a chain without 0G's contracts has nothing at that address", async t => {
-  const running = await startTool('zg-chain', ['node', '--dev', '--in-memory', '--rpc-port', '0', '--block-time', 'on-demand'], { env: box.env })
+  const running = await startTool(
+    'zg-chain',
+    ['node', '--dev', '--in-memory', '--rpc-port', '0', '--block-time', 'on-demand'],
+    { env: box.env }
+  )
   const { rpc, send } = clientOf(running.url)
   t.equal(await rpc.call('eth_getCode', [AT.daSigners, 'latest']), '0x')
   const data = signersAbi.encodeFunctionData('epochNumber')
