@@ -95,8 +95,6 @@ for (const [net, bits] of [
   PRIVATE.addSubnet(net, bits, 'ipv4')
 for (const [net, bits] of [
   ['::', 127],
-  // IPv4 in its IPv6 clothes: the public ones come as plain IPv4 from the resolver.
-  ['::ffff:0:0', 96],
   ['64:ff9b::', 96],
   ['fc00::', 7],
   ['fe80::', 10],
@@ -106,6 +104,8 @@ for (const [net, bits] of [
 
 /** True for loopback, link-local, private, multicast and metadata ranges. */
 export function isPrivate(address: string): boolean {
+  // IPv4 in its IPv6 clothes; in the list it would match every IPv4 address. Public ones come as plain IPv4 from the resolver.
+  if (/^(0*:)*:?ffff:/i.test(address)) return true
   return PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }
 

@@ -102,6 +102,15 @@ export async function openSession(
     const amount = deficit > FLOOR ? deficit : FLOOR
     const ledger = await contracts.ledger(account.address)
     if (ledger === undefined || ledger.available < amount) throw noFunds(ledger?.available, amount)
+    // Money that went to a provider comes back only after its lock time.
+    if (!(await answers(service, o.signal)))
+      throw new ZgError(
+        'ERR_UNAVAILABLE',
+        `provider ${checksumAddress(service.provider)} does not answer at ${service.url}`,
+        {
+          hint: "run 'zg-market list' to see who does"
+        }
+      )
     o.onTransfer?.(amount)
     await contracts.transfer(account, service.provider, amount)
     sub = await contracts.account(account.address, service.provider)
