@@ -6,16 +6,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { keccak_256 } from '@noble/hashes/sha3.js'
-import {
-  AbiCoder,
-  Interface,
-  type InterfaceAbi,
-  id,
-  keccak256,
-  type Result,
-  SigningKey,
-  TypedDataEncoder
-} from 'ethers'
+import { AbiCoder, Interface, type InterfaceAbi, id, type Result, SigningKey, TypedDataEncoder } from 'ethers'
 import t from 'tap'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
@@ -28,7 +19,7 @@ type Test = typeof t
 
 const ROOT = new URL('../../', import.meta.url)
 const V = JSON.parse(readFileSync(new URL('test/vectors/compute-vectors.json', ROOT), 'utf8'))
-const coder = AbiCoder.defaultAbiCoder()
+const _coder = AbiCoder.defaultAbiCoder()
 const OG = 10n ** 18n
 const LOCK = DEVNET_COMPUTE.lockSeconds
 const OWNER = account(0)
