@@ -13,7 +13,7 @@ import { dAEntranceAbi, dARegistryAbi } from '../../lib/contracts/generated/abi.
 import * as bls from '../../lib/crypto/bn254.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { devSigners } from '../../lib/crypto/dev-signers.ts'
-import { sandbox, startTool } from '../harness/tools.ts'
+import { sandbox, startTool, waitFor } from '../harness/tools.ts'
 
 t.setTimeout(300_000)
 const box = sandbox('chain-da')
@@ -50,7 +50,13 @@ function clientOf(url: string) {
   }
   const send = async (tx: Transaction): Promise<Receipt> => {
     const hash = await rpc.call<Hex>('eth_sendTransaction', [tx])
-    return rpc.call<Receipt>('eth_getTransactionReceipt', [hash])
+    let receipt: Receipt | null = null
+    const there = async (): Promise<boolean> => {
+      receipt = await rpc.call<Receipt | null>('eth_getTransactionReceipt', [hash])
+      return receipt !== null
+    }
+    await waitFor(there, { what: `the receipt of ${hash}` })
+    return receipt!
   }
   /** Root of all that the precompile keeps. */
   const storage = async (): Promise<string> =>
