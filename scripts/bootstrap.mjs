@@ -64,13 +64,14 @@ async function contracts(done, force = false) {
 }
 
 async function native(done, force = false) {
-  const out = `dist/native/${process.platform}-${process.arch}/codec.node`
+  const addons = ['codec', 'infer'].map(name => `dist/native/${process.platform}-${process.arch}/${name}.node`)
+  const present = addons.every(path => existsSync(path))
   const stamp = hashOf(
     [...files('native', /./), 'binding.gyp', 'scripts/build-native.mjs', 'package-lock.json'],
     [process.arch, process.platform]
   )
-  if (!force && existsSync(out) && fresh('native', stamp)) return
-  if (!force && !existsSync(out) && fresh('native-absent', stamp)) return
+  if (!force && present && fresh('native', stamp)) return
+  if (!force && !present && fresh('native-absent', stamp)) return
   say('build      native part')
   // 3: no compiler or no Node headers. The script said so in one line; the TypeScript reference does the work.
   const code = await run(process.execPath, ['scripts/build-native.mjs'], { what: 'native part', accept: [3] })
@@ -111,6 +112,7 @@ function files(dir, pattern) {
   const out = []
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
     const path = join(dir, entry.name)
+    if (entry.name === 'node_modules') continue
     if (entry.isDirectory()) out.push(...files(path, pattern))
     else if (pattern.test(entry.name)) out.push(relative(ROOT, join(ROOT, path)))
   }

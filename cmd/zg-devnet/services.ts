@@ -14,6 +14,8 @@ export interface NetworkPlan {
   blockTime: string
   gasLimit: string | undefined
   stores: number
+  /** False where the inference engine is not built: there is no other one. */
+  compute: boolean
   ports: Ports
 }
 
@@ -178,19 +180,23 @@ export function serviceTable(plan: NetworkPlan): Service[] {
         ...['--account', `${DISPERSER_ACCOUNT}`, '--retriever', `127.0.0.1:${plan.ports.retriever}`]
       ]
     },
-    {
-      name: 'compute',
-      kind: 'compute',
-      tool: 'zg-compute',
-      port: plan.ports.compute,
-      note: 'model tiny-zg',
-      args: [
-        'serve',
-        ...['--dir', dir('compute'), '--port', `${plan.ports.compute}`, '--rpc-url', rpc],
-        ...['--account', `${PROVIDER_ACCOUNT}`, '--owner-account', '0']
-      ]
-    }
+    ...(plan.compute ? [computeService(plan, dir('compute'), rpc)] : [])
   ]
+}
+
+function computeService(plan: NetworkPlan, dir: string, rpc: string): Service {
+  return {
+    name: 'compute',
+    kind: 'compute',
+    tool: 'zg-compute',
+    port: plan.ports.compute,
+    note: 'model tiny-zg',
+    args: [
+      'serve',
+      ...['--dir', dir, '--port', `${plan.ports.compute}`, '--rpc-url', rpc],
+      ...['--account', `${PROVIDER_ACCOUNT}`, '--owner-account', '0']
+    ]
+  }
 }
 
 /** Ports of a network: the known ones for `devnet`, a block from `base` on otherwise. p2p ports come from the free range. */

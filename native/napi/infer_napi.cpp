@@ -186,9 +186,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
   }
 
   static void deliver(Napi::Env env, Napi::Function callback, std::weak_ptr<Engine>* context, void*) {
+    // What is left in the queue when the environment ends comes without one, and the context is gone already.
+    if (static_cast<napi_env>(env) == nullptr || callback.IsEmpty()) return;
     const std::shared_ptr<Engine> engine = context->lock();
-    if (engine == nullptr || engine->closing_ || static_cast<napi_env>(env) == nullptr || callback.IsEmpty()) return;
-    const Napi::HandleScope scope(env);
+    if (engine == nullptr || engine->closing_) return;
     std::vector<uint32_t> words;
     for (const Event& e : engine->scheduler_->take()) {
       words.insert(words.end(), {e.request, static_cast<uint32_t>(e.finish), e.has_token ? 1u : 0u, e.token, e.failed_layer,
@@ -197,10 +198,18 @@ class Engine : public std::enable_shared_from_this<Engine> {
       if (e.finish != Finish::kNone && --engine->open_requests_ == 0) engine->events_.Unref(env);
     }
     if (words.empty()) return;
-    Napi::Uint32Array array = Napi::Uint32Array::New(env, words.size());
-    if (env.IsExceptionPending()) return;
-    std::memcpy(array.Data(), words.data(), words.size() * sizeof(uint32_t));
-    callback.Call({array});
+    // The plain C interface: a worker that is being ended refuses every call, and the wrappers would end the process for that. An
+    // exception of the callback stays pending, and Node makes it an uncaught one.
+    void* data = nullptr;
+    napi_value buffer;
+    napi_value array;
+    napi_value self;
+    const size_t bytes = words.size() * sizeof(uint32_t);
+    if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) return;
+    std::memcpy(data, words.data(), bytes);
+    if (napi_create_typedarray(env, napi_uint32_array, words.size(), buffer, 0, &array) != napi_ok) return;
+    if (napi_get_undefined(env, &self) != napi_ok) return;
+    napi_call_function(env, self, callback, 1, &array, nullptr);
   }
 
   using Events = Napi::TypedThreadSafeFunction<std::weak_ptr<Engine>, void, deliver>;

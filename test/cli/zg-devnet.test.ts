@@ -21,10 +21,12 @@ const run = (args: string[], env: Record<string, string> = network.env) =>
 t.test('up announces each service and the network as records', async t => {
   const records = network.up.records()
   const names = records.filter(r => r.type === 'service').map(r => r.name)
-  t.strictSame(names, ['chain', 'store-0', 'store-1', 'indexer', 'kv'])
+  const signers = [0, 1, 2, 3].map(i => `signer-${i}`)
+  t.strictSame(names, ['chain', 'store-0', 'store-1', 'indexer', 'kv', ...signers, 'retriever', 'da', 'compute'])
+  // Signers and retriever are parts of `da`.
   t.match(
     records.find(r => r.type === 'network_ready'),
-    { name: 'cli', chainId: 31337, services: 5, accounts: 10 }
+    { name: 'cli', chainId: 31337, services: 7, accounts: 10 }
   )
 })
 
@@ -33,7 +35,7 @@ t.test('status is a table for people, records for scripts, and an exit code', as
   t.equal(human.code, 0, human.stderr)
   t.match(human.stdout, /^SERVICE\s+STATE\s+PROGRESS\s+PORT\s+PID/)
   const rows = parseRecords((await run(['status', '--json'])).stdout)
-  t.equal(rows.length, 5)
+  t.equal(rows.length, 12)
   for (const r of rows) t.match(r, { type: 'service', state: 'ready', restarts: 0 })
   t.equal((await run(['status', '--quiet'])).stdout, '')
   const none = await run(['status', '--name', 'nobody'])
@@ -52,9 +54,18 @@ t.test('env is what a shell can eval, in each format', async t => {
     'ZG_STORE_NODES',
     'ZG_STORE_KV',
     'ZG_FLOW',
+    'ZG_DA_DISPERSER',
+    'ZG_DA_RETRIEVER',
+    'ZG_DA_ENTRANCE',
+    'LEDGER_CA',
+    'INFERENCE_CA',
+    'FINE_TUNING_CA',
+    'ZG_PROVIDER',
+    'OPENAI_BASE_URL',
+    'OPENAI_API_KEY=app-sk-',
     'PRIVATE_KEY'
   ])
-    t.match(stdout, `${name}=`)
+    t.match(stdout, name.includes('=') ? name : `${name}=`)
   t.notMatch((await run(['env'])).stdout, 'PRIVATE_KEY', 'keys only on demand')
   t.equal(JSON.parse((await run(['env', '--format', 'json'])).stdout).ETH_RPC_URL, network.rpc)
   t.match((await run(['env', '--format', 'fish'])).stdout, /^set -gx /)
@@ -122,7 +133,23 @@ t.test('doctor finds everything in order', async t => {
     checks.filter(c => c.result === 'fail'),
     []
   )
-  t.ok(checks.some(c => c.name === 'store_end_to_end'))
+  for (const name of ['store_end_to_end', 'da_end_to_end', 'compute_end_to_end'])
+    t.ok(
+      checks.some(c => c.name === name),
+      name
+    )
+})
+
+t.test('one service stops until it is restarted, and the others go on', async t => {
+  const down = await run(['down', 'signer-3'])
+  t.equal(down.code, 0, down.stderr)
+  t.match(down.stderr, 'next: zg-devnet restart signer-3')
+  const rows = parseRecords((await run(['status', '--json'])).stdout)
+  t.equal(rows.find(r => r.name === 'signer-3')!.state, 'stopped')
+  t.equal(rows.filter(r => r.state === 'ready').length, 11)
+  t.equal((await run(['restart', 'signer-3'])).code, 0)
+  t.equal((await run(['status', '--quiet'])).code, 0)
+  t.equal((await run(['down', 'signer-9'])).code, 76, 'an unknown service is refused by the network')
 })
 
 t.test('a second up of the same network is refused, and so is a taken port', async t => {

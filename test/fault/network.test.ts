@@ -21,15 +21,23 @@ const network = await startNetwork('fault')
 t.teardown(() => network.stop())
 const chain = new RpcClient(network.rpc, { what: 'chain', timeoutMs: 5_000 })
 
-const ROUNDS = 6
-const KINDS = ['chain', 'store-0', 'store-1', 'indexer', 'kv']
+const KINDS = ['chain', 'store-0', 'compute', 'da', 'signer-1', 'store-1', 'retriever', 'indexer', 'kv']
+const ROUNDS = KINDS.length
 
 interface Stored {
   root: string
   path: string
 }
 
-const acknowledged = { transfers: new Map<string, bigint>(), files: [] as Stored[] }
+const acknowledged = {
+  transfers: new Map<string, bigint>(),
+  files: [] as Stored[],
+  blobs: [] as Stored[],
+  fees: [] as bigint[]
+}
+/** Prompts that did not end well: the provider may have recorded their fee and died before the last byte. */
+let brokenPrompts = 0
+const PROMPT_TOKENS = 16
 let stop = false
 let refused = 0
 
@@ -38,7 +46,7 @@ async function transfers(): Promise<void> {
   for (let value = 1n; !stop; value++) {
     try {
       const hash = await chain.call<string>('eth_sendTransaction', [
-        { from: DEV_ACCOUNTS[5]!.address, to: DEV_ACCOUNTS[6]!.address, value: toQuantity(value) }
+        { from: DEV_ACCOUNTS[1]!.address, to: DEV_ACCOUNTS[2]!.address, value: toQuantity(value) }
       ])
       acknowledged.transfers.set(hash, value)
     } catch {
@@ -54,7 +62,7 @@ async function uploads(): Promise<void> {
     const path = network.box.path(`file-${i}`)
     writeFileSync(path, randomBytes(1 + random.below(900_000)))
     for (let attempt = 0; attempt < 20; attempt++) {
-      const put = await runTool('zg-store', ['put', path, '--account', '7', '--quiet'], {
+      const put = await runTool('zg-store', ['put', path, '--account', '9', '--quiet'], {
         env: network.env,
         timeoutMs: 60_000
       })
@@ -67,11 +75,39 @@ async function uploads(): Promise<void> {
   }
 }
 
+/** Small blobs, each certified before the next. */
+async function blobs(): Promise<void> {
+  for (let i = 0; !stop; i++) {
+    const path = network.box.path(`blob-${i}`)
+    writeFileSync(path, randomBytes(1 + random.below(100_000)))
+    const put = await runTool('zg-da', ['put', path, '--quiet'], { env: network.env, timeoutMs: 90_000 })
+    if (put.code === 0) acknowledged.blobs.push({ root: put.stdout.trim(), path })
+    else refused++
+  }
+}
+
+/** Paid prompts of account 0, whose ledger the network came with. */
+async function prompts(): Promise<void> {
+  while (!stop) {
+    const args = ['complete', 'The ship sailed', '--max-tokens', `${PROMPT_TOKENS}`, '--json']
+    const asked = await runTool('zg-compute', args, { env: network.env, timeoutMs: 60_000 })
+    const last = asked.stdout.trim().split('\n').at(-1)
+    if (asked.code === 0) acknowledged.fees.push(BigInt(JSON.parse(last!).fee_neuron))
+    else brokenPrompts++
+  }
+}
+
+async function ledgerTotal(): Promise<bigint> {
+  const shown = await runTool('zg-compute', ['account', 'show', '--json'], { env: network.env })
+  return BigInt(JSON.parse(shown.stdout.split('\n')[0]!).total_neuron)
+}
+
 t.test(
   'kill -9 of every kind of process under load loses nothing that was acknowledged',
-  { timeout: 240_000 },
+  { timeout: 480_000 },
   async t => {
-    const load = [transfers(), uploads()]
+    const ledgerBefore = await ledgerTotal()
+    const load = [transfers(), uploads(), blobs(), prompts()]
     await waitFor(() => acknowledged.files.length > 0 && acknowledged.transfers.size > 3, {
       timeoutMs: 30_000,
       what: 'load'
@@ -92,7 +128,7 @@ t.test(
     stop = true
     await Promise.all(load)
     t.comment(
-      `${acknowledged.transfers.size} transfers and ${acknowledged.files.length} files acknowledged, ${refused} refused`
+      `${acknowledged.transfers.size} transfers, ${acknowledged.files.length} files, ${acknowledged.blobs.length} blobs and ${acknowledged.fees.length} prompts acknowledged, ${refused} and ${brokenPrompts} prompts refused`
     )
     t.ok(acknowledged.files.length >= 3 && acknowledged.transfers.size >= 20, 'there was load')
 
@@ -104,11 +140,26 @@ t.test(
     }
     t.pass('every acknowledged transfer is in a block')
     const received =
-      BigInt(await chain.call<string>('eth_getBalance', [DEV_ACCOUNTS[6]!.address, 'latest'])) - 10_000n * 10n ** 18n
+      BigInt(await chain.call<string>('eth_getBalance', [DEV_ACCOUNTS[2]!.address, 'latest'])) - 10_000n * 10n ** 18n
     const sum = [...acknowledged.transfers.values()].reduce((a, b) => a + b, 0n)
     t.ok(received >= sum, 'and was executed')
-    const nonce = BigInt(await chain.call<string>('eth_getTransactionCount', [DEV_ACCOUNTS[5]!.address, 'latest']))
+    const nonce = BigInt(await chain.call<string>('eth_getTransactionCount', [DEV_ACCOUNTS[1]!.address, 'latest']))
     t.ok(nonce >= BigInt(acknowledged.transfers.size), 'exactly once: a nonce each')
+
+    t.ok(acknowledged.blobs.length > 0 && acknowledged.fees.length > 0, 'of blobs and prompts too')
+    for (const { root, path } of acknowledged.blobs) {
+      const got = await runTool('zg-da', ['get', root, '--quiet'], { env: network.env, timeoutMs: 60_000 })
+      t.equal(got.code, 0, `blob ${root}: ${got.stderr}`)
+      t.ok(readFileSync(path).equals(Buffer.from(got.bytes)), 'the blob is the same')
+    }
+
+    const settled = await runTool('zg-compute', ['settle', '--json'], { env: network.env, timeoutMs: 60_000 })
+    t.equal(settled.code, 0, settled.stderr)
+    const paid = ledgerBefore - (await ledgerTotal())
+    const owed = acknowledged.fees.reduce((a, b) => a + b, 0n)
+    t.ok(paid >= owed, `no fee is lost: ${paid} neuron paid, ${owed} acknowledged`)
+    const most = acknowledged.fees.reduce((a, b) => (a > b ? a : b), 0n)
+    t.ok(paid <= owed + BigInt(brokenPrompts) * most, 'and none is charged twice')
 
     for (const { root, path } of acknowledged.files) {
       for (const node of network.nodes) {

@@ -3,6 +3,7 @@
  * draws are those of the double-precision reference in the fixtures (or of plain formulas here), on every level of CPU, however a
  * prompt is cut and whatever runs beside it; that requests can be cancelled, refused and closed at any time.
  */
+import { spawnSync } from 'node:child_process'
 import { setMaxListeners } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -21,6 +22,8 @@ const noBuild = existsSync(nativePath('infer')) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
 const seed = Date.now() % 2 ** 31
 t.comment(`seed ${seed}`)
+// 7 s on a free machine; a busy one needs several times that.
+t.setTimeout(300_000)
 
 interface Vectors {
   blocks: { type: string; hex: string; values: number[] }[]
@@ -604,3 +607,51 @@ t.test('closing cancels what runs', { skip }, async t => {
   t.equal(await engine.close(), undefined, 'twice is once')
   await t.rejects(collect(engine, { prompt }), { code: 'ERR_STOPPED' })
 })
+
+/** Opens a model and fills it with requests; argument 1 the addon, 2 the model. Workers end from their callback or from outside. */
+const WORKERS = `
+const { Worker, isMainThread, workerData } = require('node:worker_threads')
+const [addon, model] = isMainThread ? process.argv.slice(1) : workerData
+const options = { threads: 2, contextLength: 512, cacheBytes: 1e9, waiting: 10, running: 8 }
+const request = () => ({
+  prompt: Int32Array.from({ length: 100 }, (_, i) => 5 + i), maxTokens: 400, endIds: new Int32Array(0), logprobs: -1, temperature: 1,
+  topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, frequencyPenalty: 0, presencePenalty: 0, seed: 1n,
+  biasIds: new Int32Array(0), biasValues: new Float32Array(0)
+})
+async function go(calls) {
+  let left = calls
+  const m = await require(addon).open(model, options, () => { if (--left === 0) process.exit(0) })
+  for (let i = 0; i < 4; i++) m.submit(request())
+}
+async function main() {
+  for (let i = 0; i < 6; i++) {
+    const w = new Worker(process.env.SCRIPT, { eval: true, workerData: [addon, model] })
+    if (i % 2 === 1) w.once('online', () => setTimeout(() => w.terminate(), 50 + 20 * i))
+    await new Promise(resolve => w.once('exit', resolve))
+  }
+  console.log('workers ended')
+  await go(Infinity)
+  await go(8)
+}
+if (isMainThread) main()
+else go(5)
+`
+
+t.test(
+  'threads and processes may end in the middle of an answer; an idle model keeps none alive',
+  { skip },
+  async t => {
+    const args = [nativePath('infer'), fixture('llama3-q8_0')]
+    const run = (script: string) =>
+      spawnSync('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script, ...args], {
+        encoding: 'utf8',
+        timeout: 60_000,
+        env: { ...process.env, SCRIPT: WORKERS }
+      })
+    const ended = run(WORKERS)
+    t.strictSame([ended.status, ended.stdout, ended.stderr], [0, 'workers ended\n', ''])
+    const idle = run(`require(process.argv[1]).open(process.argv[2],
+    { threads: 2, contextLength: 512, cacheBytes: 1e9, waiting: 10, running: 8 }, () => {}).then(m => console.log(m.info.architecture))`)
+    t.strictSame([idle.status, idle.stdout], [0, 'llama\n'])
+  }
+)

@@ -30,6 +30,9 @@ import { fromSlice, sublineProof, toSlice } from '../../lib/codec/da/upstream.ts
 import { verifyLines } from '../../lib/codec/da/verify.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 
+// Without a native build hashing is a hundred times slower.
+t.setTimeout(120_000)
+
 const seed = Number(process.env.ZG_SEED ?? Date.now() % 1_000_000_000)
 t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
 
@@ -309,11 +312,8 @@ t.test('headers: every field that is wrong has a fault of its own', async t => {
     if (at === 8) changed.set([0xe7], 8) // 999 bytes: the same shape
     const header = decodeHeader(changed)
     t.throws(() => checkHeader(header, { commitment: b.commitment }), faulty('commitment'), `byte ${at}`)
-    const lines = b.records([4, 5], 'paths')
-    await t.rejects(
-      verifyLines(header, b.z, lines),
-      faulty(at < 48 && at !== 8 ? /row-path|line-code|payload-missing/ : /./)
-    )
+    const wanted = at === 48 || at === 79 ? 'z-hash' : 'row-path'
+    await t.rejects(verifyLines(header, b.z, b.records([4], 'paths')), faulty(wanted), `byte ${at}`)
   }
   t.throws(() => checkHeader(b.header, { storageRoot: other.header.dataRoot }), faulty('storage-root'))
   t.throws(() => checkHeader(b.header, { commitment: other.commitment }), faulty('commitment'))

@@ -6,7 +6,7 @@
 import { STATUS, statusOf } from '../../../lib/adapters/grpc/status.ts'
 import { assert, messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import type { BlobId, G1, SignerDetail } from '../../../lib/clients/da/abi.ts'
+import type { BlobId, G1, G2, SignerDetail } from '../../../lib/clients/da/abi.ts'
 import type { Quorum, QuorumMember } from '../../../lib/clients/da/chain.ts'
 import type { SignerPool } from '../../../lib/clients/da/signer.ts'
 import { MODE_FAST, type SignRequest } from '../../../lib/clients/da/wire.ts'
@@ -128,7 +128,7 @@ export async function collectSignatures(
     if (places() < want) throw new TooFewSignatures(places(), quorum.places, refusals)
     return {
       signature: sumG1(signed.map(s => s.signature)),
-      aggPkG2: sumG2(signed.map(s => s.detail.pkG2)),
+      aggPkG2: sumOfKeys(signed),
       bitmap: bitmapOf(signed, quorum.places),
       commitment,
       signed: signed.length,
@@ -203,7 +203,26 @@ function passing(err: unknown): boolean {
 /** One pairing for all: the normal case. */
 function allSigned(digest: Uint8Array, signed: readonly Signed[]): boolean {
   const signature = sumG1(signed.map(s => s.signature))
-  return verifyBls(digest, signature, sumG2(signed.map(s => s.detail.pkG2)))
+  return verifyBls(digest, signature, sumOfKeys(signed))
+}
+
+/** Sums of keys: nearly every blob has the same signers, and checking their keys costs as much as a pairing. */
+const sums = new Map<string, G2>()
+const SUMS = 64
+
+function sumOfKeys(signed: readonly Signed[]): G2 {
+  const keys = signed.map(s => s.detail.pkG2)
+  const name = keys
+    .map(k => `${k.x[0]}/${k.y[0]}/${k.x[1]}/${k.y[1]}`)
+    .sort()
+    .join(' ')
+  let sum = sums.get(name)
+  if (sum === undefined) {
+    sum = sumG2(keys)
+    if (sums.size >= SUMS) sums.delete(sums.keys().next().value!)
+    sums.set(name, sum)
+  }
+  return sum
 }
 
 function valid(digest: Uint8Array, s: Signed, logger: Logger): boolean {

@@ -6,6 +6,7 @@ import { serveGrpc } from '../../../lib/adapters/grpc/server.ts'
 import { openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir } from '../../../lib/adapters/paths.ts'
+import { systemRandom } from '../../../lib/adapters/random.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { passwordReader } from '../../../lib/cli/password.ts'
 import type { VerbContext, VerbFn } from '../../../lib/cli/types.ts'
@@ -47,6 +48,7 @@ export const disperser: VerbFn = async (ctx, _args, opts) => {
       kv,
       dir: join(dir, 'blobs'),
       clock: systemClock,
+      random: systemRandom,
       maxBytes: opts.storeMax as number,
       keepMs: opts.keep as number
     })

@@ -6,7 +6,7 @@
  *     blobs/<id>.blob   the bytes · u32 magic · u32 crc32 · u64 length
  *     journal           j<id> → job        c<epoch>/<quorum>/<root> → id of a certified blob
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { fromUtf8, utf8, view } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
@@ -15,6 +15,7 @@ import type { BlobId } from '../../../lib/clients/da/abi.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk } from '../../../lib/ports/disk.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import type { Random } from '../../../lib/ports/random.ts'
 import { blobIdOf, decodeJob, encodeJob, isDone, type Job } from './job.ts'
 
 export interface QueueOptions {
@@ -23,6 +24,7 @@ export interface QueueOptions {
   /** Of the blob files. */
   dir: string
   clock: Clock
+  random: Random
   /** Bytes of all blobs together. */
   maxBytes: number
   /** How long a final blob is kept. */
@@ -91,7 +93,7 @@ export class BlobQueue {
     if (this.#active.size >= ACTIVE || this.#bytes + data.length > this.#o.maxBytes)
       throw new ZgError('ERR_DISK_FULL', 'memory db is full')
     const hash = createHash('sha256').update(data).digest('hex')
-    const id = `${hash}-${BigInt(Math.round(this.#o.clock.now() * 1e6)).toString(16)}${randomBytes(8).toString('hex')}`
+    const id = `${hash}-${BigInt(Math.round(this.#o.clock.now() * 1e6)).toString(16)}${toHex(this.#o.random.bytes(8)).slice(2)}`
     const now = this.#o.clock.now()
     const job: Job = { id, sizeBytes: data.length, acceptedMs: now, changedMs: now, state: 'accepted', attempts: 0 }
     this.#bytes += data.length

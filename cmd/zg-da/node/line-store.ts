@@ -123,9 +123,7 @@ export class LineStore {
       return Promise.reject(new ZgError('ERR_UNAVAILABLE', 'too many shares wait to be stored'))
     return new Promise((resolve, reject) => {
       this.#waiting.push({ share, resolve, reject })
-      this.#writing ??= this.#drain().finally(() => {
-        this.#writing = undefined
-      })
+      this.#writing ??= this.#drain()
     })
   }
 
@@ -155,6 +153,8 @@ export class LineStore {
   }
 
   async #drain(): Promise<void> {
+    // Those that arrive in this turn share the first sync.
+    await Promise.resolve()
     while (this.#waiting.length > 0) {
       const all = this.#waiting
       this.#waiting = []
@@ -172,6 +172,8 @@ export class LineStore {
         }
       }
     }
+    // In the same turn as the last look at the queue: whoever comes next must start a drain of its own.
+    this.#writing = undefined
   }
 
   async #write(epoch: number, shares: StoredShare[]): Promise<void> {

@@ -272,19 +272,19 @@ interface Completion {
 /** A prompt answered by the paid provider, its signature checked over the very bytes. */
 async function compute(stage: Stage): Promise<Completion> {
   const started = performance.now()
-  const prompt = ['complete', PROMPT, '--max-tokens', '24', '--seed', '7', '--json']
+  const prompt = ['complete', PROMPT, '--max-tokens', '24', '--temperature', '0', '--json']
   const answer = await lastRecord<Completion>(stage, 'zg-compute', prompt)
   if (answer.signed !== true) throw new ZgError('ERR_BAD_PROOF', 'the answer is not signed by the provider')
   const text = answer.text.replace(/\s+/g, ' ').trim()
-  step(stage, 5, 'compute', `“${PROMPT}” → ${text.slice(0, 70)}`, '', performance.now() - started)
   step(
     stage,
-    undefined,
+    5,
     'compute',
     `${answer.completion_tokens} tokens, ${formatCount(answer.tokens_per_second)} tok/s`,
     'signature ok',
-    0
+    performance.now() - started
   )
+  stage.ctx.print({ type: 'demo_text', prompt: PROMPT, text }, `${' '.repeat(19)}“${PROMPT}” → ${text.slice(0, 90)}`)
   return answer
 }
 

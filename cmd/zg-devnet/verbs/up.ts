@@ -1,4 +1,5 @@
 /** `zg-devnet up`: plan, start, say when ready, keep alive, stop. */
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
@@ -7,6 +8,7 @@ import { portOwner } from '../../../lib/adapters/port-owner.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { readNetwork } from '../../../lib/clients/network.ts'
+import { nativePath } from '../../../lib/native.ts'
 import { type Control, openControl } from '../control.ts'
 import { detach } from '../detach.ts'
 import { describe, withdraw } from '../network-file.ts'
@@ -69,6 +71,10 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     })
     control = await openControl(name, supervisor)
     supervisor.start()
+    if (!plan.compute)
+      ctx.warn(
+        "compute is left out: the inference engine is not built\nhint: install a C++ compiler, then 'npm run build:native'"
+      )
     clearLine = waitingLine(ctx, supervisor, () => allReady)
     // The ledger is made while the other services start.
     const provisioned = chainReady.promise.then(() => provision(plan, ctx.signal))
@@ -161,6 +167,7 @@ async function makePlan(name: string, dir: string, opts: Options): Promise<Netwo
     blockTime,
     gasLimit: opts.gasLimit as string | undefined,
     stores,
+    compute: existsSync(nativePath('infer')),
     ports
   }
 }

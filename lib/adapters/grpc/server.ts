@@ -50,7 +50,7 @@ export interface GrpcListener {
 }
 
 /** Streams that one connection may have open; further calls of that client wait. */
-const STREAMS = 16
+const STREAMS_MAX = 16
 /** Time until the whole request is there. */
 const REQUEST_MS = 60_000
 const IDLE_CONNECTION_MS = 300_000
@@ -65,7 +65,7 @@ export async function serveGrpc(opts: GrpcServerOptions): Promise<GrpcListener> 
   const server = new grpc.Server({
     'grpc.max_receive_message_length': opts.receiveBytes,
     'grpc.max_send_message_length': -1,
-    'grpc.max_concurrent_streams': STREAMS,
+    'grpc.max_concurrent_streams': STREAMS_MAX,
     'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,

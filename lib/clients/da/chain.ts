@@ -60,7 +60,7 @@ export interface DaAddresses {
 }
 
 /** Quorums that are remembered. */
-const QUORUMS = 64
+const QUORUMS_MAX = 64
 
 export class DaChain {
   readonly client: ChainClient
@@ -133,7 +133,7 @@ export class DaChain {
       else member.places.push(place)
     })
     const quorum = { epoch, quorumId, places: owners.length, members: [...members.values()] }
-    if (this.#quorums.size >= QUORUMS) this.#quorums.delete(this.#quorums.keys().next().value!)
+    if (this.#quorums.size >= QUORUMS_MAX) this.#quorums.delete(this.#quorums.keys().next().value!)
     this.#quorums.set(key, quorum)
     return quorum
   }

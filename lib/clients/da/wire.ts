@@ -100,14 +100,12 @@ export interface StatusReply {
 /** Bits of {@link StatusReply.modes}. */
 export const MODE_FAST = 2
 
-const MiB = 1024 * 1024
-
 /** Largest blob (da.md 4). */
 export const BLOB_BYTES_MAX = 32_505_852
 /** Message with one blob and room around it. */
-export const BLOB_MESSAGE_BYTES = 32 * MiB
+export const BLOB_MESSAGE_BYTES = 32 * 1024 * 1024
 /** A signer that owns a whole quorum gets or gives 93 MiB of rows, with proofs around them. */
-export const ROWS_MESSAGE_BYTES = 128 * MiB
+export const ROWS_MESSAGE_BYTES = 128 * 1024 * 1024
 
 export const DISPERSER = { file: 'zg-da/disperser.proto', service: 'disperser.Disperser' } as const
 export const RETRIEVER = { file: 'zg-da/retriever.proto', service: 'retriever.Retriever' } as const

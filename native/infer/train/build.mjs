@@ -51,7 +51,7 @@ export const buildTrainer = async (folder, options = {}) => {
     const queue = sources.map((source, i) => async () => {
       const object = join(objects, `${i}.o`)
       const hot = /kernels_|model\.cpp$/.test(source) && !ENGINE.includes(source)
-      await runQuietly(compiler, [...flags, ...(hot ? HOT : ['-O2']), '-c', source, '-o', object])
+      await runQuietly(compiler, [...flags, ...(hot ? HOT : ['-O1']), '-c', source, '-o', object])
       made.push(object)
     })
     const workers = Array.from({ length: Math.max(2, availableParallelism()) }, async () => {

@@ -77,7 +77,7 @@ export const makeCorpus = (sets, size) => {
   return { vocabulary, file: Buffer.concat(parts), summary }
 }
 
-const escape = text => text.replace(/[\\\n]/g, c => (c === '\n' ? '\\n' : '\\\\'))
+const escaped = text => text.replace(/[\\\n]/g, c => (c === '\n' ? '\\n' : '\\\\'))
 
 /**
  * Lines for `zg-train export --metadata`.
@@ -88,7 +88,7 @@ export const metadataLines = (vocabulary, entries) => {
   const lines = Object.entries(entries).map(([key, value]) => {
     if (typeof value === 'boolean') return `b ${key} ${value ? 1 : 0}`
     if (typeof value === 'number') return `${Number.isInteger(value) ? 'u' : 'f'} ${key} ${value}`
-    return `s ${key} ${escape(value)}`
+    return `s ${key} ${escaped(value)}`
   })
   vocabulary.tokens.forEach((token, id) => {
     lines.push(`t ${vocabulary.types[id]} ${token}`)
