@@ -3,17 +3,20 @@
  * transactions; that its state is part of the chain's (snapshots, failed transactions, kill -9); and that a chain without 0G's
  * contracts has none. The built launcher as a child process.
  */
+import { writeFileSync } from 'node:fs'
 import { Interface, type InterfaceAbi, type Result } from 'ethers'
 import t from 'tap'
+import { formatGenesis, GENESIS_DEFAULTS } from '../../cmd/zg-chain/core/genesis.ts'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import { fromHex, type Hex, toQuantity } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
 import { DA_SIGNERS_ABI } from '../../lib/contracts/da-signers-abi.ts'
 import { dAEntranceAbi, dARegistryAbi } from '../../lib/contracts/generated/abi.ts'
+import { buildAlloc } from '../../lib/contracts/genesis.ts'
 import * as bls from '../../lib/crypto/bn254.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { devSigners } from '../../lib/crypto/dev-signers.ts'
-import { sandbox, startTool } from '../harness/tools.ts'
+import { runTool, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
 t.setTimeout(300_000)
 const box = sandbox('chain-da')
@@ -21,7 +24,8 @@ t.teardown(() => box.remove())
 
 const CHAIN_ID = 31337
 const AT = contractAddresses(CHAIN_ID)
-const EPOCH_BLOCKS = 1200
+/** Short, so that epochs can be mined through. */
+const EPOCH_BLOCKS = 60
 const signersAbi = new Interface(DA_SIGNERS_ABI)
 const registryAbi = new Interface(dARegistryAbi as unknown as InterfaceAbi)
 const entranceAbi = new Interface(dAEntranceAbi as unknown as InterfaceAbi)
@@ -50,7 +54,13 @@ function clientOf(url: string) {
   }
   const send = async (tx: Transaction): Promise<Receipt> => {
     const hash = await rpc.call<Hex>('eth_sendTransaction', [tx])
-    return rpc.call<Receipt>('eth_getTransactionReceipt', [hash])
+    let receipt: Receipt | null = null
+    const there = async (): Promise<boolean> => {
+      receipt = await rpc.call<Receipt | null>('eth_getTransactionReceipt', [hash])
+      return receipt !== null
+    }
+    await waitFor(there, { what: `the receipt of ${hash}` })
+    return receipt!
   }
   /** Root of all that the precompile keeps. */
   const storage = async (): Promise<string> =>
@@ -79,6 +89,21 @@ function newcomer(i: number) {
   }
 }
 
+/** A network's genesis with the devnet's signers and short epochs. */
+async function networkGenesis(): Promise<string> {
+  const timestamp = Math.floor(Date.now() / 1000)
+  const signers = devSigners().map(s => ({ ...s, address: fromHex(s.address), votes: 768n }))
+  const alloc = await buildAlloc({
+    chainId: CHAIN_ID,
+    timestamp,
+    kind: 'network',
+    accounts: DEV_ACCOUNTS.map(a => fromHex(a.address)),
+    daSigners: signers,
+    daEpochBlocks: BigInt(EPOCH_BLOCKS)
+  })
+  return formatGenesis({ ...GENESIS_DEFAULTS, chainId: CHAIN_ID, timestamp, alloc })
+}
+
 const POST: Transaction = {
   from: DEV_ACCOUNTS[0]!.address,
   to: AT.daEntrance,
@@ -86,18 +111,10 @@ const POST: Transaction = {
 }
 
 t.test('the precompile runs in calls, estimates and transactions; its state is the chain’s', async t => {
-  const args = [
-    'node',
-    '--dev',
-    '--kind',
-    'network',
-    '--dir',
-    box.path('net'),
-    '--rpc-port',
-    '0',
-    '--block-time',
-    'on-demand'
-  ]
+  writeFileSync(box.path('genesis.json'), await networkGenesis())
+  const init = ['init', '--dir', box.path('net'), '--genesis', box.path('genesis.json')]
+  t.equal((await runTool('zg-chain', init, { env: box.env })).code, 0)
+  const args = ['node', '--dev', '--dir', box.path('net'), '--rpc-port', '0', '--block-time', 'on-demand']
   let running = await startTool('zg-chain', args, { env: box.env })
   let { rpc, read, send, storage } = clientOf(running.url)
   t.equal(await rpc.call('eth_getCode', [AT.daSigners, 'latest']), '0x01')
@@ -199,5 +216,15 @@ t.test("a chain without 0G's contracts has nothing at that address", async t => 
   t.equal(await rpc.call('eth_call', [{ to: AT.daSigners, data }, 'latest']), '0x')
   const sent = await send({ from: DEV_ACCOUNTS[0]!.address, to: AT.daSigners, data: '0x' })
   t.match(sent, { status: '0x1', gasUsed: '0x5208', logs: [] }, 'a transfer like any other')
+  await running.stop()
+})
+
+t.test('a network that the node makes itself begins with the devnet signers, and epochs of 20 minutes', async t => {
+  const args = ['node', '--dev', '--kind', 'network', '--in-memory', '--rpc-port', '0']
+  const running = await startTool('zg-chain', args, { env: box.env })
+  const { read } = clientOf(running.url)
+  t.equal((await read('params'))[0].epochBlocks, 1200n)
+  const quorum: string[] = [...(await read('getQuorum', [1n, 0n]))[0]]
+  t.same(new Set(quorum), new Set(devSigners().map(s => s.address)))
   await running.stop()
 })

@@ -29,6 +29,7 @@ import {
 import { CREATION_CODE } from '../../lib/contracts/generated/artifacts.ts'
 import { buildAlloc, DEVNET_STORAGE } from '../../lib/contracts/genesis.ts'
 import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
+import { devSigners } from '../../lib/crypto/dev-signers.ts'
 import {
   ACCOUNTS,
   AT,
@@ -485,8 +486,13 @@ t.test('a genesis is a function of its arguments', async t => {
   const mainnet = await buildAlloc({ ...options, chainId: 16661 })
   t.ok(find(mainnet, main.flow) && !find(mainnet, AT.flow), 'mainnet has its own addresses')
   t.equal(main.flow, '0x62D4144dB0F0a6fBBaeb6296c785C71B3D57C526')
-  t.same(AT, contractAddresses(16602))
+  const { ledgerManager, inferenceServing, fineTuningServing } = AT
+  const testnet = contractAddresses(16602)
+  t.same(AT, { ...testnet, ledgerManager, inferenceServing, fineTuningServing }, 'only compute has its own on 31337')
+  t.not(testnet.ledgerManager, ledgerManager)
 
+  const [dev5] = devSigners()
+  const signer = { ...dev5!, address: fromHex(dev5!.address), votes: 1n }
   for (const [change, message] of [
     [{ accounts: [] }, /at least one account/],
     [{ accounts: [ACCOUNTS[0]!, ACCOUNTS[0]!] }, /same address/],
@@ -495,7 +501,11 @@ t.test('a genesis is a function of its arguments', async t => {
     [{ timestamp: -1 }, /timestamp/],
     [{ storage: { blocksPerEpoch: 0 } }, /blocksPerEpoch/],
     [{ storage: { sectorsPerPrice: 0n } }, /sectorsPerPrice/],
-    [{ balance: -1n }, /balance/]
+    [{ balance: -1n }, /balance/],
+    [{ daEpochBlocks: 2n }, /at least 3 blocks/],
+    [{ daSigners: [signer, signer] }, /stands there twice/],
+    [{ daSigners: [{ ...signer, votes: 0n }] }, /no vote/],
+    [{ daSigners: [{ ...signer, pkG1: { x: 1n, y: 1n } }] }, /no point of its group/]
   ] as [Partial<Parameters<typeof buildAlloc>[0]>, RegExp][]) {
     await t.rejects(buildAlloc({ ...options, ...change }), { code: 'ERR_CONFIG', message })
   }
