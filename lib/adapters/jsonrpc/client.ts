@@ -1,5 +1,6 @@
 /** A small JSON-RPC client over HTTP for daemons and verbs: deadlines, bounded answers, errors of one kind. */
 import { messageOf, systemCode, ZgError } from '../../base/errors.ts'
+import { postJson } from './post.ts'
 import { RpcError } from './types.ts'
 
 export interface RpcClientOptions {
@@ -63,10 +64,9 @@ export class RpcClient {
     let text: string
     let status: number
     try {
-      const headers = { 'content-type': 'application/json' }
-      const res = await fetch(this.url, { method: 'POST', headers, body: JSON.stringify(body), signal: stop.signal })
-      status = res.status
-      text = await res.text()
+      const answer = await postJson(this.url, JSON.stringify(body), stop.signal)
+      status = answer.status
+      text = answer.text
     } catch (err) {
       throw fetchError(err, { url: this.url, what: this.#name(opts), timeoutMs, signal: o.signal, hint: o.hint })
     } finally {
@@ -101,7 +101,7 @@ function unwrap<T>(answer: RpcAnswer | undefined, what: string, url: string): T 
   return answer.result as T
 }
 
-/** Turns what fetch throws into one ZgError: refused and unreachable, timed out, or stopped by the caller. */
+/** Turns what an HTTP exchange throws into one ZgError: refused and unreachable, timed out, or stopped by the caller. */
 export function fetchError(
   err: unknown,
   o: { url: string; what: string; timeoutMs: number; signal?: AbortSignal | undefined; hint?: string | undefined }
