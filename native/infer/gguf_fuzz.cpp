@@ -333,6 +333,11 @@ int main(int argc, char** argv) {
     LLVMFuzzerTestOneInput(current.data(), current.size());
     zg::gguf::Error error;
     auto file = zg::gguf::File::parse(current.data(), current.size(), &error);
+    // Files given from outside may be refused: one of the fixtures lies about its alignment.
+    if (file == nullptr && i > 3) {
+      std::fprintf(stderr, "seed %zu is refused and mutated all the same: %s\n", i, error.message.c_str());
+      continue;
+    }
     if (file == nullptr || (i > 0 && i < 4 && zg::infer::Model::load(std::move(file), &error) == nullptr)) {
       std::fprintf(stderr, "seed %zu is refused: %s\n", i, error.message.c_str());
       return 1;
