@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream, type WriteStream } from 'node:fs'
+import { Agent, request } from 'node:http'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { packageRoot } from '../../lib/base/package-root.ts'
@@ -37,8 +38,9 @@ export interface SupervisorEvents {
 const LAST_LINES = 20
 const RESTARTS_PER_MINUTE = 3
 const STALL_MS = 60_000
-const PROBE_MS = 1_000
-/** While something is not ready yet, people wait. */
+const PROBE_MS = 2_000
+const PROBE_TIMEOUT_MS = 2_000
+/** While something is not ready yet, people wait: those that are not are asked often. */
 const PROBE_WAITING_MS = 75
 const STOP_MS = 12_000
 
@@ -56,6 +58,12 @@ interface Running {
   /** Where it answers /ready: its own port, or the one its ready record names (gRPC services). */
   opsUrl: string
   lastProgress: { value: string; at: number }
+  /** Unix ms of the last probe. */
+  probedAt: number
+}
+
+function waiting(r: Running): boolean {
+  return r.status.state === 'starting' || r.status.state === 'syncing'
 }
 
 export class Supervisor {
@@ -87,7 +95,8 @@ export class Supervisor {
       ending: false,
       announced: false,
       opsUrl: '',
-      lastProgress: { value: '', at: Date.now() }
+      lastProgress: { value: '', at: Date.now() },
+      probedAt: 0
     }))
   }
 
@@ -102,9 +111,7 @@ export class Supervisor {
         await this.#probeAll()
         if (!this.#stopping) this.#probeLater()
       },
-      this.#running.some(r => r.status.state === 'starting' || r.status.state === 'syncing')
-        ? PROBE_WAITING_MS
-        : PROBE_MS
+      this.#running.some(waiting) ? PROBE_WAITING_MS : PROBE_MS
     )
     this.#probe.unref()
   }
@@ -228,9 +235,13 @@ export class Supervisor {
 
   /** Asks each process for its readiness and notices those that no longer get on. */
   async #probeAll(): Promise<void> {
+    const started = Date.now()
     await Promise.all(
       this.#running.map(async r => {
         if (r.child === undefined || !r.announced) return
+        // The others' impatience is not for those that are ready.
+        if (!waiting(r) && started - r.probedAt < PROBE_MS - PROBE_WAITING_MS) return
+        r.probedAt = started
         const answer = await probe(r.opsUrl)
         if (r.child === undefined || r.ending) return
         const now = Date.now()
@@ -258,8 +269,7 @@ interface Probe {
 /** `/ready` of a service: { ok, state, progress?, reason?, busy? }. */
 async function probe(url: string): Promise<Probe> {
   try {
-    const res = await fetch(`${url}/ready`, { signal: AbortSignal.timeout(2_000) })
-    const body = (await res.json()) as {
+    const body = JSON.parse(await get(`${url}/ready`)) as {
       ok?: boolean
       state?: ServiceState
       progress?: string
@@ -275,4 +285,22 @@ async function probe(url: string): Promise<Probe> {
   } catch {
     return { state: 'degraded', progress: '', reason: 'does not answer /ready', busy: true }
   }
+}
+
+/** Kept alive from one probe to the next: thirteen services are asked all day. */
+const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+
+/** The body of an answer, whatever its status. */
+function get(url: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const req = request(url, { agent, timeout: PROBE_TIMEOUT_MS }, res => {
+      const parts: Buffer[] = []
+      res.on('data', (part: Buffer) => parts.push(part))
+      res.once('end', () => resolve(Buffer.concat(parts).toString('utf8')))
+      res.once('error', reject)
+    })
+    req.once('timeout', () => req.destroy(new Error('timeout')))
+    req.once('error', reject)
+    req.end()
+  })
 }

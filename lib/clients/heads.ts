@@ -9,6 +9,8 @@ import { toQuantity } from '../base/hex.ts'
 import { type ChainClient, pause, type RpcHeader, toNumber } from './chain.ts'
 
 const POLL_MS = 100
+/** While heads are pushed: how often their silence is looked for. */
+const LOOK_MS = 500
 /** Pauses between attempts to connect: at first short, then patient. */
 const RETRY_MS = [100, 250, 500, 1_000, 2_000, 5_000]
 /** A connection that says nothing for so long is asked for the head over HTTP. */
@@ -65,7 +67,7 @@ export function followHeads(
 
   async function poll(): Promise<void> {
     while (!stop.signal.aborted) {
-      await pause(POLL_MS, stop.signal)
+      await pause(connected ? LOOK_MS : POLL_MS, stop.signal)
       if (connected && performance.now() - heardMs < SILENCE_MS) continue
       try {
         const number = await client.blockNumber()

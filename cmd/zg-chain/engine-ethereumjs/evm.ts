@@ -1,8 +1,10 @@
 /** One execution: an EVM on a state of its own, for one block or one call. Nothing is shared but the durable nodes below. */
 import { setImmediate } from 'node:timers/promises'
-import { type Block, createBlock } from '@ethereumjs/block'
+import { type Block, createBlock, paramsBlock } from '@ethereumjs/block'
 import { type ChainConfig, type Common, createCustomCommon, Hardfork, Mainnet } from '@ethereumjs/common'
-import { createVM, type VM } from '@ethereumjs/vm'
+import { paramsEVM } from '@ethereumjs/evm'
+import { paramsTx } from '@ethereumjs/tx'
+import { createVM, paramsVM, type VM } from '@ethereumjs/vm'
 import { ZgError } from '../../../lib/base/errors.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import { keccak256 } from '../core/hash.ts'
@@ -27,10 +29,25 @@ export function pragueRules(chainId: number): Common {
     hardforks.push({ name: fork.name, block: 0 })
     if (fork.name === Hardfork.Prague) break
   }
-  return createCustomCommon({ chainId, name: 'zg', hardforks }, Mainnet, {
+  const common = createCustomCommon({ chainId, name: 'zg', hardforks }, Mainnet, {
     hardfork: Hardfork.Prague,
     customCrypto: { keccak256: data => keccak256(data), kzg }
   })
+  takeParamsOnce(common)
+  return common
+}
+
+/**
+ * Each EVM, VM, header and transaction merges the constants of its package into the rules again, at a millisecond a set. All are
+ * merged here, and copies of the rules have them, so the same sets are passed over from then on.
+ */
+function takeParamsOnce(common: Common): void {
+  const sets = new Set<unknown>([paramsEVM, paramsVM, paramsBlock, paramsTx])
+  for (const params of sets) common.updateParams(params as typeof paramsEVM)
+  const { updateParams } = common
+  common.updateParams = function (this: Common, params) {
+    if (!sets.has(params)) updateParams.call(this, params)
+  }
 }
 
 export interface ExecutionOptions {

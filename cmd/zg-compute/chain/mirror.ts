@@ -7,6 +7,7 @@
  */
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
+import { HeadWatch } from '../../../lib/clients/head-watch.ts'
 import { type AccountRecord, inferenceAbi, type ServiceRecord } from '../../../lib/codec/compute/abi.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
@@ -16,6 +17,8 @@ import { type ServingChain, servingLogs, topicOf } from './serving.ts'
 export const ACCOUNTS_MAX = 10_000
 /** How often the height is asked for when no head is pushed. */
 const POLL_MS = 1_000
+/** How long a pushed head is taken for the newest; below {@link POLL_MS}, so that a silent chain is asked each time. */
+const PUSHED_MS = 900
 /** More blocks behind than this: reading all accounts anew is cheaper than their events. */
 const CATCH_UP_BLOCKS = 5_000
 
@@ -46,8 +49,6 @@ export class Mirror {
   #synced: number | undefined
   #freshMs: number | undefined
   #trouble: string | undefined
-  #wake: (() => void) | undefined
-  #news = false
 
   constructor(o: MirrorOptions) {
     this.#o = o
@@ -107,14 +108,11 @@ export class Mirror {
 
   /** Follows the chain until the signal. Trouble with the chain is waited out. */
   async run(signal: AbortSignal): Promise<void> {
-    const stop = this.#o.chain.client.subscribeHeads(() => {
-      this.#news = true
-      this.#wake?.()
-    })
+    const heads = new HeadWatch(this.#o.chain.client, this.#o.clock, PUSHED_MS)
     try {
       while (!signal.aborted) {
         try {
-          await this.#step()
+          await this.#step(heads)
           if (this.#trouble !== undefined) this.#o.logger.info('chain is back')
           this.#trouble = undefined
         } catch (err) {
@@ -124,24 +122,25 @@ export class Mirror {
           if (this.#trouble !== message) this.#o.logger.warn('chain not reached', { error: message })
           this.#trouble = message
         }
-        await this.#next(signal)
+        await heads.next(signal, POLL_MS)
       }
     } finally {
-      stop()
+      heads.close()
     }
   }
 
-  async #step(): Promise<void> {
-    // The age counts from before the question: what comes meanwhile is not known yet.
-    const askedMs = this.#o.clock.monotonic()
-    const head = await this.#o.chain.blockNumber()
+  async #step(heads: HeadWatch): Promise<void> {
+    // The age counts from when this head was pushed, or from before it was asked for: what comes later is not known yet.
+    const { number: head, asOfMs } = await heads.head()
     const from = this.#synced
     if (from === undefined || head < from || head - from > CATCH_UP_BLOCKS) {
       await this.refreshService()
       this.#reload()
-    } else if (head > from) await this.#read(from + 1, head)
+    } else if (head > from && !heads.quiet(toHex(this.#o.chain.contract), from + 1, head)) {
+      await this.#read(from + 1, head)
+    }
     this.#synced = head
-    this.#freshMs = askedMs
+    this.#freshMs = asOfMs
   }
 
   async #read(from: number, to: number): Promise<void> {
@@ -196,21 +195,5 @@ export class Mirror {
     } else this.#accounts.delete(key)
     this.#accounts.set(key, entry)
     return entry
-  }
-
-  #next(signal: AbortSignal): Promise<void> {
-    return new Promise(resolve => {
-      const done = (): void => {
-        cancel()
-        signal.removeEventListener('abort', done)
-        this.#wake = undefined
-        this.#news = false
-        resolve()
-      }
-      const cancel = this.#o.clock.after(POLL_MS, done)
-      signal.addEventListener('abort', done, { once: true })
-      this.#wake = done
-      if (signal.aborted || this.#news) done()
-    })
   }
 }

@@ -39,6 +39,8 @@ export interface FlowChain {
   block(number: number): Promise<ChainBlock | undefined>
   /** `Submit` logs of the flow contract with from ≤ block ≤ to. */
   submitLogs(from: number, to: number): Promise<ChainLog[]>
+  /** True when it is certain, without asking, that no block of the range has a log of the contract. */
+  quiet(from: number, to: number): boolean
   /** `getFlowRootByTxSeq`. */
   flowRoot(seq: number): Promise<Uint8Array>
   /** `numSubmissions`. */
@@ -84,6 +86,8 @@ export class ChainFollower {
   #wrongRoots = 0
   #countedAtMs = 0
   #behindAt: number | undefined
+  /** Logs were asked for since the submissions were last counted: an answer may have missed one. */
+  #asked = true
 
   constructor(options: FollowerOptions) {
     this.#o = options
@@ -145,7 +149,7 @@ export class ChainFollower {
       if (parent === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer block ${last.block}`)
       if (!equalBytes(parent, last.hash)) return this.#goBack()
     }
-    const logs = await this.#logs(from, to)
+    const logs = chain.quiet(from, to) ? [] : await this.#logs(from, to)
     if (logs === undefined) return // the page was too large: again with a smaller one
     await this.#take(logs, { block: to, hash: block.hash })
   }
@@ -172,6 +176,7 @@ export class ChainFollower {
   }
 
   async #logs(from: number, to: number): Promise<ChainLog[] | undefined> {
+    this.#asked = true
     try {
       const logs = await this.#o.chain.submitLogs(from, to)
       this.#page = Math.min(this.#o.pageBlocks ?? PAGE_BLOCKS, this.#page * 2)
@@ -200,12 +205,13 @@ export class ChainFollower {
   /** Now and then: does the contract count more submissions than we read? Else a lost one would only show with the next. */
   async #checkCount(last: Progress): Promise<void> {
     const { chain, clock, index, confirmations } = this.#o
-    if (confirmations > 1 || clock.monotonic() - this.#countedAtMs < COUNT_MS) return
+    if (!this.#asked || confirmations > 1 || clock.monotonic() - this.#countedAtMs < COUNT_MS) return
     const behind = (await chain.submissionCount()) > index.nextSeq
     // A submission between our last page and the count is normal: only the second look at the same number is a loss.
     if (behind && this.#behindAt === index.nextSeq) await this.#put(await this.#readAgain(last.block), last)
     this.#countedAtMs = clock.monotonic()
     this.#behindAt = behind ? index.nextSeq : undefined
+    this.#asked = behind
   }
 
   /** Events in order, each once; those already in the index are left out. */

@@ -3,24 +3,24 @@
 import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import { type ChainClient, type RpcLog, toNumber } from '../../../lib/clients/chain.ts'
+import { HeadWatch } from '../../../lib/clients/head-watch.ts'
 import { decodeSubmitLog, SUBMIT_TOPIC } from '../../../lib/codec/storage/submission.ts'
+import type { Clock } from '../../../lib/ports/clock.ts'
 import type { KvChain, PlacedEvent } from './follow.ts'
 
 /** @param flow - 0x, the address whose events count. */
-export function followedChain(client: ChainClient, flow: string): KvChain & { close(): void } {
-  let wake: () => void = () => {}
-  let news = false
-  const stop = client.subscribeHeads(() => {
-    news = true
-    wake()
-  })
+export function followedChain(client: ChainClient, flow: string, clock: Clock): KvChain & { close(): void } {
+  const heads = new HeadWatch(client, clock)
   return {
-    head: () => client.blockNumber(),
+    head: async () => (await heads.head()).number,
     blockHash: async number => {
-      const block = await client.call<{ hash: string } | null>('eth_getBlockByNumber', [toQuantity(number), false])
+      const block =
+        heads.header(number) ??
+        (await client.call<{ hash: string } | null>('eth_getBlockByNumber', [toQuantity(number), false]))
       return block === null ? undefined : fromHex(block.hash, 'block hash', { size: 32 })
     },
     submissions: async (fromBlock, toBlock) => {
+      if (heads.quiet(flow, fromBlock, toBlock)) return []
       const logs: RpcLog[] = []
       const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
       for await (const page of client.getLogs(query)) logs.push(...page)
@@ -31,18 +31,8 @@ export function followedChain(client: ChainClient, flow: string): KvChain & { cl
       if (tx === null) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer transaction ${txHash}`)
       return fromHex(tx.from, 'sender', { size: 20 })
     },
-    nextHead: signal =>
-      new Promise<void>(resolve => {
-        const done = (): void => {
-          signal.removeEventListener('abort', done)
-          news = false
-          resolve()
-        }
-        wake = done
-        if (news || signal.aborted) done()
-        else signal.addEventListener('abort', done, { once: true })
-      }),
-    close: stop
+    nextHead: signal => heads.next(signal),
+    close: () => heads.close()
   }
 }
 

@@ -114,9 +114,9 @@ export class KvFollower {
   /** False after a step back to the last block that both know. */
   async #stillThere(head: number): Promise<boolean> {
     const { chain, db, log } = this.#o
-    const known = await db.knownBlocks()
-    const newest = known[0]
+    const newest = db.newestBlock
     if (newest === undefined) return true
+    const known = db.knownBlocks()
     if (newest.block > head) {
       // Shorter than what was read: a chain that lags, unless a block below is another one now.
       const below = known.find(k => k.block <= head)

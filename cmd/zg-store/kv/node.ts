@@ -82,7 +82,7 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
     const follow = async (): Promise<void> => {
       const flow = (opts.flow as string | undefined) ?? (await flowOf(pool, stop.signal, why => (waiting = why)))
       if (flow === undefined) return
-      const chain = followedChain(client, flow)
+      const chain = followedChain(client, flow, systemClock)
       follower = new KvFollower({
         db,
         chain,

@@ -14,7 +14,7 @@
 import { concat, readU64be, u32be, u64be, view } from '../../../lib/base/bytes.ts'
 import { assert } from '../../../lib/base/errors.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
-import { after, keys } from './keys.ts'
+import { keys } from './keys.ts'
 import { KvState } from './state.ts'
 
 const NONE = 2n ** 64n - 1n
@@ -37,26 +37,39 @@ export interface KnownBlock {
 
 const tag = (c: string, ...rest: Uint8Array[]): Uint8Array => concat(Uint8Array.of(c.charCodeAt(0)), ...rest)
 
+const blockKey = (block: number): Uint8Array => tag('b', u64be(block))
+
 export class KvDatabase {
   readonly #db: KvStore
   readonly state: KvState
   #progress: Progress
+  /** The blocks read last, oldest first. */
+  #blocks: KnownBlock[]
 
-  private constructor(db: KvStore, progress: Progress) {
+  private constructor(db: KvStore, progress: Progress, blocks: KnownBlock[]) {
     this.#db = db
+    this.#blocks = blocks
     this.state = new KvState(db)
     this.#progress = progress
   }
 
   static async open(db: KvStore): Promise<KvDatabase> {
     const p = await db.get(keys.progress)
-    if (p === undefined) return new KvDatabase(db, { nextSeq: 0, block: -1, firstSeq: undefined })
+    if (p === undefined) return new KvDatabase(db, { nextSeq: 0, block: -1, firstSeq: undefined }, [])
     const first = view(p).getBigUint64(16)
-    return new KvDatabase(db, {
-      nextSeq: readU64be(p),
-      block: readU64be(p, 8) - 1,
-      firstSeq: first === NONE ? undefined : Number(first)
-    })
+    const blocks: KnownBlock[] = []
+    for await (const [key, value] of db.scan({ gte: tag('b'), lt: tag('c') })) {
+      blocks.push({ block: readU64be(key, 1), hash: value.slice(0, 32), nextSeq: readU64be(value, 32) })
+    }
+    return new KvDatabase(
+      db,
+      {
+        nextSeq: readU64be(p),
+        block: readU64be(p, 8) - 1,
+        firstSeq: first === NONE ? undefined : Number(first)
+      },
+      blocks
+    )
   }
 
   get progress(): Progress {
@@ -82,22 +95,24 @@ export class KvDatabase {
     await this.#commit(all, { ...this.#progress, nextSeq: seq + 1, firstSeq: this.#progress.firstSeq ?? seq })
   }
 
-  /** A block was read to its end. */
+  /** A block was read to its end. Not synced: after a power loss the chain is read again from an earlier block. */
   async blockDone(block: number, hash: Uint8Array): Promise<void> {
-    const ops: KvOp[] = [{ put: tag('b', u64be(block)), value: concat(hash, u64be(this.#progress.nextSeq)) }]
-    const old: Uint8Array[] = []
-    for await (const [key] of this.#db.scan({ gte: tag('b'), lt: tag('c') })) old.push(key)
-    for (const key of old.slice(0, Math.max(0, old.length + 1 - BLOCKS_KEPT))) ops.push({ del: key })
-    await this.#commit(ops, { ...this.#progress, block })
+    const { nextSeq } = this.#progress
+    const blocks = [...this.#blocks.filter(k => k.block !== block), { block, hash, nextSeq }]
+    const ops: KvOp[] = [{ put: blockKey(block), value: concat(hash, u64be(nextSeq)) }]
+    for (const old of blocks.splice(0, Math.max(0, blocks.length - BLOCKS_KEPT))) ops.push({ del: blockKey(old.block) })
+    await this.#commit(ops, { ...this.#progress, block }, false)
+    this.#blocks = blocks
   }
 
   /** The blocks read last, newest first. */
-  async knownBlocks(): Promise<KnownBlock[]> {
-    const out: KnownBlock[] = []
-    for await (const [key, value] of this.#db.scan({ gte: tag('b'), lt: tag('c'), reverse: true })) {
-      out.push({ block: readU64be(key, 1), hash: value.slice(0, 32), nextSeq: readU64be(value, 32) })
-    }
-    return out
+  knownBlocks(): KnownBlock[] {
+    return this.#blocks.toReversed()
+  }
+
+  /** The block read last. */
+  get newestBlock(): KnownBlock | undefined {
+    return this.#blocks.at(-1)
   }
 
   /**
@@ -116,14 +131,15 @@ export class KvDatabase {
         at += 4 + size
       }
     }
-    const from = to === undefined ? tag('b') : after(tag('b', u64be(to.block)))!
-    for await (const [key] of this.#db.scan({ gte: from, lt: tag('c') })) ops.push({ del: key })
+    const kept = to === undefined ? [] : this.#blocks.filter(k => k.block <= to.block)
+    for (const gone of this.#blocks.slice(kept.length)) ops.push({ del: blockKey(gone.block) })
     const { firstSeq } = this.#progress
     await this.#commit(ops, {
       nextSeq,
       block: to?.block ?? -1,
       firstSeq: firstSeq === undefined || firstSeq >= nextSeq ? undefined : firstSeq
     })
+    this.#blocks = kept
     return true
   }
 
@@ -145,9 +161,9 @@ export class KvDatabase {
     return out
   }
 
-  async #commit(ops: KvOp[], next: Progress): Promise<void> {
+  async #commit(ops: KvOp[], next: Progress, sync = true): Promise<void> {
     const value = concat(u64be(next.nextSeq), u64be(next.block + 1), u64be(next.firstSeq ?? NONE))
-    await this.#db.batch([...ops, { put: keys.progress, value }], { sync: true })
+    await this.#db.batch([...ops, { put: keys.progress, value }], { sync })
     this.#progress = next
   }
 }

@@ -5,14 +5,11 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import type { ChainClient, RpcLog } from '../../../lib/clients/chain.ts'
 import { toNumber } from '../../../lib/clients/chain.ts'
+import { HeadWatch } from '../../../lib/clients/head-watch.ts'
 import { SUBMIT_TOPIC } from '../../../lib/codec/storage/submission.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { ChainLog, FlowChain } from '../core/chain-follower.ts'
 
-/** Without pushed heads. */
-const POLL_MS = 100
-/** With them: only in case the push goes silent. */
-const PUSHED_POLL_MS = 2_000
 /** `getFlowRootByTxSeq(uint256)`. */
 const FLOW_ROOT_SELECTOR = '0x6d7ad0fc'
 /** `numSubmissions()`. */
@@ -24,25 +21,16 @@ export interface ChainSource extends FlowChain {
 
 /** @param flow - address of the flow contract, 0x hex. */
 export function chainSource(client: ChainClient, flow: string, clock: Clock): ChainSource {
-  let pushed = false
-  /** A head came while nobody waited: the next wait ends at once. */
-  let news = false
-  let wake: (() => void) | undefined
-  const onHead = (): void => {
-    news = true
-    wake?.()
-  }
-  const onState = (up: boolean): void => {
-    pushed = up
-  }
-  const stop = client.subscribeHeads(onHead, { onState })
+  const heads = new HeadWatch(client, clock)
   return {
-    head: () => client.blockNumber(),
+    head: async () => (await heads.head()).number,
     async block(number) {
-      const b = await client.call<{ number: string; hash: string; parentHash: string } | null>('eth_getBlockByNumber', [
-        toQuantity(number),
-        false
-      ])
+      const b =
+        heads.header(number) ??
+        (await client.call<{ number: string; hash: string; parentHash: string } | null>('eth_getBlockByNumber', [
+          toQuantity(number),
+          false
+        ]))
       if (b === null) return undefined
       if (toNumber(b.number) !== number)
         throw new ZgError('ERR_PROTOCOL', `chain answered another block than ${number}`)
@@ -65,22 +53,9 @@ export function chainSource(client: ChainClient, flow: string, clock: Clock): Ch
       const answer = await client.call<string>('eth_call', [{ to: flow, data: COUNT_SELECTOR }, 'latest'])
       return readU64be(hash(answer, 'submission count'), 24)
     },
-    nextHead(signal) {
-      return new Promise(resolve => {
-        const done = (): void => {
-          cancel()
-          signal.removeEventListener('abort', done)
-          wake = undefined
-          news = false
-          resolve()
-        }
-        const cancel = clock.after(pushed ? PUSHED_POLL_MS : POLL_MS, done)
-        signal.addEventListener('abort', done, { once: true })
-        wake = done
-        if (signal.aborted || news) done()
-      })
-    },
-    close: stop
+    quiet: (fromBlock, toBlock) => heads.quiet(flow, fromBlock, toBlock),
+    nextHead: signal => heads.next(signal),
+    close: () => heads.close()
   }
 }
 
