@@ -280,7 +280,11 @@ t.test('a lying encoder: the owners of a bad row refuse and keep the proof, the 
     t.ok(equalBytes(header, f.header.bytes))
     const line = decodeRecord(proof.subarray(208 + 16 * 64), shape)
     t.equal(f.code(line.p), bad)
-    await t.rejects(verifyLines(header, z, [line], { reading: true }), { name: 'DaError', fault: 'line-code', at: line.p })
+    await t.rejects(verifyLines(header, z, [line], { reading: true }), {
+      name: 'DaError',
+      fault: 'line-code',
+      at: line.p
+    })
   }
   t.ok(refused >= 1 && refused <= 16, `${refused} refuse`)
   t.ok(3 * signed >= 2 * 3072, `${signed} places sign: one bad row does not stop a blob`)
