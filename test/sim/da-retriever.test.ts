@@ -246,4 +246,8 @@ t.test('a caller who leaves, and a deadline: the questions to signers end', asyn
   const got = await answer(net, id)
   t.ok(equalBytes(Buffer.from(got.slice(2), 'hex'), data))
   t.equal(net.open.size, 0, 'nor left asked')
+  // More silent ones than are asked for the header at once: found before any of them times out.
+  net.modes.splice(0, 4, 'silent', 'silent', 'silent', 'honest')
+  const small = await blob(shapeOf(1000, 3))
+  t.equal(await answer(net, await certify(net, small.f), 15_000), toHex(small.data), 'three silent')
 })

@@ -56,7 +56,7 @@ const TIMEOUT_MS = 60_000
 const ASK_MS = 20_000
 /** After this a question is repeated elsewhere; its answer is still welcome. */
 const SLOW_MS = 1_000
-/** Signers that are asked for the header at once. */
+/** Signers that are asked for the header at once; another one whenever those were slow. */
 const HEADER_ASKS = 3
 
 /**
@@ -126,8 +126,27 @@ export async function locate(id: BlobId, o: RetrievalOptions): Promise<Located> 
       }
     }
   }
-  const askers = Array.from({ length: HEADER_ASKS }, ask)
-  await Promise.race([Promise.all(askers), until(() => found !== undefined, askers), aborted(o.signal)])
+  await new Promise<void>(resolve => {
+    let active = 0
+    const start = (): void => {
+      active++
+      void ask().finally(() => {
+        active--
+        if (found !== undefined || active === 0) end()
+      })
+    }
+    // Those that were asked first may all be silent.
+    const more = setInterval(() => {
+      if (left.length > 0) start()
+    }, SLOW_MS)
+    const end = (): void => {
+      clearInterval(more)
+      resolve()
+    }
+    if (o.signal?.aborted) end()
+    else o.signal?.addEventListener('abort', end, { once: true })
+    for (let i = 0; i < HEADER_ASKS; i++) start()
+  })
   done.abort()
   if (found === undefined) throw missing('no signer has its header')
   return { id, sources, ...found }
@@ -355,21 +374,4 @@ class News {
     this.#rung = false
     this.#wake = undefined
   }
-}
-
-/** Resolves when one of the works has made `cond` true. */
-function until(cond: () => boolean, works: readonly Promise<void>[]): Promise<void> {
-  return new Promise(resolve => {
-    for (const work of works)
-      void work.then(() => {
-        if (cond()) resolve()
-      })
-  })
-}
-
-function aborted(signal: AbortSignal | undefined): Promise<void> {
-  return new Promise(resolve => {
-    if (signal?.aborted) resolve()
-    else signal?.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
