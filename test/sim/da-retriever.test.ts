@@ -249,5 +249,6 @@ t.test('a caller who leaves, and a deadline: the questions to signers end', asyn
   // More silent ones than are asked for the header at once: found before any of them times out.
   net.modes.splice(0, 4, 'silent', 'silent', 'silent', 'honest')
   const small = await blob(shapeOf(1000, 3))
-  t.equal(await answer(net, await certify(net, small.f), 15_000), toHex(small.data), 'three silent')
+  const at = await certify(net, small.f)
+  for (let reader = 0; reader < 4; reader++) t.equal(await answer(net, at, 15_000), toHex(small.data), 'three silent')
 })
