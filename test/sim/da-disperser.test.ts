@@ -11,6 +11,7 @@ import { BlobQueue } from '../../cmd/zg-da/disperser/queue.ts'
 import { disperserHandlers } from '../../cmd/zg-da/disperser/service.ts'
 import type { Transactions } from '../../cmd/zg-da/disperser/transactions.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
+import { GrpcError, STATUS } from '../../lib/adapters/grpc/status.ts'
 import { equalBytes } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import type { Submission } from '../../lib/clients/da/abi.ts'
@@ -48,15 +49,25 @@ interface World {
 }
 
 /** Four signers and a chain with blocks every few milliseconds; a posting is final two blocks later. */
-async function world(hooks: { posted?: (chain: WorldChain) => void } = {}): Promise<World> {
-  const chain = new WorldChain(4, p => p % 4)
+async function world(
+  hooks: {
+    posted?: (chain: WorldChain) => void
+    owner?: (place: number) => number
+    /** What the first signer says in place of its signature. */
+    first?: (timeoutMs: number) => Promise<Uint8Array>
+  } = {}
+): Promise<World> {
+  const chain = new WorldChain(4, hooks.owner ?? (p => p % 4))
   chain.lag = 2
   const signers = await Promise.all([0, 1, 2, 3].map(i => openSigner(chain, i, new SimDisk(), clock)))
   const pool = {
     at: (socket: string) => ({
       status: async () => ({ modes: MODE_FAST }),
-      sign: async (request: SignRequest) =>
-        (await signers[Number(socket.slice(7))]!.signer.batchSign({ requests: [request] })).signatures[0]
+      sign: async (request: SignRequest, o: { timeoutMs: number }) => {
+        const i = Number(socket.slice(7))
+        if (i === 0 && hooks.first !== undefined) return hooks.first(o.timeoutMs)
+        return (await signers[i]!.signer.batchSign({ requests: [request] })).signatures[0]
+      }
     })
   }
   const transactions = {
@@ -108,7 +119,7 @@ async function disperser(w: World, disk: SimDisk, name = 'one'): Promise<Dispers
     clock,
     logger: silentLog,
     signal: stop.signal,
-    signTimeoutMs: 30_000,
+    signTimeoutMs: 4_000,
     maxRetries: 2,
     memoryBytes: 1e8
   })
@@ -259,6 +270,47 @@ t.test('a foreign commitment recorded for the root first: posted anew elsewhere,
   t.same(w.chain.certificates.get(`${end.posting!.epoch}/1/${toHex(header.dataRoot)}`), mine)
   await d.stop()
   w.stop()
+})
+
+t.test('a third of the places gone, silent, slow or lying: certified; one place more: not', async t => {
+  const point = (x: number, y: number): Uint8Array => {
+    const out = new Uint8Array(64)
+    out[0] = x
+    out[32] = y
+    return out
+  }
+  const failures: Record<string, (timeoutMs: number) => Promise<Uint8Array>> = {
+    gone: async () => {
+      throw new GrpcError(STATUS.unavailable, 'gone')
+    },
+    silent: async timeoutMs => {
+      await clock.sleep(timeoutMs)
+      throw new GrpcError(STATUS.deadlineExceeded, 'no answer')
+    },
+    'a false signature': async () => point(1, 2),
+    'a false signature, late': async timeoutMs => {
+      await clock.sleep(timeoutMs / 2)
+      return point(1, 2)
+    },
+    'no point of the curve': async () => point(1, 3),
+    garbage: async () => random.bytes(64),
+    'an empty answer': async () => new Uint8Array(0)
+  }
+  for (const [what, first] of Object.entries(failures)) {
+    for (const [faulty, state] of [
+      [1_024, 'finalized'],
+      [1_025, 'insufficient']
+    ] as const) {
+      const w = await world({ owner: p => (p < faulty ? 0 : 1 + (p % 3)), first })
+      const d = await disperser(w, new SimDisk())
+      const job = await d.queue.add(random.bytes(300))
+      d.start(job)
+      t.equal((await finished(d, job)).state, state, `${faulty} places: ${what}`)
+      t.equal(w.chain.certificates.size, state === 'finalized' ? 1 : 0)
+      await d.stop()
+      w.stop()
+    }
+  }
 })
 
 t.test('a caller who leaves at any moment: accepted whole, or nothing is left', async t => {
