@@ -28,16 +28,22 @@ const FIRST_PORT = 34000
 
 /** The devnet's signers, always the same ones. About 10 ms. */
 export function devSigners(): DevSigner[] {
-  return DEV_ACCOUNTS.slice(FIRST_ACCOUNT, FIRST_ACCOUNT + COUNT).map(({ address, privateKey }, i) => {
-    const secretKey = secretKeyFrom(fromHex(privateKey))
-    return {
-      accountIndex: FIRST_ACCOUNT + i,
-      address,
-      privateKey,
-      secretKey,
-      pkG1: publicKeyG1(secretKey),
-      pkG2: publicKeyG2(secretKey),
-      socket: `127.0.0.1:${FIRST_PORT + i}`
-    }
-  })
+  return Array.from({ length: COUNT }, (_, i) => devSigner(i)!)
+}
+
+/** One of them: a daemon needs no more than its own. @returns undefined when there is none of this number. */
+export function devSigner(index: number): DevSigner | undefined {
+  if (!Number.isInteger(index) || index < 0 || index >= COUNT) return undefined
+  const accountIndex = FIRST_ACCOUNT + index
+  const { address, privateKey } = DEV_ACCOUNTS[accountIndex]!
+  const secretKey = secretKeyFrom(fromHex(privateKey))
+  return {
+    accountIndex,
+    address,
+    privateKey,
+    secretKey,
+    pkG1: publicKeyG1(secretKey),
+    pkG2: publicKeyG2(secretKey),
+    socket: `127.0.0.1:${FIRST_PORT + index}`
+  }
 }

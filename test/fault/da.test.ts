@@ -29,6 +29,9 @@ import { SeededRandom } from '../../lib/sim/random.ts'
 import { startDaNetwork } from '../harness/da-network.ts'
 import { endSoon, freePort, waitFor } from '../harness/tools.ts'
 
+// The network's part alone is allowed more than the runner's default.
+t.setTimeout(290_000)
+
 function share(n: number, sizeBytes: number): StoredShare {
   const fill = (size: number, salt: number): Uint8Array => new Uint8Array(size).fill((n * 31 + salt) & 255)
   return {

@@ -168,7 +168,13 @@ export class Pipeline {
     if (job.posting !== undefined && job.posting.epoch !== epoch) candidates.push(job.posting)
     const recorded = await Promise.all(candidates.map(c => chain.commitment({ root, ...c })))
     const at = recorded.findIndex(point => point !== undefined && same(point, mine))
-    if (at < 0) return false
+    if (at < 0) {
+      // Another encoding of this root is on record where ours was posted: no signer signs there any more.
+      const { posting } = job
+      if (posting === undefined) return false
+      if ((await chain.commitment({ root, ...posting })) !== undefined) await postAnew(queue, job)
+      return false
+    }
     const blockNumber = await chain.client.blockNumber()
     const { epoch: known, quorumId } = candidates[at]!
     await queue.update(job, {

@@ -23,8 +23,8 @@ export async function findIdentity(ctx: VerbContext, opts: Options, client: Chai
   const source = { network: ctx.network, password: passwordReader(ctx, opts) }
   const index = opts.devSigner as number | undefined
   if (index !== undefined) {
-    const { devSigners } = await import('../../../lib/crypto/dev-signers.ts')
-    const dev = devSigners()[index]
+    const { devSigner } = await import('../../../lib/crypto/dev-signers.ts')
+    const dev = devSigner(index)
     if (dev === undefined)
       throw new ZgError('ERR_USAGE', `there is no dev signer ${index}`, { hint: 'they are 0 to 3' })
     const account = await findSigner(client, { ...source, account: String(dev.accountIndex) })

@@ -15,7 +15,7 @@ import { checkHeader, decodeCy, decodeHeader, isFastMode } from '../../../lib/co
 import { codeRow, type OpenBlob, openZ } from '../../../lib/codec/da/open.ts'
 import { decodeRecords } from '../../../lib/codec/da/records.ts'
 import { decodeMatrix, strictCheck } from '../../../lib/codec/da/retrieve.ts'
-import { type DaCommitment, DaError, type Shape } from '../../../lib/codec/da/types.ts'
+import { type DaCommitment, DaError, type LineRecord, type Shape } from '../../../lib/codec/da/types.ts'
 import { checkRootsOfR0, verifyLines } from '../../../lib/codec/da/verify.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 
@@ -56,7 +56,7 @@ const TIMEOUT_MS = 60_000
 const ASK_MS = 20_000
 /** After this a question is repeated elsewhere; its answer is still welcome. */
 const SLOW_MS = 1_000
-/** Signers that are asked for the header at once. */
+/** Signers that are asked for the header at once; another one whenever those were slow. */
 const HEADER_ASKS = 3
 
 /**
@@ -126,8 +126,27 @@ export async function locate(id: BlobId, o: RetrievalOptions): Promise<Located> 
       }
     }
   }
-  const askers = Array.from({ length: HEADER_ASKS }, ask)
-  await Promise.race([Promise.all(askers), until(() => found !== undefined, askers), aborted(o.signal)])
+  await new Promise<void>(resolve => {
+    let active = 0
+    const start = (): void => {
+      active++
+      void ask().finally(() => {
+        active--
+        if (found !== undefined || active === 0) end()
+      })
+    }
+    // Those that were asked first may all be silent.
+    const more = setInterval(() => {
+      if (left.length > 0) start()
+    }, SLOW_MS)
+    const end = (): void => {
+      clearInterval(more)
+      resolve()
+    }
+    if (o.signal?.aborted) end()
+    else o.signal?.addEventListener('abort', end, { once: true })
+    for (let i = 0; i < HEADER_ASKS; i++) start()
+  })
   done.abort()
   if (found === undefined) throw missing('no signer has its header')
   return { id, sources, ...found }
@@ -141,6 +160,8 @@ export async function gatherRows(located: Located, o: RetrievalOptions): Promise
   /** Code rows asked of somebody who is not slow yet. */
   const asked = new Map<number, number>()
   const slow = new Set<Source>()
+  /** Committed to, but not of the code: nobody has them better. */
+  const wrong = new Set<number>()
   const holders = holdersOf(blob, sources)
   const order = [...holders.keys()].sort((a, b) => a - b)
   const news = new News()
@@ -164,8 +185,10 @@ export async function gatherRows(located: Located, o: RetrievalOptions): Promise
     try {
       const answer = await o.pool.at(source.socket).retrieve(id, places, { timeoutMs: ASK_MS, signal: o.signal })
       const lines = decodeRecords(answer?.encoded_slice ?? [], blob.header)
-      const checked = await verifyLines(blob.header, blob, lines, { places, reading: true })
+      const checked = await readLines(blob, lines, places)
       for (const [c, payload] of checked.rows) rows.set(c, payload)
+      for (const c of checked.wrong) wrong.add(c)
+      if (checked.wrong.length > 0) o.logger.warn('an encoder cheated', { root: id.root, rows: checked.wrong.length })
       slow.delete(source)
     } catch (err) {
       note(source, err, o)
@@ -184,7 +207,7 @@ export async function gatherRows(located: Located, o: RetrievalOptions): Promise
     const batch = new Map<Source, number[]>()
     for (const c of order) {
       if (expected >= k) break
-      if (rows.has(c) || (asked.get(c) ?? 0) > 0) continue
+      if (rows.has(c) || wrong.has(c) || (asked.get(c) ?? 0) > 0) continue
       const able = holders.get(c)!.filter(h => !h.source.bad)
       const holder = able.find(h => !slow.has(h.source))
       if (holder === undefined) continue
@@ -203,6 +226,41 @@ export async function gatherRows(located: Located, o: RetrievalOptions): Promise
     await news.wait()
   }
   return rows
+}
+
+/**
+ * Checks an answer. Lines that the blob commits to and that are not of its code are the encoder's fault: the others of the same
+ * answer still count, or a blob that liars certified would have a value for some readers and none for others.
+ * @throws {DaError} for whatever is the fault of who answered.
+ */
+async function readLines(
+  blob: OpenBlob,
+  lines: LineRecord[],
+  places: number[]
+): Promise<{ rows: ReadonlyMap<number, Uint8Array>; wrong: number[] }> {
+  try {
+    return { rows: (await verifyLines(blob.header, blob, lines, { places, reading: true })).rows, wrong: [] }
+  } catch (err) {
+    if (!isWrongCode(err)) throw err
+  }
+  const rows = new Map<number, Uint8Array>()
+  const wrong: number[] = []
+  // One by one: once more the work at most, however many are wrong. Each code row was asked for once, so each has its payload.
+  for (const line of lines) {
+    const c = codeRow(blob, line.p)
+    try {
+      await verifyLines(blob.header, blob, [line], { reading: true })
+      rows.set(c, line.payload!)
+    } catch (err) {
+      if (!isWrongCode(err)) throw err
+      wrong.push(c)
+    }
+  }
+  return { rows, wrong }
+}
+
+function isWrongCode(err: unknown): boolean {
+  return err instanceof DaError && err.fault === 'line-code'
 }
 
 /** Decodes and applies the strict rule, which makes all readers agree. */
@@ -316,21 +374,4 @@ class News {
     this.#rung = false
     this.#wake = undefined
   }
-}
-
-/** Resolves when one of the works has made `cond` true. */
-function until(cond: () => boolean, works: readonly Promise<void>[]): Promise<void> {
-  return new Promise(resolve => {
-    for (const work of works)
-      void work.then(() => {
-        if (cond()) resolve()
-      })
-  })
-}
-
-function aborted(signal: AbortSignal | undefined): Promise<void> {
-  return new Promise(resolve => {
-    if (signal?.aborted) resolve()
-    else signal?.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
