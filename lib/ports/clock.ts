@@ -28,3 +28,25 @@ export function sleepOn(clock: Pick<Clock, 'after'>, ms: number, signal?: AbortS
     signal?.addEventListener('abort', onAbort, { once: true })
   })
 }
+
+/** Calls `fn` every `ms`, never twice at once. @returns the stop, which waits for a run under way. */
+export function repeat(clock: Clock, ms: number, fn: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> = Promise.resolve()
+  let stopped = false
+  let cancel: () => void = () => {}
+  const arm = (): void => {
+    cancel = clock.after(ms, () => {
+      running = fn()
+        .catch(() => {})
+        .then(() => {
+          if (!stopped) arm()
+        })
+    })
+  }
+  arm()
+  return () => {
+    stopped = true
+    cancel()
+    return running
+  }
+}

@@ -35,7 +35,7 @@ import type { Engine } from '../../../lib/infer/types.ts'
 import { opsRoutes, type Readiness } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, type Metrics } from '../../../lib/ops/metrics.ts'
-import type { Clock } from '../../../lib/ports/clock.ts'
+import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { Disk } from '../../../lib/ports/disk.ts'
 import { Mirror } from '../chain/mirror.ts'
 import { register } from '../chain/register.ts'
@@ -452,26 +452,4 @@ async function hashFile(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const part of createReadStream(path)) hash.update(part as Buffer)
   return hash.digest('hex')
-}
-
-/** Calls `fn` every `ms`, never twice at once. @returns the stop, which waits for a run under way. */
-function repeat(clock: Clock, ms: number, fn: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> = Promise.resolve()
-  let stopped = false
-  let cancel: () => void = () => {}
-  const arm = (): void => {
-    cancel = clock.after(ms, () => {
-      running = fn()
-        .catch(() => {})
-        .then(() => {
-          if (!stopped) arm()
-        })
-    })
-  }
-  arm()
-  return () => {
-    stopped = true
-    cancel()
-    return running
-  }
 }

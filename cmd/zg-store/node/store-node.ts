@@ -28,7 +28,7 @@ import { contractAddresses } from '../../../lib/contracts/addresses.ts'
 import { opsRoutes, type Readiness } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
-import type { Clock } from '../../../lib/ports/clock.ts'
+import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { Disk } from '../../../lib/ports/disk.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 import { ChainFollower, type FlowChain } from '../core/chain-follower.ts'
@@ -408,26 +408,4 @@ function readiness({ index, log, state, clock }: Facts): Readiness {
     return not(stalled ? 'stalled' : 'syncing', progress)
   }
   return { ok: true, state: 'ready', ...facts }
-}
-
-/** Calls `fn` every `ms`, never twice at once. @returns the stop, which waits for a run under way. */
-function repeat(clock: Clock, ms: number, fn: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> = Promise.resolve()
-  let stopped = false
-  let cancel: () => void = () => {}
-  const arm = (): void => {
-    cancel = clock.after(ms, () => {
-      running = fn()
-        .catch(() => {})
-        .then(() => {
-          if (!stopped) arm()
-        })
-    })
-  }
-  arm()
-  return () => {
-    stopped = true
-    cancel()
-    return running
-  }
 }
