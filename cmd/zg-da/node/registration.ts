@@ -22,6 +22,13 @@ export interface RegistrationOptions {
 
 /** How often the epoch is looked at: far more often than the shortest epoch of a development network ends. */
 const LOOK_MS = 2_000
+/** The first look waits until a whole network that starts at once has come up: checking a signature costs the chain a pairing. */
+const FIRST_LOOK_MS = 4_000
+/**
+ * Enough for a registration (137,000). Given, because an estimate would run the pairing of the precompile a dozen times over; what a
+ * refusal burns is small.
+ */
+const NEXT_EPOCH_GAS = 250_000n
 /** After a failed transaction. */
 const RETRY_MS = 5_000
 
@@ -54,13 +61,16 @@ export async function keepRegistered(o: RegistrationOptions, signal: AbortSignal
   const { address } = identity.account
   let registeredFor = -1
   let told = ''
+  await clock.sleep(FIRST_LOOK_MS, signal).catch(() => {})
   while (!signal.aborted) {
     let waitMs = LOOK_MS
     try {
       const next = (await chain.epoch()) + 1
       if (next !== registeredFor && !(await chain.registeredFor(address, next))) {
         const signature = signBls(identity.secretKey, epochDigest(address, BigInt(next), BigInt(chain.chainId)))
-        await chain.transact(identity.account, chain.addresses.registry, registerNextEpochCall(signature))
+        await chain.transact(identity.account, chain.addresses.registry, registerNextEpochCall(signature), {
+          gasLimit: NEXT_EPOCH_GAS
+        })
         logger.info('registered for the next epoch', { epoch: next })
       }
       registeredFor = next

@@ -227,8 +227,18 @@ export class DaChain {
    * Sends a call to one of the contracts and waits for its receipt.
    * @throws {ZgError} ERR_REJECTED with the revert's reason, ERR_FUNDS, ERR_TIMEOUT.
    */
-  async transact(account: Account, to: Hex, data: Hex, opts: { value?: bigint } = {}): Promise<RpcReceipt> {
-    const message = { to: addressFromHex(to), data: fromHex(data), value: opts.value ?? 0n }
+  async transact(
+    account: Account,
+    to: Hex,
+    data: Hex,
+    opts: { value?: bigint; gasLimit?: bigint } = {}
+  ): Promise<RpcReceipt> {
+    const message = {
+      to: addressFromHex(to),
+      data: fromHex(data),
+      value: opts.value ?? 0n,
+      ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit })
+    }
     const hash = await this.client.send(account, message)
     const receipt = await this.client.waitReceipt(hash)
     if (receipt.status === '0x0') throw new ZgError('ERR_REJECTED', `transaction ${hash} was reverted`)
