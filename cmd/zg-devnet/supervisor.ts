@@ -43,6 +43,7 @@ const PROBE_TIMEOUT_MS = 2_000
 /** While something is not ready yet, people wait: those that are not are asked often. */
 const PROBE_WAITING_MS = 75
 const STOP_MS = 12_000
+const HEAD_START_MS = 600
 
 interface Running {
   service: Service
@@ -100,8 +101,13 @@ export class Supervisor {
     }))
   }
 
+  /** The chain goes first: everybody waits for it, and a dozen processes that load at once share few cores. */
   start(): void {
-    for (const r of this.#running) this.#spawn(r)
+    const [first, rest] = [true, false].map(head => this.#running.filter(r => (r.service.kind === 'chain') === head))
+    for (const r of first!) this.#spawn(r)
+    setTimeout(() => {
+      if (!this.#stopping) for (const r of rest!) this.#spawn(r)
+    }, HEAD_START_MS)
     this.#probeLater()
   }
 
