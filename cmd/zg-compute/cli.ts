@@ -34,7 +34,7 @@ const ASK: OptionSpec[] = [
   PROVIDER,
   URL_OPTION,
   { flags: '--max-tokens <n>', help: 'longest answer', parse: parseInteger(1, 1_000_000) },
-  { flags: '--temperature <t>', help: '0 takes the likeliest token', parse: parseNumber(0, 2) },
+  { flags: '--temperature <t>', help: '0 takes the likeliest token', default: '0.7', parse: parseNumber(0, 2) },
   { flags: '--top-p <p>', help: 'least probability that the choice covers', parse: parseNumber(0, 1) },
   { flags: '--seed <n>', help: 'same seed, same answer', parse: parseInteger(0, Number.MAX_SAFE_INTEGER) },
   { flags: '--stop <text>', help: 'text that ends the answer, repeatable', repeat: true, env: false },

@@ -8,7 +8,7 @@ import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { formatAmount, shortHash } from '../../../lib/base/units.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
-import { findTarget, meter, report, type Target, tell } from './answer.ts'
+import { findTarget, meter, report, type Target, type Told, tell } from './answer.ts'
 import { readPrompt, sampling } from './common.ts'
 
 interface Message {
@@ -113,14 +113,30 @@ async function readTurn(nextLine: () => Promise<string | undefined>): Promise<st
   }
 }
 
+/** Tokens of an answer in a conversation unless asked otherwise: what a small context leaves room for. */
+const TALK_TOKENS = 128
+
 /** A failed question leaves the conversation as it was; the person may try again. */
 async function turn(talk: Talk, content: string, signal: AbortSignal): Promise<void> {
   const { ctx, target, messages } = talk
   const kept = messages.filter(m => m.role === 'system')
-  const history = messages.filter(m => m.role !== 'system').slice(-TURNS_MAX)
-  const body = { messages: [...kept, ...history, { role: 'user', content }], ...sampling(talk.opts) }
+  let history = messages.filter(m => m.role !== 'system').slice(-TURNS_MAX)
   try {
-    const told = await tell(ctx, target, 'chat/completions', body, { check: talk.opts.check !== false, signal })
+    let told: Told | undefined
+    while (told === undefined) {
+      const body = {
+        max_tokens: TALK_TOKENS,
+        ...sampling(talk.opts),
+        messages: [...kept, ...history, { role: 'user', content }]
+      }
+      try {
+        told = await tell(ctx, target, 'chat/completions', body, { check: talk.opts.check !== false, signal })
+      } catch (err) {
+        // The talk has outgrown the model: what was said first is left out.
+        if (!(err instanceof ZgError && err.code === 'ERR_BAD_INPUT' && history.length > 0)) throw err
+        history = history.slice(2)
+      }
+    }
     await ctx.write(new TextEncoder().encode('\n'))
     ctx.say(`  ${meter(told)}`)
     messages.push({ role: 'user', content }, { role: 'assistant', content: told.text })
