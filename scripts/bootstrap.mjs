@@ -64,7 +64,7 @@ async function contracts(done, force = false) {
 }
 
 async function native(done, force = false) {
-  const addons = ['codec', 'infer'].map(name => `dist/native/${process.platform}-${process.arch}/${name}.node`)
+  const addons = ['codec', 'evm', 'infer'].map(name => `dist/native/${process.platform}-${process.arch}/${name}.node`)
   const present = addons.every(path => existsSync(path))
   const stamp = hashOf(
     [...files('native', /./), 'binding.gyp', 'scripts/build-native.mjs', 'package-lock.json'],

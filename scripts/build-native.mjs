@@ -26,7 +26,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const verbose = process.argv.includes('--verbose')
-const ADDONS = ['codec', 'infer']
+const ADDONS = ['codec', 'evm', 'infer']
 const BUILT_FOR = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
 
 const compiler = findCompiler()
@@ -36,7 +36,12 @@ else build()
 function build() {
   const nodedir = findHeaders()
   // Configured files name the headers and the compiler they were made for.
-  const configuration = JSON.stringify({ node: process.version, arch: process.arch, nodedir, compiler })
+  // Lists of sources are read when it is configured, too.
+  const sources = [
+    spawnSync(process.execPath, ['native/evm/sources.cjs'], { cwd: root, encoding: 'utf8' }).stdout,
+    ...readdirSync(join(root, 'native', 'napi'))
+  ]
+  const configuration = JSON.stringify({ node: process.version, arch: process.arch, nodedir, compiler, sources })
   const stamp = join(root, 'build', 'zg-configuration.json')
   const fresh =
     existsSync(join(root, 'build', 'Makefile')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === configuration

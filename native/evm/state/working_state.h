@@ -1,0 +1,132 @@
+// The state that transactions of a block work on: a journal over a StateReader.
+//
+//   block      WorkingState(reader)  ─ begin_transaction ─ … ─ finish_transaction ─ begin_transaction … ─ take_diff
+//   frame      size_t c = checkpoint()  …  revert_to(c) when the frame failed; nothing when it succeeded
+//
+// Accounts and slots are read once, stay at a fixed address in memory until the block ends, and remember per transaction (by
+// comparing a stored transaction number with the current one, so that nothing is cleared between transactions): the value at the start
+// of the transaction ("original", EIP-2200), whether they are warm (EIP-2929), whether the account was created here (EIP-6780).
+//
+// Not thread safe: one a thread.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/types.h"
+#include "base/u256.h"
+#include "state/diff.h"
+#include "state/reader.h"
+#include "vm/revision.h"
+
+namespace zg {
+
+struct Log {
+  Address address;
+  std::vector<Hash> topics;  // at most 4
+  Bytes data;
+};
+
+struct Slot {
+  U256 base;      // in the reader
+  U256 original;  // at the start of transaction `tx`
+  U256 current;
+  uint32_t tx = 0;       // transaction that saw it last; another one: original is stale
+  uint32_t warm_tx = 0;  // transaction in which it is warm
+};
+
+struct Account {
+  Address address;
+  bool existed = false;  // in the reader
+  bool exists = false;
+  AccountData base;
+  AccountData now;
+  std::shared_ptr<const Code> code;  // null until asked for
+  uint32_t warm_tx = 0;
+  uint32_t created_tx = 0;     // transaction in which a CREATE made it
+  uint32_t touched_tx = 0;     // EIP-161: to be removed when empty at the end of the transaction
+  uint32_t destroyed_tx = 0;   // SELFDESTRUCT in this transaction takes effect at its end
+  bool cleared = false;        // slots of the reader are gone
+  std::unordered_map<U256, Slot, U256Hasher> slots;  // the implementation may choose a better map behind slot()
+};
+
+class WorkingState {
+ public:
+  explicit WorkingState(const StateReader& base);
+  ~WorkingState();
+  WorkingState(const WorkingState&) = delete;
+  WorkingState& operator=(const WorkingState&) = delete;
+
+  // ---- transactions
+  // Nothing warm, nothing transient, no logs, no refund. Coinbase, precompiles, access list: the caller warms.
+  void begin_transaction();
+  // Destroys what was to be destroyed, removes touched empty accounts (from Spurious Dragon on), forgets the journal.
+  void finish_transaction(Revision rev);
+  // Undoes everything since begin_transaction.
+  void abort_transaction();
+
+  // ---- frames
+  [[nodiscard]] size_t checkpoint() const noexcept;
+  void revert_to(size_t checkpoint);
+
+  // ---- accounts. References live as long as the state.
+  Account& account(const Address& address);
+  // True when it was cold until now; it is warm then.
+  bool warm(Account& account);
+  bool warm(Account& account, Slot& slot);
+  void touch(Account& account);
+  const Code& code(Account& account);
+  void set_balance(Account& account, const U256& balance);  // touches; makes the account exist
+  void add_balance(Account& account, const U256& amount);
+  // False when it is short; then nothing happened.
+  bool sub_balance(Account& account, const U256& amount);
+  void set_nonce(Account& account, uint64_t nonce);
+  void set_code(Account& account, std::shared_ptr<const Code> code);
+  // A CREATE's new account: nonce 0, no code; its balance stays. Marks it created here.
+  void create(Account& account);
+  void destroy(Account& account);
+  [[nodiscard]] bool created_here(const Account& account) const noexcept { return account.created_tx == tx_; }
+  [[nodiscard]] bool destroyed_here(const Account& account) const noexcept { return account.destroyed_tx == tx_; }
+  // Not existing, or empty in the sense of EIP-161.
+  [[nodiscard]] bool dead(const Account& account) const noexcept { return !account.exists || account.now.empty(); }
+  // Nonce, code or storage (EIP-684, EIP-7610): no contract may be created there.
+  bool collides(Account& account);
+
+  // ---- storage. `original` of the slot is right for this transaction.
+  Slot& slot(Account& account, const U256& key);
+  void set_slot(Account& account, Slot& slot, const U256& value);
+  U256 transient(const Address& address, const U256& key) const;
+  void set_transient(const Address& address, const U256& key, const U256& value);
+
+  // ---- logs and refund of the transaction; reverted with the frame
+  void add_log(Log&& log);
+  [[nodiscard]] std::vector<Log>& logs() noexcept { return logs_; }
+  [[nodiscard]] int64_t refund() const noexcept { return refund_; }
+  void add_refund(int64_t delta);  // may be negative
+
+  // ---- the end of a block
+  // The whole change against the reader; the state stays usable and goes on from there only if it is not used again.
+  StateDiff take_diff();
+
+  // ---- for tracers and access lists: everything warm in this transaction
+  struct Warm {
+    Address address;
+    std::vector<U256> slots;
+  };
+  std::vector<Warm> warm_set() const;
+
+ private:
+  friend struct WorkingStateAccess;
+  const StateReader& base_;
+  uint32_t tx_ = 0;
+  int64_t refund_ = 0;
+  std::vector<Log> logs_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace zg

@@ -1,0 +1,19 @@
+// Merkle-Patricia tries (Yellow Paper, appendix D).
+#pragma once
+
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/types.h"
+
+namespace zg {
+
+// Root over values at keys rlp(0), rlp(1), …: transactions, receipts, withdrawals.
+Hash ordered_root(std::span<const Bytes> values);
+// Root over sorted, distinct keys of equal or unequal length (no key a prefix of another unless the trie allows it: values in branches are supported).
+// Empty values are not allowed. For fixtures and whole states.
+Hash trie_root(std::span<const std::pair<Bytes, Bytes>> sorted);
+
+}  // namespace zg
