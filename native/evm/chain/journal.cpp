@@ -1,5 +1,7 @@
 #include "chain/journal.h"
 
+#include <utility>
+
 #include "chain/files.h"
 #include "leveldb/env.h"
 
