@@ -37,7 +37,7 @@ const methods: RpcMethods = {
 
 const dir = mkdtempSync(join(tmpdir(), 'zg-rpc-'))
 const socketPath = join(dir, 'rpc.sock')
-const server = await serveRpc({ methods, port: 0, websocket: true, socketPath, cors: 'any', onBug: m => bugs.push(m) })
+const server = await serveRpc({ methods, port: 0, websocket: true, fast: true, socketPath, cors: 'any', onBug: m => bugs.push(m) })
 const url = server.url!
 t.teardown(async () => {
   await server.close()
