@@ -82,8 +82,8 @@
       'target_name': 'secp256k1',
       'type': 'static_library',
       'variables': {'secp%': '<!(node -p "require(\'path\').relative(\'.\', require(\'path\').dirname(require.resolve(\'bcrypto/package.json\')))")/deps/secp256k1'},
-      'sources': ['<(secp)/src/secp256k1.c'],
-      'include_dirs': ['<(secp)', '<(secp)/include', '<(secp)/src'],
+      'sources': ['native/evm/crypto/secp256k1_core.c'],
+      'include_dirs': ['<(secp)', '<(secp)/include', '<(secp)/src', 'native/evm/crypto'],
       'direct_dependent_settings': {'include_dirs': ['<(secp)', '<(secp)/include', '<(secp)/src']},
       'defines': [
         'USE_NUM_NONE=1', 'USE_FIELD_INV_BUILTIN=1', 'USE_SCALAR_INV_BUILTIN=1', 'USE_ENDOMORPHISM=1', 'ECMULT_WINDOW_SIZE=15',

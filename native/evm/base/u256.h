@@ -6,6 +6,7 @@
 #include <bit>
 #include <compare>
 #include <cstdint>
+#include <type_traits>
 
 #include "base/types.h"
 
@@ -84,17 +85,59 @@ constexpr uint64_t subb(uint64_t a, uint64_t b, uint64_t& borrow) noexcept {
   return static_cast<uint64_t>(d);
 }
 
+// The compilers turn the portable carry chain into compares and branches: on x86-64 the four additions are written out.
 constexpr U256 operator+(const U256& a, const U256& b) noexcept {
+#if defined(__x86_64__)
+  if (!std::is_constant_evaluated()) {
+    uint64_t r0 = a.w[0], r1 = a.w[1], r2 = a.w[2], r3 = a.w[3];
+    __asm__("addq %4, %0\n\tadcq %5, %1\n\tadcq %6, %2\n\tadcq %7, %3"
+            : "+&r"(r0), "+&r"(r1), "+&r"(r2), "+&r"(r3)
+            : "rm"(b.w[0]), "rm"(b.w[1]), "rm"(b.w[2]), "rm"(b.w[3])
+            : "cc");
+    return {r0, r1, r2, r3};
+  }
+#endif
   U256 r;
   uint64_t c = 0;
   for (int i = 0; i < 4; ++i) r.w[i] = addc(a.w[i], b.w[i], c);
   return r;
 }
 constexpr U256 operator-(const U256& a, const U256& b) noexcept {
+#if defined(__x86_64__)
+  if (!std::is_constant_evaluated()) {
+    uint64_t r0 = a.w[0], r1 = a.w[1], r2 = a.w[2], r3 = a.w[3];
+    __asm__("subq %4, %0\n\tsbbq %5, %1\n\tsbbq %6, %2\n\tsbbq %7, %3"
+            : "+&r"(r0), "+&r"(r1), "+&r"(r2), "+&r"(r3)
+            : "rm"(b.w[0]), "rm"(b.w[1]), "rm"(b.w[2]), "rm"(b.w[3])
+            : "cc");
+    return {r0, r1, r2, r3};
+  }
+#endif
   U256 r;
   uint64_t c = 0;
   for (int i = 0; i < 4; ++i) r.w[i] = subb(a.w[i], b.w[i], c);
   return r;
+}
+// a < b without branches: the borrow of the difference.
+constexpr bool less(const U256& a, const U256& b) noexcept {
+#if defined(__x86_64__)
+  if (!std::is_constant_evaluated()) {
+    uint64_t r1 = a.w[1], r2 = a.w[2], r3 = a.w[3];
+    bool below;
+    __asm__("cmpq %5, %4\n\tsbbq %6, %0\n\tsbbq %7, %1\n\tsbbq %8, %2"
+            : "+&r"(r1), "+&r"(r2), "+&r"(r3), "=@ccb"(below)
+            : "r"(a.w[0]), "rm"(b.w[0]), "rm"(b.w[1]), "rm"(b.w[2]), "rm"(b.w[3])
+            : "cc");
+    return below;
+  }
+#endif
+  uint64_t c = 0;
+  for (int i = 0; i < 4; ++i) subb(a.w[i], b.w[i], c);
+  return c != 0;
+}
+constexpr bool less_signed(const U256& a, const U256& b) noexcept {
+  constexpr uint64_t kSign = uint64_t{1} << 63;
+  return less({a.w[0], a.w[1], a.w[2], a.w[3] ^ kSign}, {b.w[0], b.w[1], b.w[2], b.w[3] ^ kSign});
 }
 // False when the sum does not fit; r is then the sum modulo 2^256.
 constexpr bool add_checked(const U256& a, const U256& b, U256& r) noexcept {
@@ -113,37 +156,50 @@ constexpr U256 operator|(const U256& a, const U256& b) noexcept {
 constexpr U256 operator^(const U256& a, const U256& b) noexcept {
   return {a.w[0] ^ b.w[0], a.w[1] ^ b.w[1], a.w[2] ^ b.w[2], a.w[3] ^ b.w[3]};
 }
-constexpr U256 operator<<(const U256& a, unsigned n) noexcept {
-  if (n >= 256) return {};
-  U256 r;
-  const unsigned words = n / 64, bits = n % 64;
-  for (unsigned i = 4; i-- > words;) {
-    r.w[i] = a.w[i - words] << bits;
-    if (bits != 0 && i > words) r.w[i] |= a.w[i - words - 1] >> (64 - bits);
+namespace detail {
+// The upper word of (hi:lo) << bits, the lower word of (hi:lo) >> bits; bits below 64.
+constexpr uint64_t shl2(uint64_t hi, uint64_t lo, unsigned bits) noexcept { return hi << bits | lo >> 1 >> (63 - bits); }
+constexpr uint64_t shr2(uint64_t hi, uint64_t lo, unsigned bits) noexcept { return lo >> bits | hi << 1 << (63 - bits); }
+// (fill, fill, fill, fill, a) >> n for n below 256.
+constexpr U256 shr_filled(const U256& a, unsigned n, uint64_t fill) noexcept {
+  const unsigned bits = n % 64;
+  switch (n / 64) {
+    case 0: return {shr2(a.w[1], a.w[0], bits), shr2(a.w[2], a.w[1], bits), shr2(a.w[3], a.w[2], bits), shr2(fill, a.w[3], bits)};
+    case 1: return {shr2(a.w[2], a.w[1], bits), shr2(a.w[3], a.w[2], bits), shr2(fill, a.w[3], bits), fill};
+    case 2: return {shr2(a.w[3], a.w[2], bits), shr2(fill, a.w[3], bits), fill, fill};
+    default: return {shr2(fill, a.w[3], bits), fill, fill, fill};
   }
-  return r;
 }
-constexpr U256 operator>>(const U256& a, unsigned n) noexcept {
-  if (n >= 256) return {};
-  U256 r;
-  const unsigned words = n / 64, bits = n % 64;
-  for (unsigned i = 0; i + words < 4; ++i) {
-    r.w[i] = a.w[i + words] >> bits;
-    if (bits != 0 && i + words + 1 < 4) r.w[i] |= a.w[i + words + 1] << (64 - bits);
+}  // namespace detail
+constexpr U256 operator<<(const U256& a, unsigned n) noexcept {
+  using detail::shl2;
+  const unsigned bits = n % 64;
+  switch (n / 64) {
+    case 0: return {a.w[0] << bits, shl2(a.w[1], a.w[0], bits), shl2(a.w[2], a.w[1], bits), shl2(a.w[3], a.w[2], bits)};
+    case 1: return {0, a.w[0] << bits, shl2(a.w[1], a.w[0], bits), shl2(a.w[2], a.w[1], bits)};
+    case 2: return {0, 0, a.w[0] << bits, shl2(a.w[1], a.w[0], bits)};
+    case 3: return {0, 0, 0, a.w[0] << bits};
+    default: return {};
   }
-  return r;
+}
+constexpr U256 operator>>(const U256& a, unsigned n) noexcept { return n >= 256 ? U256{} : detail::shr_filled(a, n, 0); }
+// Arithmetic shift: the sign comes in from above.
+constexpr U256 sar(const U256& a, unsigned n) noexcept {
+  const uint64_t fill = a.negative() ? ~uint64_t{0} : 0;
+  return n >= 256 ? U256{fill, fill, fill, fill} : detail::shr_filled(a, n, fill);
 }
 constexpr U256 operator*(const U256& a, const U256& b) noexcept {
-  U256 r;
-  for (int i = 0; i < 4; ++i) {
-    uint64_t carry = 0;
-    for (int j = 0; i + j < 4; ++j) {
-      const unsigned __int128 t = static_cast<unsigned __int128>(a.w[i]) * b.w[j] + r.w[i + j] + carry;
-      r.w[i + j] = static_cast<uint64_t>(t);
-      carry = static_cast<uint64_t>(t >> 64);
-    }
-  }
-  return r;
+  using Wide = unsigned __int128;
+  const auto hi = [](Wide x) { return static_cast<uint64_t>(x >> 64); };
+  const auto lo = [](Wide x) { return static_cast<uint64_t>(x); };
+  const Wide a0b0 = static_cast<Wide>(a.w[0]) * b.w[0];
+  Wide t = static_cast<Wide>(a.w[0]) * b.w[1] + hi(a0b0);
+  const Wide r1 = static_cast<Wide>(a.w[1]) * b.w[0] + lo(t);
+  t = static_cast<Wide>(a.w[0]) * b.w[2] + hi(t);
+  Wide s = static_cast<Wide>(a.w[1]) * b.w[1] + lo(t) + hi(r1);
+  const Wide r2 = static_cast<Wide>(a.w[2]) * b.w[0] + lo(s);
+  const uint64_t r3 = a.w[0] * b.w[3] + a.w[1] * b.w[2] + a.w[2] * b.w[1] + a.w[3] * b.w[0] + hi(t) + hi(s) + hi(r2);
+  return {lo(a0b0), lo(r1), lo(r2), r3};
 }
 // False when the product does not fit into 256 bits.
 bool mul_checked(const U256& a, const U256& b, U256& r) noexcept;

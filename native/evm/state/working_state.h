@@ -10,11 +10,9 @@
 // Not thread safe: one a thread.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "base/types.h"
@@ -32,11 +30,45 @@ struct Log {
 };
 
 struct Slot {
+  U256 key;
   U256 base;      // in the reader
   U256 original;  // at the start of transaction `tx`
   U256 current;
   uint32_t tx = 0;       // transaction that saw it last; another one: original is stale
   uint32_t warm_tx = 0;  // transaction in which it is warm
+};
+
+// The slots of one account by key: open addressing over slots that never move (blocks of growing size).
+class SlotMap {
+ public:
+  // Null: not seen yet.
+  [[nodiscard]] Slot* find(const U256& key) const noexcept {
+    if (table_.empty()) return nullptr;
+    const size_t mask = table_.size() - 1;
+    for (size_t i = U256Hasher{}(key) & mask;; i = (i + 1) & mask) {
+      Slot* s = table_[i];
+      if (s == nullptr || s->key == key) return s;
+    }
+  }
+  // The key is not in it yet.
+  Slot& add(const U256& key);
+  [[nodiscard]] size_t size() const noexcept { return size_; }
+  template <typename Fn>
+  void each(Fn&& fn) const {
+    size_t left = size_;
+    for (const auto& block : blocks_)
+      for (size_t i = 0; i < block.capacity && left != 0; ++i, --left) fn(block.slots[i]);
+  }
+
+ private:
+  struct Block {
+    std::unique_ptr<Slot[]> slots;
+    size_t capacity;
+  };
+  std::vector<Slot*> table_;  // a power of two, at most half full
+  std::vector<Block> blocks_;
+  size_t size_ = 0;
+  size_t used_ = 0;  // of the last block
 };
 
 struct Account {
@@ -47,11 +79,12 @@ struct Account {
   AccountData now;
   std::shared_ptr<const Code> code;  // null until asked for
   uint32_t warm_tx = 0;
+  bool always_warm = false;    // a precompile
   uint32_t created_tx = 0;     // transaction in which a CREATE made it
   uint32_t touched_tx = 0;     // EIP-161: to be removed when empty at the end of the transaction
   uint32_t destroyed_tx = 0;   // SELFDESTRUCT in this transaction takes effect at its end
   bool cleared = false;        // slots of the reader are gone
-  std::unordered_map<U256, Slot, U256Hasher> slots;  // the implementation may choose a better map behind slot()
+  SlotMap slots;
 };
 
 class WorkingState {
@@ -77,6 +110,9 @@ class WorkingState {
   Account& account(const Address& address);
   // True when it was cold until now; it is warm then.
   bool warm(Account& account);
+  // Precompiles are warm in every transaction (EIP-2929): marked once for the whole life of this state.
+  void always_warm(std::span<const Address> addresses);
+  [[nodiscard]] bool has_always_warm() const noexcept { return has_always_warm_; }
   bool warm(Account& account, Slot& slot);
   void touch(Account& account);
   const Code& code(Account& account);
@@ -109,7 +145,7 @@ class WorkingState {
   void add_refund(int64_t delta);  // may be negative
 
   // ---- the end of a block
-  // The whole change against the reader; the state stays usable and goes on from there only if it is not used again.
+  // The whole change against the reader. Between transactions only; the state is as it was and may go on.
   StateDiff take_diff();
 
   // ---- for tracers and access lists: everything warm in this transaction
@@ -120,10 +156,10 @@ class WorkingState {
   std::vector<Warm> warm_set() const;
 
  private:
-  friend struct WorkingStateAccess;
   const StateReader& base_;
   uint32_t tx_ = 0;
   int64_t refund_ = 0;
+  bool has_always_warm_ = false;
   std::vector<Log> logs_;
   struct Impl;
   std::unique_ptr<Impl> impl_;
