@@ -39,7 +39,7 @@ export async function load(url: string, connections: number, seconds: number, bo
     socket.on('error', () => errors++)
     sockets.push(socket)
     let sent = performance.now()
-    let got = Buffer.alloc(0)
+    let got: Buffer = Buffer.alloc(0)
     socket.on('data', (part: Buffer) => {
       got = got.length === 0 ? part : Buffer.concat([got, part])
       const end = got.indexOf('\r\n\r\n')
