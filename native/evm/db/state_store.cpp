@@ -60,6 +60,10 @@ void put_node(KvBatch& batch, const std::string& key, const std::string& record)
 class Store final : public StateStore {
  public:
   explicit Store(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  // The head holds the core, which holds the head.
+  ~Store() override { core_->publish(nullptr); }
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
   std::shared_ptr<const StateView> head() const override { return core_->head(); }
 
