@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/rlp.h"
 #include "chain/chain_impl.h"
@@ -7,7 +8,6 @@
 #include "chain/records.h"
 #include "chain/snapshot.h"
 #include "crypto/parallel.h"
-#include "crypto/sha256.h"
 #include "leveldb/env.h"
 
 namespace zg {
