@@ -19,6 +19,11 @@ class Builder {
     node(0, pairs_.size(), 0);
     return keccak(rlp_);
   }
+  // The reference to the node over all pairs, which agree in `depth` nibbles.
+  trie::Ref ref(size_t depth) {
+    node(0, pairs_.size(), depth);
+    return trie::ref_of(rlp_);
+  }
 
  private:
   [[nodiscard]] uint8_t nibble(size_t i, size_t at) const {
@@ -76,6 +81,34 @@ class Builder {
 }  // namespace
 
 Hash trie_root(std::span<const std::pair<Bytes, Bytes>> sorted) { return Builder(sorted).root(); }
+
+void HashedRoot::close() {
+  const trie::Ref r = Builder(pairs_).ref(1);
+  refs_[open_].assign(r.b, r.b + r.len);
+  pairs_.clear();
+  closed_++;
+}
+
+void HashedRoot::add(const Hash& key, Bytes value) {
+  const uint8_t x = key.b[0] >> 4;
+  if (!pairs_.empty() && x != open_) close();
+  open_ = x;
+  pairs_.emplace_back(Bytes(key.b, key.b + 32), std::move(value));
+}
+
+Hash HashedRoot::finish() {
+  // All below one nibble, or nothing: no branch at the root.
+  if (closed_ == 0) return trie_root(pairs_);
+  close();
+  trie::Ref refs[16];
+  for (size_t i = 0; i < 16; i++) {
+    refs[i].len = static_cast<uint8_t>(refs_[i].size());
+    if (!refs_[i].empty()) std::memcpy(refs[i].b, refs_[i].data(), refs_[i].size());
+  }
+  Bytes rlp;
+  trie::rlp_branch(refs, {}, rlp);
+  return keccak(rlp);
+}
 
 Hash ordered_root(std::span<const Bytes> values) {
   std::vector<Pair> pairs(values.size());

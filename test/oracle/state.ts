@@ -4,9 +4,9 @@ import { createMerkleProof, MerklePatriciaTrie } from '@ethereumjs/mpt'
 import { RLP } from '@ethereumjs/rlp'
 import { Caches, MerkleStateManager } from '@ethereumjs/statemanager'
 import { Address, createAccountFromRLP, type Account as EthAccount } from '@ethereumjs/util'
-import { bytesToBig, equalBytes, padLeft } from '../../../lib/base/bytes.ts'
-import { EMPTY_CODE_HASH, EMPTY_TRIE_ROOT } from '../core/hash.ts'
-import type { Account, StateProof, StateReader } from '../core/types.ts'
+import { EMPTY_CODE_HASH, EMPTY_TRIE_ROOT } from '../../cmd/zg-chain/core/hash.ts'
+import type { Account, StateProof, StateReader } from '../../cmd/zg-chain/core/types.ts'
+import { bytesToBig, equalBytes, padLeft } from '../../lib/base/bytes.ts'
 import type { Overlay } from './nodes.ts'
 
 const DELEGATION = Uint8Array.of(0xef, 0x01, 0x00)

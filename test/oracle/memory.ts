@@ -1,8 +1,8 @@
 /** Disk and key-value store of a chain that lives in memory (`--dev` without a directory): gone with the process, by intent. */
 import { posix } from 'node:path'
-import { ZgError } from '../../../lib/base/errors.ts'
-import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
-import type { KvStore } from '../../../lib/ports/kv.ts'
+import { ZgError } from '../../lib/base/errors.ts'
+import type { Disk, DiskFile } from '../../lib/ports/disk.ts'
+import type { KvStore } from '../../lib/ports/kv.ts'
 
 /** Keys that share their first byte: the chain's kinds of entries, of which it scans only some. */
 export interface Shelf {
