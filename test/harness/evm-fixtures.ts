@@ -43,13 +43,14 @@ export function fixturesDir(): string | undefined {
   return done
 }
 
-/** All JSON files below a directory, sorted. */
+
 /** A part of them, such as `vectors/precompiles`. */
 export function evmFixtures(part: string): string | undefined {
   const dir = fixturesDir()
   return dir === undefined ? undefined : join(dir, part)
 }
 
+/** All JSON files below a directory, sorted. */
 export function jsonFiles(dir: string): string[] {
   return readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter(e => e.isFile() && e.name.endsWith('.json'))
