@@ -220,7 +220,10 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
   WorkingState state(base);
   TransitionOptions options;
   options.is_call = true;
-  options.tracer = c.tracer;
+  if (c.watch != nullptr) {
+    c.watch->begin(state, tx, c.env, rev, precompiles);
+    options.tracer = c.watch->tracer();
+  }
   options.stop = c.stop;
   Collect collect;
   if (c.wants_access_list) {
@@ -229,6 +232,7 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
   }
   CallOutcome out;
   out.tx = run_transaction(state, chain.config(), rev, c.env, precompiles, tx, options);
+  if (c.watch != nullptr) c.watch->end(out.tx);
   if (!c.wants_access_list) return out;
   const auto machine = precompiles.addresses(rev);
   const Address target = tx.to ? *tx.to : out.tx.created.value_or(create_address(tx.sender, tx.nonce));

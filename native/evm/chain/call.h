@@ -48,12 +48,21 @@ const char* decode_env(ByteView in, const ChainConfig& config, BlockEnv& out);
 BlockEnv env_at(const Chain& chain, const Header& header);
 BlockEnv env_after(const Chain& chain, const Header& header);
 
+// Watches one call from its working state to its outcome (tracers).
+class CallWatch {
+ public:
+  virtual ~CallWatch() = default;
+  virtual Tracer* tracer() = 0;
+  virtual void begin(WorkingState& state, const Transaction& tx, const BlockEnv& env, Revision rev, const Precompiles& precompiles) = 0;
+  virtual void end(const TxOutcome& outcome) = 0;
+};
+
 struct CallContext {
   const StateReader* state = nullptr;  // not overridden yet
   Overrides overrides;
   BlockEnv env;
   const std::atomic<bool>* stop = nullptr;
-  Tracer* tracer = nullptr;
+  CallWatch* watch = nullptr;
   bool wants_access_list = false;
 };
 
