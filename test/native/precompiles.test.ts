@@ -16,7 +16,7 @@ import t from 'tap'
 import { bigToBytes, bytesToBig, concat } from '../../lib/base/bytes.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { nativePath } from '../../lib/native.ts'
-import { evmFixtures } from '../harness/evm-fixtures.ts'
+import { fixturesDir } from '../harness/evm-fixtures.ts'
 
 interface Answer {
   ok: boolean
@@ -81,7 +81,8 @@ const FILES: Record<string, [revision: string, address: number]> = {
   pointEvaluation: ['Cancun', 0x0a]
 }
 
-const folder = evmFixtures('vectors/precompiles')
+const fixtures = fixturesDir()
+const folder = fixtures === undefined ? undefined : join(fixtures, 'vectors/precompiles')
 t.test(
   'all public vectors give their output and their price, or fail',
   { skip: skip || (folder ? false : 'no fixtures beside this checkout') },
