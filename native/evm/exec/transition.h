@@ -34,6 +34,8 @@ struct TxOutcome {
 struct TransitionOptions {
   uint64_t gas_available = ~uint64_t{0};  // left in the block
   uint64_t blob_gas_available = ~uint64_t{0};
+  // Who sent it, where the transaction does not say (blocks recover senders beside their transactions). Null: tx.sender.
+  const Address* sender = nullptr;
   // eth_call and its like: no nonce, no sender code, no gas cap, no balance check for gas when the price is 0.
   bool is_call = false;
   bool skip_balance = false;
@@ -43,6 +45,9 @@ struct TransitionOptions {
   void (*before_finish)(void* context, WorkingState& state) = nullptr;
   void* context = nullptr;
 };
+
+inline constexpr uint64_t kGasPerBlob = 131'072;
+inline constexpr uint64_t kTxGasCap = 16'777'216;  // EIP-7825
 
 uint64_t intrinsic_gas(const Transaction& tx, Revision rev) noexcept;
 // EIP-7623; 21 000 before Prague.

@@ -19,6 +19,7 @@ struct PrecompileResult {
   bool ok = false;        // false: all gas given is gone
   uint64_t gas_used = 0;  // above the gas given: out of gas
   Bytes output;
+  bool reverts = false;   // with !ok: `output` goes back as the reason of a revert
 };
 
 // Ethereum's precompile at `address` under a revision, null when there is none.

@@ -16,4 +16,19 @@ Hash ordered_root(std::span<const Bytes> values);
 // Empty values are not allowed. For fixtures and whole states.
 Hash trie_root(std::span<const std::pair<Bytes, Bytes>> sorted);
 
+// The root over keys of 32 bytes that come in order, each once; holds a sixteenth of them at a time when they are many.
+class HashedRoot {
+ public:
+  void add(const Hash& key, Bytes value);
+  // Once, at the end.
+  Hash finish();
+
+ private:
+  void close();
+  std::vector<std::pair<Bytes, Bytes>> pairs_;  // of the open first nibble
+  Bytes refs_[16];
+  size_t closed_ = 0;
+  uint8_t open_ = 0;
+};
+
 }  // namespace zg

@@ -81,7 +81,7 @@ bool start_call(Machine& m, const Start& start, Result& over) {
   if (start.delegate == nullptr && run_precompile(m, message, done)) {
     const bool ok = done.ok && done.gas_used <= message.gas;
     over.gas_left = ok ? message.gas - done.gas_used : 0;
-    over.status = ok ? Status::success : done.ok ? Status::out_of_gas : Status::precompile_failure;
+    over.status = ok ? Status::success : done.ok ? Status::out_of_gas : done.reverts ? Status::revert : Status::precompile_failure;
     m.return_data = std::move(done.output);
     if (!ok) {
       if (done.ok) m.return_data.clear();
