@@ -78,6 +78,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
         port,
         host,
         websocket: true,
+        fast: true,
         cors: dev ? 'any' : 'none',
         allowedHosts: (opts.allowHost as string[] | undefined) ?? [],
         routes: [opsRoutes({ ready: () => vitals.readiness(), metrics })],
