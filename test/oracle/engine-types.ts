@@ -56,7 +56,7 @@ export interface ExecutionEngine {
   newPayload(parent: StateRef, block: Block): Promise<PayloadStatus>
   /** Makes the state of a built or accepted payload durable. Payloads beside it are forgotten. */
   forkchoiceUpdated(blockHash: Uint8Array): Promise<void>
-  state(root: Uint8Array): StateReader
+  state(root: Uint8Array): Omit<StateReader, 'now'>
   hasState(root: Uint8Array): Promise<boolean>
   call(
     request: CallRequest,

@@ -163,7 +163,7 @@ export function openEthereumjs(opts: EthereumjsOptions): ExecutionEngine {
       waiting.clear()
     },
 
-    state(root): StateReader {
+    state(root): Omit<StateReader, 'now'> {
       return readerAt(common, new Overlay(below(root)), root)
     },
 

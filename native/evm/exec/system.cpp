@@ -1,4 +1,5 @@
 // What a block does beside its transactions: system contracts, withdrawals, rewards, requests.
+#include "crypto/sha256.h"
 #include "exec/block_parts.h"
 
 namespace zg {
@@ -21,14 +22,6 @@ constexpr Address kConsolidations = address_of({0x00, 0x00, 0xbb, 0xdd, 0xc7, 0x
 // DepositEvent(bytes,bytes,bytes,bytes,bytes)
 constexpr uint8_t kDepositTopic[32] = {0x64, 0x9b, 0xbc, 0x62, 0xd0, 0xe3, 0x13, 0x42, 0xaf, 0xea, 0x4e, 0x5c, 0xd8, 0x2d, 0x40, 0x49,
                                        0xe7, 0xe1, 0xee, 0x91, 0x2f, 0xc0, 0x88, 0x9a, 0xa7, 0x90, 0x80, 0x3b, 0xe3, 0x90, 0x38, 0xc5};
-
-Hash sha256(ByteView data) {
-  Address two{};
-  two.b[19] = 2;
-  static const PrecompileFn fn = find_precompile(Revision::frontier, two);
-  const PrecompileResult r = fn(data, ~uint64_t{0} >> 1);
-  return Hash::from(r.output.data());
-}
 
 // A word of ABI data that holds a small number.
 bool word_is(ByteView data, size_t at, uint64_t value) { return U256::from_be(data.data() + at) == U256(value); }
