@@ -365,6 +365,18 @@ std::shared_ptr<const StateView> ChainImpl::state_at(uint64_t number, Failure& f
   return view;
 }
 
+std::shared_ptr<const StateView> ChainImpl::state_before(uint64_t number, Failure& failure) {
+  index::BlockEntry entry;
+  if (number == 0 || number > head()->header.number || index::read_block(*kv_, number, entry) != index::Found::yes) {
+    failure = {ChainError::not_found, "there is no block " + std::to_string(number)};
+    return nullptr;
+  }
+  // A block is one version.
+  auto view = store_->at(entry.version - 1);
+  if (view == nullptr) failure = {ChainError::pruned, "the state before block " + std::to_string(number) + " is pruned"};
+  return view;
+}
+
 Failure ChainImpl::logs(const LogFilter& filter, std::vector<PlacedLog>& out) {
   LogFilter f = filter;
   f.to = std::min(f.to, head()->header.number);

@@ -113,6 +113,13 @@ class Chain {
   virtual std::optional<Hash> by_sender_and_nonce(const Address& sender, uint64_t nonce) = 0;
   // State after a block; null and a failure when it is pruned.
   virtual std::shared_ptr<const StateView> state_at(uint64_t number, Failure& failure) = 0;
+  // The state a block was executed on: after its parent, development changes in between included.
+  virtual std::shared_ptr<const StateView> state_before(uint64_t number, Failure& failure) { return state_at(number - 1, failure); }
+  // The state after `diff` on a state of this chain, with its root; nothing durable. Null: too far in the past for its tries to be made.
+  virtual std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) {
+    (void)parent, (void)diff;
+    return nullptr;
+  }
   // By block then log index. `rejected` with the last block that fits in the message when there are too many.
   virtual Failure logs(const LogFilter& filter, std::vector<PlacedLog>& out) = 0;
   virtual const BlockHashes& hashes() const = 0;

@@ -71,6 +71,10 @@ class ChainImpl final : public Chain, private BlockHashes {
   std::optional<Place> locate(const Hash& tx_hash) override;
   std::optional<Hash> by_sender_and_nonce(const Address& sender, uint64_t nonce) override;
   std::shared_ptr<const StateView> state_at(uint64_t number, Failure& failure) override;
+  std::shared_ptr<const StateView> state_before(uint64_t number, Failure& failure) override;
+  std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) override {
+    return store_->apply(std::move(parent), std::move(diff));
+  }
   Failure logs(const LogFilter& filter, std::vector<PlacedLog>& out) override;
   const BlockHashes& hashes() const override { return *this; }
 

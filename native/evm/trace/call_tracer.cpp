@@ -211,7 +211,7 @@ class FlatCallTracer final : public CallCollector {
  protected:
   [[nodiscard]] bool keep(const Call& c) const override {
     if (precompiles_ || (c.kind != CallKind::call && c.kind != CallKind::staticcall)) return true;
-    return find_precompile(subject_.revision, c.to) == nullptr && subject_.precompiles->stateful(c.to) == nullptr;
+    return !subject_.precompiles->acts_at(subject_.revision, c.to);
   }
 
  private:

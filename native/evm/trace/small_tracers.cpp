@@ -22,7 +22,7 @@ class FourByteTracer final : public JsonTracer {
     const bool calls = m.kind == CallKind::call || m.kind == CallKind::callcode || m.kind == CallKind::delegatecall || m.kind == CallKind::staticcall;
     if (!calls || m.input.size() < 4) return;
     // Precompiles are fancy instructions.
-    if (find_precompile(subject_.revision, m.code_address) != nullptr || subject_.precompiles->stateful(m.code_address) != nullptr) return;
+    if (subject_.precompiles->acts_at(subject_.revision, m.code_address)) return;
     ++counts_[to_hex(m.input.first(4)) + "-" + std::to_string(m.input.size() - 4)];
     if (counts_.size() > kLimit / 64) overflowed(*stop_);
   }

@@ -36,14 +36,16 @@ bool may_be_precompile(const Address& a) noexcept {
 
 // Runs the precompile at the message's code address if there is one.
 bool run_precompile(Machine& m, const Message& message, PrecompileResult& out) {
-  if (may_be_precompile(message.code_address)) {
-    if (const PrecompileFn run = find_precompile(m.rev, message.code_address); run != nullptr) {
+  Address at = message.code_address;
+  if (m.precompiles.any_moved() && !m.precompiles.resolve(at)) return false;
+  if (may_be_precompile(at)) {
+    if (const PrecompileFn run = find_precompile(m.rev, at); run != nullptr) {
       out = run(message.input, message.gas);
       return true;
     }
   }
   if (!m.precompiles.any_stateful()) return false;
-  const StatefulPrecompile* plugin = m.precompiles.stateful(message.code_address);
+  const StatefulPrecompile* plugin = m.precompiles.stateful(at);
   if (plugin == nullptr) return false;
   const bool other = message.kind == CallKind::delegatecall || message.kind == CallKind::callcode;
   out = plugin->run({m.rev, m.state, m.block, m.tx, message.code_address, message.sender, message.value, message.input, message.gas,
