@@ -243,6 +243,17 @@ export function nativePath(name: string): string {
   return join(packageRoot(), 'dist', 'native', `${process.platform}-${process.arch}`, `${name}.node`)
 }
 
+/** What native/evm offers to test fixtures: one request, one answer, RLP both (native/evm/exec/conformance.h). */
+export type Conformance = (kind: 'state' | 'block' | 'tx' | 'call' | 'trie' | 'rlp', request: Uint8Array) => Uint8Array
+
+/** @throws {ZgError} ERR_NATIVE when the engine is not built. */
+export function loadConformance(): Conformance {
+  const addon = load<{ conformance: Conformance }>('evm')
+  if (addon === undefined)
+    throw new ZgError('ERR_NATIVE', 'the native engine is not built', { hint: "run 'npm run build'" })
+  return (kind, request) => addon.conformance(kind, request)
+}
+
 function load<T>(name: string): T | undefined {
   const file = nativePath(name)
   if (!existsSync(file)) return undefined

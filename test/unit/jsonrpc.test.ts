@@ -1,16 +1,24 @@
 /**
  * Proves the JSON-RPC edge with raw sockets and bytes: envelopes, batches, ids of every kind, limits, hostile bodies, slow
- * clients, WebSocket and Unix socket, Host check, CORS, and a stop that leaves nothing open.
+ * clients, WebSocket and Unix socket, Host check, CORS, and a stop that leaves nothing open. The short way of `POST /` and Node's HTTP
+ * server get the same hostile bytes and must answer alike; pipelined calls come back in order whatever way they take.
  */
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
+import { FAST_HEADER_BYTES, readHead } from '../../lib/adapters/jsonrpc/fast.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
-import { RpcError, type RpcMethods } from '../../lib/adapters/jsonrpc/types.ts'
+import {
+  JsonText,
+  RpcError,
+  type RpcMethods,
+  type RpcServer,
+  type RpcServerOptions
+} from '../../lib/adapters/jsonrpc/types.ts'
 import { JsonSplitter } from '../../lib/adapters/jsonrpc/unix.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { LIMITS } from '../../lib/base/limits.ts'
@@ -27,6 +35,8 @@ const methods: RpcMethods = {
   badInput: () => {
     throw new ZgError('ERR_BAD_INPUT', 'root is not hex')
   },
+  raw: () => new JsonText('{"made":"before"}'),
+  slow: params => new Promise(resolve => setImmediate(() => resolve(params[0]))),
   big: () => 'x'.repeat(3_000_000),
   push: (_, ctx) => {
     for (let i = 0; i < 3; i++) ctx.notify?.('tick', { i })
@@ -37,7 +47,15 @@ const methods: RpcMethods = {
 
 const dir = mkdtempSync(join(tmpdir(), 'zg-rpc-'))
 const socketPath = join(dir, 'rpc.sock')
-const server = await serveRpc({ methods, port: 0, websocket: true, socketPath, cors: 'any', onBug: m => bugs.push(m) })
+const server = await serveRpc({
+  methods,
+  port: 0,
+  websocket: true,
+  fast: true,
+  socketPath,
+  cors: 'any',
+  onBug: m => bugs.push(m)
+})
 const url = server.url!
 t.teardown(async () => {
   await server.close()
@@ -239,3 +257,219 @@ async function until(cond: () => boolean | Promise<boolean>): Promise<void> {
     await new Promise(resolve => setImmediate(resolve))
   }
 }
+
+/** A server with the short way and one without, for one comparison. */
+async function pair(t: Test, opts: Partial<RpcServerOptions> = {}): Promise<{ short: RpcServer; plain: RpcServer }> {
+  const short = await serveRpc({ methods, port: 0, fast: true, ...opts })
+  const plain = await serveRpc({ methods, port: 0, ...opts })
+  t.teardown(() => Promise.all([short.close(), plain.close()]))
+  return { short, plain }
+}
+
+/** Writes the parts, each when the one before has left, and answers what came back when the other side closed or `done` says so. */
+function exchange(
+  port: number,
+  parts: (string | Uint8Array)[],
+  opts: { end?: boolean; done?: (got: string) => boolean } = {}
+): Promise<{ text: string; closed: boolean }> {
+  return new Promise(resolve => {
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
+    let text = ''
+    const finish = (closed: boolean): void => {
+      clearTimeout(timer)
+      socket.destroy()
+      resolve({ text, closed })
+    }
+    const timer = setTimeout(() => finish(false), 5_000)
+    socket.on('data', d => {
+      text += d.toString('latin1')
+      if (opts.done?.(text)) finish(false)
+    })
+    socket.on('end', () => finish(true))
+    socket.on('error', () => {})
+    socket.on('close', () => finish(true))
+    void (async () => {
+      for (const part of parts) {
+        await new Promise(sent => socket.write(part, sent))
+        await new Promise(sent => setImmediate(sent))
+      }
+      if (opts.end) socket.end()
+    })()
+  })
+}
+
+const call = (id: number, method = 'echo', params: unknown[] = []): string => JSON.stringify({ id, method, params })
+const http = (body: string, headers: string[] = []): string =>
+  ['POST / HTTP/1.1', 'Host: localhost', ...headers, `Content-Length: ${Buffer.byteLength(body)}`, '', body].join(
+    '\r\n'
+  )
+const bodies = (text: string): string[] => text.split(/HTTP\/1\.1 [0-9]+ [\s\S]*?\r\n\r\n/).slice(1)
+const statuses = (text: string): number[] => [...text.matchAll(/HTTP\/1\.1 ([0-9]+)/g)].map(m => Number(m[1]))
+
+t.test('the short way takes plain requests only, byte for byte as it says', async t => {
+  const opts = { bodyBytes: 1000, allowedHosts: ['node.example'] }
+  const head = (...lines: string[]): number | undefined =>
+    readHead(['POST / HTTP/1.1', ...lines].join('\r\n'), opts)?.bodyBytes
+  t.equal(head('Host: localhost:8545', 'Content-Length: 7'), 7)
+  t.equal(head('content-length:7', 'HOST: node.example', 'x: y'), 7, 'names in any case, a blank or none')
+  t.equal(head('Host: 127.0.0.1', 'Content-Length: 1000', 'Connection: Keep-Alive'), 1000)
+  for (const [why, lines] of [
+    ['no length', ['Host: a.localhost']],
+    ['no host', ['Content-Length: 7']],
+    ['two lengths', ['Host: localhost', 'Content-Length: 7', 'Content-Length: 7']],
+    ['a list of lengths', ['Host: localhost', 'Content-Length: 7, 7']],
+    ['a signed length', ['Host: localhost', 'Content-Length: +7']],
+    ['a hex length', ['Host: localhost', 'Content-Length: 0x7']],
+    ['no digits', ['Host: localhost', 'Content-Length: ']],
+    ['nothing to read', ['Host: localhost', 'Content-Length: 0']],
+    ['too long', ['Host: localhost', 'Content-Length: 1001']],
+    ['two hosts', ['Host: localhost', 'Host: localhost', 'Content-Length: 7']],
+    ['a foreign host', ['Host: evil.example', 'Content-Length: 7']],
+    ['chunks', ['Host: localhost', 'Content-Length: 7', 'Transfer-Encoding: chunked']],
+    ['chunks under a cloak', ['Host: localhost', 'Content-Length: 7', 'Transfer-Encoding : chunked']],
+    ['expectations', ['Host: localhost', 'Content-Length: 7', 'Expect: 100-continue']],
+    ['an upgrade', ['Host: localhost', 'Content-Length: 7', 'Upgrade: websocket']],
+    ['a last request', ['Host: localhost', 'Content-Length: 7', 'Connection: close']],
+    ['a folded line', ['Host: localhost', 'x: a', ' b', 'Content-Length: 7']],
+    ['a bare line feed', ['Host: localhost', 'x: a\ny: b', 'Content-Length: 7']],
+    ['a bare carriage return', ['Host: localhost', 'x: a\ry: b', 'Content-Length: 7']],
+    ['a NUL', ['Host: localhost', 'x: \0', 'Content-Length: 7']],
+    ['a byte above ASCII', ['Host: localhost', 'x: \xff', 'Content-Length: 7']],
+    ['no colon', ['Host: localhost', 'x', 'Content-Length: 7']],
+    ['no name', ['Host: localhost', ': x', 'Content-Length: 7']]
+  ] as const)
+    t.equal(head(...lines), undefined, why)
+  for (const line of ['POST  / HTTP/1.1', 'POST / HTTP/1.0', 'GET / HTTP/1.1', 'POST /x HTTP/1.1', 'POST / HTTP/1.1 '])
+    t.equal(readHead(`${line}\r\nHost: localhost\r\nContent-Length: 7`, opts), undefined, line)
+})
+
+t.test('hostile and odd requests are answered as by Node alone', async t => {
+  const { short, plain } = await pair(t, { cors: 'any' })
+  const body = call(1)
+  const request = (line: string, ...headers: string[]): string => [line, ...headers, '', body].join('\r\n')
+  const length = `Content-Length: ${body.length}`
+  const cases: Record<string, (string | Uint8Array)[]> = {
+    plain: [http(body)],
+    'two lengths': [request('POST / HTTP/1.1', 'Host: localhost', length, 'Content-Length: 5')],
+    'a length that is none': [request('POST / HTTP/1.1', 'Host: localhost', 'Content-Length: 1e2')],
+    'length and chunks': [request('POST / HTTP/1.1', 'Host: localhost', length, 'Transfer-Encoding: chunked')],
+    'bare line feeds': [`POST / HTTP/1.1\nHost: localhost\n${length}\n\n${body}`],
+    'a folded header': [request('POST / HTTP/1.1', 'Host: localhost', 'x: a', ' b', length)],
+    'no host': [request('POST / HTTP/1.1', length)],
+    'a foreign host': [request('POST / HTTP/1.1', 'Host: evil.example', length)],
+    chunked: [
+      `POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`
+    ],
+    'another path': [request('GET /x HTTP/1.1', 'Host: localhost')],
+    preflight: ['OPTIONS / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a.example\r\n\r\n'],
+    'a header block that is too large': [
+      request('POST / HTTP/1.1', 'Host: localhost', `x: ${'h'.repeat(20_000)}`, length)
+    ],
+    'a large header block that is allowed': [
+      request('POST / HTTP/1.1', 'Host: localhost', `x: ${'h'.repeat(FAST_HEADER_BYTES)}`, length)
+    ],
+    'a body that is too large': [
+      request('POST / HTTP/1.1', 'Host: localhost', `Content-Length: ${LIMITS.httpBodyBytes + 1}`)
+    ],
+    garbage: [Buffer.from([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])],
+    'header by header': ['POST / HTTP/1.1\r\n', 'Host: localhost\r\n', `${length}\r\n`, '\r\n', body],
+    'a plain one, then an odd one': [http(call(1)), `POST / HTTP/1.1\r\nHost: evil.example\r\n${length}\r\n\r\n${body}`]
+  }
+  for (const [name, parts] of Object.entries(cases)) {
+    const wanted = name.includes(', then ') ? 2 : 1
+    const done = (got: string): boolean => {
+      const [first, ...rest] = got.split('\r\n\r\n').filter(Boolean)
+      return statuses(got).length === wanted && (first?.includes(' 204 ') || rest.at(-1)?.endsWith('}') || false)
+    }
+    const [a, b] = await Promise.all([short, plain].map(s => exchange(s.port!, parts, { done })))
+    const strip = (got: string): string[] => bodies(got)
+    t.equal(statuses(a!.text).length, wanted, `${name} is answered`)
+    t.same(statuses(a!.text), statuses(b!.text), `${name}: ${statuses(a!.text)}`)
+    t.same(strip(a!.text), strip(b!.text), `${name}: the same answer`)
+  }
+})
+
+t.test('pipelined calls are answered in order, in any cut, on one connection', async t => {
+  const { short } = await pair(t)
+  const order = [
+    call(1),
+    call(2, 'slow', ['x']),
+    call(3),
+    call(4, 'slow', ['ü']),
+    call(5, 'nope'),
+    call(6, 'echo', ['ü'])
+  ]
+  const stream = Buffer.from(order.map(body => http(body)).join(''))
+  const seen = async (parts: Uint8Array[]): Promise<unknown[]> => {
+    const { text } = await exchange(short.port!, parts, {
+      done: got => statuses(got).length === 6 && got.endsWith('}')
+    })
+    return bodies(text).map(b => JSON.parse(Buffer.from(b, 'latin1').toString('utf8')))
+  }
+  const whole = await seen([stream])
+  t.same(
+    whole.map(a => (a as { id: number }).id),
+    [1, 2, 3, 4, 5, 6]
+  )
+  t.match(whole[5], { result: ['ü'] }, 'lengths count bytes, not characters')
+  for (let at = 1; at < stream.length; at += 7) {
+    const got = await seen([stream.subarray(0, at), stream.subarray(at)])
+    if (JSON.stringify(got) !== JSON.stringify(whole)) t.same(got, whole, `cut at ${at}`)
+  }
+  t.pass('every cut gives the same')
+})
+
+t.test('half-open clients get their answer; a result that is JSON already is passed through', async t => {
+  const { short } = await pair(t)
+  const one = await exchange(short.port!, [http(call(1, 'slow', [7]))], { end: true })
+  t.match(one.text, /"result":7/)
+  t.equal(one.closed, true, 'and then the server closes too')
+  const cut = await exchange(short.port!, ['POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{'], {
+    end: true
+  })
+  t.equal(cut.closed, true, 'half a body and nothing more: closed')
+  t.notMatch(cut.text, /result/)
+  const raw = await exchange(short.port!, [http(call(1, 'raw'))], { done: got => got.endsWith('}') })
+  t.match(raw.text, /"result":\{"made":"before"\}\}$/)
+})
+
+t.test('a client that sends slowly or takes nothing is dropped; others are served meanwhile', async t => {
+  const server = await serveRpc({ methods, port: 0, fast: true })
+  t.teardown(() => server.close())
+  const stuck = connect({ port: server.port!, host: '127.0.0.1' })
+  stuck.on('error', () => {})
+  // 40 answers of 3 MB that nobody reads: the server must stop reading the calls, not collect the answers.
+  stuck.write(Array.from({ length: 40 }, (_, i) => http(call(i, 'big'))).join(''))
+  stuck.pause()
+  const before = process.memoryUsage().rss
+  for (let i = 0; i < 50; i++)
+    t.equal(await new RpcClient(server.url!).call('echo', [i]).then(r => (r as number[])[0]), i)
+  t.ok(process.memoryUsage().rss - before < 64 * 1024 * 1024, 'memory stays')
+  stuck.destroy()
+  const slow = await exchange(server.port!, ['POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n'], {
+    done: () => true
+  })
+  t.equal(slow.text, '', 'nothing is answered before the body is there')
+})
+
+t.test('stopping ends idle connections of the short way and finishes what runs', async t => {
+  const server = await serveRpc({ methods, port: 0, fast: true })
+  const idle = exchange(server.port!, [http(call(1))])
+  const waiting = exchange(server.port!, [http(call(2, 'wait'))])
+  await until(async () => (await new RpcClient(server.url!).call('echo')) !== undefined)
+  const began = performance.now()
+  await server.close()
+  t.ok(performance.now() - began < LIMITS.shutdownMs, 'without waiting for the idle one')
+  t.match(await idle, { closed: true })
+  t.match((await waiting).text, /"result":"aborted"/)
+})
+
+t.test('a server that asks for a token answers 401 without one', async t => {
+  const server = await serveRpc({ methods, port: 0, fast: true, authorize: header => header === 'Bearer right' })
+  t.teardown(() => server.close())
+  const ask = (headers: Record<string, string>): Promise<Response> =>
+    fetch(server.url!, { method: 'POST', body: call(1), headers })
+  t.equal((await ask({})).status, 401)
+  t.equal((await ask({ authorization: 'Bearer wrong' })).status, 401)
+  t.match(await (await ask({ authorization: 'Bearer right' })).json(), { id: 1 })
+})

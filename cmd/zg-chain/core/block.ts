@@ -1,18 +1,22 @@
 /** Headers and blocks as bytes: keccak256(rlp(header)) is the block's hash. */
-import { RLP } from '@ethereumjs/rlp'
-import { bytesToBig } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
-import { EMPTY_LIST_HASH, EMPTY_TRIE_ROOT, keccak256 } from './hash.ts'
-import { orderedRoot } from './ordered-root.ts'
-import { decodeTransaction } from './transaction.ts'
-import type { Block, BlockHeader, Transaction } from './types.ts'
+import {
+  decodeRlp,
+  encodeRlp,
+  type RlpInput,
+  type RlpItem,
+  rlpBytes,
+  rlpList,
+  rlpNumber
+} from '../../../lib/codec/rlp.ts'
+import { keccak256 } from './hash.ts'
+import type { Block, BlockHeader, Transaction, Withdrawal } from './types.ts'
 
-type Item = Uint8Array | Item[]
 type Unhashed = Omit<BlockHeader, 'hash'>
 
-/** The Prague header's 21 fields in order. Difficulty is 0 since there is no work. */
-function headerFields(h: Unhashed): (Uint8Array | bigint | number)[] {
-  return [
+/** 15 fields before London, then 16, 17, 20, and 21 from Prague on. */
+function headerFields(h: Unhashed): RlpInput[] {
+  const fields: RlpInput[] = [
     h.parentHash,
     h.ommersHash,
     h.beneficiary,
@@ -20,14 +24,16 @@ function headerFields(h: Unhashed): (Uint8Array | bigint | number)[] {
     h.transactionsRoot,
     h.receiptsRoot,
     h.logsBloom,
-    0,
+    h.difficulty,
     h.number,
     h.gasLimit,
     h.gasUsed,
     h.timestamp,
     h.extraData,
     h.prevRandao,
-    h.nonce,
+    h.nonce
+  ]
+  const later = [
     h.baseFeePerGas,
     h.withdrawalsRoot,
     h.blobGasUsed,
@@ -35,11 +41,16 @@ function headerFields(h: Unhashed): (Uint8Array | bigint | number)[] {
     h.parentBeaconBlockRoot,
     h.requestsHash
   ]
+  for (const field of later) {
+    if (field === undefined) break
+    fields.push(field)
+  }
+  return fields
 }
 
 /** RLP of a header. */
 export function encodeHeader(h: Unhashed): Uint8Array {
-  return RLP.encode(headerFields(h))
+  return encodeRlp(headerFields(h))
 }
 
 /** Fills in the hash. */
@@ -47,76 +58,70 @@ export function sealHeader(h: Unhashed): BlockHeader {
   return { ...h, hash: keccak256(encodeHeader(h)) }
 }
 
-/** The block of a sealed header: RLP of header, transactions, no ommers, no withdrawals. */
-export function makeBlock(header: BlockHeader, transactions: Transaction[]): Block {
-  // Legacy transactions stand in the list as lists, typed ones as byte strings.
-  const body = transactions.map(tx => (tx.type === 0 ? (RLP.decode(tx.raw) as Uint8Array[]) : tx.raw))
-  return { header, transactions, raw: RLP.encode([headerFields(header), body, [], []]) }
-}
-
-/** The header's transactionsRoot. */
-export function transactionsRoot(transactions: readonly Transaction[]): Uint8Array {
-  return orderedRoot(transactions.map(tx => tx.raw))
-}
-
-/** Fields that no block of this chain sets otherwise. */
-export const FIXED_HEADER = {
-  ommersHash: EMPTY_LIST_HASH,
-  nonce: new Uint8Array(8),
-  withdrawalsRoot: EMPTY_TRIE_ROOT,
-  blobGasUsed: 0n,
-  excessBlobGas: 0n
-} as const
-
 /**
- * Reads a block of the log.
- * @param senders - one a transaction, as stored beside the block; absent: recovered (1.6 ms each).
- * @throws {ZgError} ERR_CORRUPT when it is no block.
+ * Reads a header. Its byte strings are views into `raw`.
+ * @throws {ZgError} ERR_CORRUPT.
  */
-export function decodeBlock(raw: Uint8Array, chainId: bigint, senders?: readonly Uint8Array[]): Block {
+export function decodeHeader(raw: Uint8Array): BlockHeader {
   try {
-    const [head, txs, ommers, withdrawals] = RLP.decode(raw) as [Uint8Array[], Item[], Item[], Item[]]
-    if (head.length !== 21 || ommers.length !== 0 || withdrawals.length !== 0) throw new Error('wrong number of fields')
-    const transactions = txs.map((tx, i) => {
-      const from = senders?.[i]
-      return decodeTransaction(
-        tx instanceof Uint8Array ? tx : RLP.encode(tx),
-        from === undefined ? { chainId } : { chainId, from }
-      )
-    })
-    return { header: decodeHeader(head), transactions, raw }
+    return { ...fieldsOf(rlpList(decodeRlp(raw))), hash: keccak256(raw) }
   } catch (err) {
-    throw new ZgError('ERR_CORRUPT', 'a stored block cannot be read', { cause: err })
+    throw new ZgError('ERR_CORRUPT', 'a stored header cannot be read', { cause: err })
   }
 }
 
-function decodeHeader(f: Uint8Array[]): BlockHeader {
-  const big = (i: number) => bytesToBig(f[i]!)
-  const integer = (i: number) => {
-    const n = Number(big(i))
-    if (!Number.isSafeInteger(n)) throw new ZgError('ERR_CORRUPT', `header field ${i} is out of range`)
-    return n
+function fieldsOf(f: readonly RlpItem[]): Unhashed {
+  if (![15, 16, 17, 20, 21].includes(f.length)) throw new ZgError('ERR_CORRUPT', `a header has ${f.length} fields`)
+  const bytes = (i: number) => rlpBytes(f[i])
+  const optional = <T>(i: number, read: (item: RlpItem | undefined) => T): T | undefined =>
+    i < f.length ? read(f[i]) : undefined
+  return {
+    parentHash: bytes(0),
+    ommersHash: bytes(1),
+    beneficiary: bytes(2),
+    stateRoot: bytes(3),
+    transactionsRoot: bytes(4),
+    receiptsRoot: bytes(5),
+    logsBloom: bytes(6),
+    difficulty: rlpNumber(f[7]),
+    number: integer(f[8], 'number'),
+    gasLimit: rlpNumber(f[9]),
+    gasUsed: rlpNumber(f[10]),
+    timestamp: integer(f[11], 'timestamp'),
+    extraData: bytes(12),
+    prevRandao: bytes(13),
+    nonce: bytes(14),
+    baseFeePerGas: optional(15, rlpNumber),
+    withdrawalsRoot: optional(16, rlpBytes),
+    blobGasUsed: optional(17, rlpNumber),
+    excessBlobGas: optional(18, rlpNumber),
+    parentBeaconBlockRoot: optional(19, rlpBytes),
+    requestsHash: optional(20, rlpBytes)
   }
-  return sealHeader({
-    parentHash: f[0]!,
-    ommersHash: f[1]!,
-    beneficiary: f[2]!,
-    stateRoot: f[3]!,
-    transactionsRoot: f[4]!,
-    receiptsRoot: f[5]!,
-    logsBloom: f[6]!,
-    number: integer(8),
-    gasLimit: big(9),
-    gasUsed: big(10),
-    timestamp: integer(11),
-    extraData: f[12]!,
-    prevRandao: f[13]!,
-    nonce: f[14]!,
-    baseFeePerGas: big(15),
-    withdrawalsRoot: f[16]!,
-    blobGasUsed: big(17),
-    excessBlobGas: big(18),
-    parentBeaconBlockRoot: f[19]!,
-    requestsHash: f[20]!
-  })
+}
+
+function integer(item: RlpItem | undefined, what: string): number {
+  const n = Number(rlpNumber(item))
+  if (!Number.isSafeInteger(n)) throw new ZgError('ERR_CORRUPT', `header field ${what} is out of range`)
+  return n
+}
+
+/** RLP of a block. */
+export function encodeBlock(
+  header: Unhashed,
+  transactions: readonly Pick<Transaction, 'type' | 'raw'>[],
+  more: { ommers?: readonly BlockHeader[]; withdrawals?: readonly Withdrawal[] | undefined } = {}
+): Uint8Array {
+  // Legacy transactions stand in the list as lists, typed ones as byte strings.
+  const body = transactions.map(tx => (tx.type === 0 ? decodeRlp(tx.raw) : tx.raw))
+  const parts: RlpInput[] = [headerFields(header), body, (more.ommers ?? []).map(headerFields)]
+  if (more.withdrawals !== undefined)
+    parts.push(more.withdrawals.map(w => [w.index, w.validatorIndex, w.address, w.amount]))
+  return encodeRlp(parts)
+}
+
+/** The block of a sealed header. */
+export function makeBlock(header: BlockHeader, transactions: Transaction[], withdrawals: Withdrawal[] = []): Block {
+  const more = header.withdrawalsRoot === undefined ? {} : { withdrawals }
+  return { header, transactions, ommers: [], ...more, raw: encodeBlock(header, transactions, more) }
 }

@@ -1,27 +1,38 @@
 /**
- * The chain: one validator's order, blocks, receipts and pool over an execution engine. Everything that changes it goes
- * through one queue; reads go on meanwhile and see the last committed block.
+ * The chain: one validator that says when a block is built, over the native execution client, which builds it and keeps all of it.
+ * Everything that changes the chain goes through one queue; reads go on meanwhile and see the last committed block.
  *
- * Commit of a block, in this order: state durable (engine), block log synced, index batch with the head pointer synced. Only
- * then do the head, the pool and the subscribers learn of it. A failed write or sync is final: the chain stops, and the next
- * start recovers from what is on disk.
+ * A block is built and committed off the event loop; when the commit is durable, the head moves, then subscribers learn of it. A failed
+ * write or sync is final: the chain stops, and the next start recovers from what is on disk.
  */
-import { setImmediate } from 'node:timers/promises'
 import { concat, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { toHex } from '../../../lib/base/hex.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
+import { encodeRlp } from '../../../lib/codec/rlp.ts'
+import type { At, NativeCallOptions, NativeChain } from '../../../lib/evm/types.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Random } from '../../../lib/ports/random.ts'
-import type { ChainStore } from '../store/chain-store.ts'
-import type { PoolJournal } from '../store/pool-journal.ts'
-import type { BlockRef, Chain, DevControls, LogFilter } from './api.ts'
+import type { BlockEvent, BlockRef, CallOptions, Chain, DevControls, LogFilter, Tracer } from './api.ts'
+import { decodeHeader } from './block.ts'
 import { devControls } from './dev.ts'
-import type { ExecutionEngine, StateRef } from './engine.ts'
+import { asking, askingNow, fromNative, isFatal } from './failure.ts'
 import { nextBaseFee, nextGasLimit } from './fees.ts'
 import { keccak256 } from './hash.ts'
-import { type PoolLimits, type SenderState, TxPool } from './pool.ts'
+import { NativePool } from './pool.ts'
 import { Producer } from './producer.ts'
+import {
+  decodeCallResult,
+  decodePlacedLogs,
+  decodeProof,
+  decodeRecord,
+  encodeCall,
+  encodeEnvironment,
+  encodeLogFilter,
+  encodeOverrides,
+  type StoredBlock
+} from './records.ts'
 import type {
   Block,
   BlockHeader,
@@ -30,25 +41,26 @@ import type {
   CallResult,
   PlacedLog,
   Receipt,
-  StateOverride,
   StateReader,
   Transaction
 } from './types.ts'
 
-type BlockEvent = { block: Block; receipts: Receipt[]; removed: boolean }
+type HeadEvent = { header: BlockHeader; transactions: number; removed: boolean }
+
+/** Records of blocks that are asked for again and again: receipts of the block just made. */
+const RECENT_BYTES = 64 * 1024 * 1024
+/** Time for putting transactions into a block, of its interval; roots and commit come after it. */
+const BUILD_SHARE = 0.6
+const BUILD_MS_MIN = 50
+/** On demand, and for blocks far apart. */
+const BUILD_MS_MAX = 2_000
 
 export interface ChainOptions {
   chainId: number
-  store: ChainStore
-  engine: ExecutionEngine
-  journal: PoolJournal
+  native: NativeChain
   clock: Clock
   random: Random
   log: Logger
-  /** Header of the genesis. */
-  genesis: BlockHeader
-  /** Header of the head. */
-  head: BlockHeader
   /** Gas limit that the blocks move to. */
   gasLimit: bigint
   coinbase: Uint8Array
@@ -58,9 +70,10 @@ export interface ChainOptions {
   onDemand: boolean
   /** Development verbs and their accounts; absent: none. */
   dev?: { accounts: Chain['devAccounts'] } | undefined
-  poolLimits?: Partial<PoolLimits> | undefined
   /** A write or sync failed: the process must end. */
   onFatal(err: unknown): void
+  /** After the engine has let go of everything. */
+  onClosed?(): Promise<void>
 }
 
 /** What development verbs change; `snapshot` keeps a copy. */
@@ -80,21 +93,27 @@ export class ZgChain implements Chain {
   readonly genesisHash: Uint8Array
   readonly devAccounts: Chain['devAccounts']
   readonly dev: DevControls | undefined
-  readonly pool: TxPool
+  readonly native: NativeChain
+  readonly pool: NativePool
   readonly producer: Producer
   readonly settings: DevState
   readonly #opts: ChainOptions
   #head: BlockHeader
   #queue: Promise<unknown> = Promise.resolve()
   #stopped: unknown
+  #closed = false
+  readonly #recent = new Map<string, StoredBlock>()
+  #recentBytes = 0
   readonly #blockListeners = new Set<(e: BlockEvent) => void>()
+  readonly #headListeners = new Set<(e: HeadEvent) => void>()
   readonly #pendingListeners = new Set<(tx: Transaction) => void>()
 
   constructor(opts: ChainOptions) {
     this.#opts = opts
-    this.#head = opts.head
+    this.native = opts.native
+    this.#head = decodeHeader(opts.native.head().header)
     this.chainId = opts.chainId
-    this.genesisHash = opts.genesis.hash
+    this.genesisHash = opts.native.genesisHash
     this.settings = {
       offsetSeconds: 0,
       nextTimestamp: undefined,
@@ -104,30 +123,21 @@ export class ZgChain implements Chain {
       coinbase: opts.coinbase,
       impersonated: new Set()
     }
-    this.pool = new TxPool({
-      chainId: BigInt(opts.chainId),
-      account: address => this.#senderState(address),
-      baseFee: () => this.nextBaseFee(),
-      gasLimit: () => this.nextGasLimit(),
-      persist: tx => this.#persist(tx),
-      onPending: tx => {
-        this.#emit(this.#pendingListeners, tx)
-        this.producer.wake()
-      },
-      turn: fairly(opts.clock),
-      dev: opts.dev !== undefined,
-      ...(opts.poolLimits === undefined ? {} : { limits: opts.poolLimits })
+    this.pool = new NativePool(opts.native, {
+      changed: () => this.#poolChanged(),
+      failed: err => this.#fail(err)
     })
     this.producer = new Producer({
       clock: opts.clock,
       produce: how => this.exclusive(() => this.produce(how)),
-      hasExecutable: () => this.pool.hasExecutable(this.nextBaseFee()),
+      hasExecutable: () => opts.native.hasExecutable(),
       onError: () => {}
     })
     this.producer.setInterval(opts.blockTimeMs)
     this.producer.setOnDemand(opts.onDemand)
     this.devAccounts = opts.dev?.accounts ?? []
     this.dev = opts.dev === undefined ? undefined : devControls(this, opts)
+    this.settle()
   }
 
   /** Begins to make blocks. */
@@ -139,73 +149,151 @@ export class ZgChain implements Chain {
   async close(): Promise<void> {
     await this.producer.stop()
     await this.#queue.catch(() => undefined)
+    if (this.#closed) return
+    this.#closed = true
     this.#stopped ??= new ZgError('ERR_STOPPED', 'the chain is closed')
-    await this.#opts.journal.close()
-    await this.#opts.store.close()
-    await this.#opts.engine.close()
+    await this.native.close()
+    await this.#opts.onClosed?.()
   }
+
+  // ── Blocks ──
 
   head(): BlockHeader {
     return this.#head
   }
 
-  async headerByNumber(number: number): Promise<BlockHeader | undefined> {
+  header(at: number | Uint8Array): BlockHeader | undefined {
+    const number = typeof at === 'number' ? at : this.native.numberOf(at)
+    if (number === undefined) return undefined
     if (number === this.#head.number) return this.#head
-    return (await this.#opts.store.byNumber(number))?.block.header
+    const raw = this.native.headerByNumber(number)
+    return raw === undefined ? undefined : decodeHeader(raw)
+  }
+
+  async headerByNumber(number: number): Promise<BlockHeader | undefined> {
+    return this.header(number)
   }
 
   async headerByHash(hash: Uint8Array): Promise<BlockHeader | undefined> {
-    if (equalBytes(hash, this.#head.hash)) return this.#head
-    return (await this.#opts.store.byHash(hash))?.block.header
+    return this.header(hash)
   }
 
   async blockByHash(hash: Uint8Array): Promise<Block | undefined> {
-    return (await this.#opts.store.byHash(hash))?.block
+    return (await this.#byHash(hash))?.block
   }
 
   async receipts(hash: Uint8Array): Promise<Receipt[] | undefined> {
-    return (await this.#opts.store.byHash(hash))?.receipts
+    return (await this.#byHash(hash))?.receipts
   }
 
-  locate(txHash: Uint8Array): ReturnType<Chain['locate']> {
-    return this.#opts.store.locate(txHash)
+  async stored(number: number): Promise<StoredBlock | undefined> {
+    const header = this.header(number)
+    return header === undefined ? undefined : this.#byHash(header.hash)
+  }
+
+  async locate(txHash: Uint8Array): ReturnType<Chain['locate']> {
+    const place = askingNow(() => this.native.locate(txHash))
+    const header = place === undefined ? undefined : this.header(place.number)
+    if (place === undefined || header === undefined) return undefined
+    return { blockHash: header.hash, blockNumber: place.number, index: place.index }
+  }
+
+  bySenderAndNonce(sender: Uint8Array, nonce: bigint): Uint8Array | undefined {
+    return askingNow(() => this.native.bySenderAndNonce(sender, nonce))
   }
 
   /** @throws {ZgError} ERR_REJECTED with facts ['limit', last block that fits] when there are too many. */
-  logs(filter: LogFilter): Promise<PlacedLog[]> {
-    return this.#opts.store.logs({ ...filter, toBlock: Math.min(filter.toBlock, this.#head.number) })
+  async logs(filter: LogFilter): Promise<PlacedLog[]> {
+    const cut = { ...filter, toBlock: Math.min(filter.toBlock, this.#head.number) }
+    if (cut.fromBlock > cut.toBlock) return []
+    try {
+      return decodePlacedLogs(await this.native.logs(encodeLogFilter(cut)))
+    } catch (err) {
+      const { lastBlock } = err as { lastBlock?: number }
+      if (lastBlock === undefined) throw fromNative(err)
+      throw new ZgError('ERR_REJECTED', `more than ${filter.limit} results`, {
+        facts: ['limit', `${lastBlock}`],
+        cause: err
+      })
+    }
   }
 
-  state(at: BlockRef): StateReader {
-    return this.#opts.engine.state(this.stateRef(at.kind === 'block' ? at.header : at.parent).stateRoot)
+  // ── State and execution ──
+
+  at(ref: BlockRef): At {
+    const header = ref.kind === 'block' ? ref.header : ref.parent
+    if (equalBytes(header.hash, this.#head.hash)) return undefined
+    if (this.native.numberOf(header.hash) !== header.number)
+      throw new ZgError('ERR_NOT_FOUND', `block ${toHex(header.hash)} is not part of the chain`)
+    return header.number
   }
 
-  call(
+  state(ref: BlockRef): StateReader {
+    const at = this.at(ref)
+    const { native } = this
+    const now: StateReader['now'] = {
+      account: address => askingNow(() => native.account(address, at)),
+      code: address => askingNow(() => native.code(address, at)),
+      storage: (address, slot) => askingNow(() => native.storage(address, slot, at))
+    }
+    return {
+      now,
+      account: async address => now.account(address),
+      code: async address => now.code(address),
+      storage: async (address, slot) => now.storage(address, slot),
+      proof: async (address, slots) => decodeProof(await asking(native.proof(address, slots, at)))
+    }
+  }
+
+  async call(request: CallRequest, ref: BlockRef, opts: CallOptions = {}): Promise<CallResult> {
+    const call = encodeCall({ ...request, gas: capped(request.gas) })
+    const work = this.native.call(call, this.at(ref), ref.kind === 'pending', this.#callOptions(ref, opts))
+    return decodeCallResult(await asking(work))
+  }
+
+  callSync(request: CallRequest, ref: BlockRef, gasBudget: number): CallResult | undefined {
+    const call = encodeCall({ ...request, gas: capped(request.gas) })
+    const result = askingNow(() => this.native.callSync(call, this.at(ref), ref.kind === 'pending', gasBudget))
+    return result === undefined ? undefined : decodeCallResult(result)
+  }
+
+  async estimateGas(
     request: CallRequest,
-    at: BlockRef,
-    opts: { stateOverrides?: Map<string, StateOverride>; blockOverride?: BlockOverride; accessList?: boolean } = {}
+    ref: BlockRef,
+    opts: CallOptions & { gasCap?: bigint } = {}
   ): Promise<CallResult> {
-    const header = at.kind === 'block' ? at.header : at.parent
-    const isNext = at.kind === 'pending'
-    const block: Required<BlockOverride> = {
+    const work = this.native.estimateGas(encodeCall(request), this.at(ref), ref.kind === 'pending', {
+      ...this.#callOptions(ref, opts),
+      gasCap: opts.gasCap ?? LIMITS.ethCallGas
+    })
+    return decodeCallResult(await asking(work))
+  }
+
+  traceBlock(number: number, index: number | undefined, tracer: Tracer, timeoutMs: number): Promise<string> {
+    return asking(this.native.traceBlock(number, index, tracer, timeoutMs))
+  }
+
+  traceRaw(block: Uint8Array, tracer: Tracer, timeoutMs: number): Promise<string> {
+    return asking(this.native.traceRaw(block, tracer, timeoutMs))
+  }
+
+  simulate(request: Uint8Array, ref: BlockRef, timeoutMs: number): Promise<Uint8Array> {
+    return asking(() => this.native.simulate(request, this.at(ref), timeoutMs))
+  }
+
+  environment(ref: BlockRef, override: BlockOverride = {}): Required<BlockOverride> {
+    const isNext = ref.kind === 'pending'
+    const header = ref.kind === 'block' ? ref.header : ref.parent
+    return {
       number: header.number + (isNext ? 1 : 0),
       timestamp: isNext ? this.#timestamp(header) : header.timestamp,
       gasLimit: isNext ? this.nextGasLimit() : header.gasLimit,
       beneficiary: isNext ? this.settings.coinbase : header.beneficiary,
       prevRandao: header.prevRandao,
-      baseFeePerGas: isNext ? this.nextBaseFee() : header.baseFeePerGas,
-      ...opts.blockOverride
+      baseFeePerGas: isNext ? this.nextBaseFee() : (header.baseFeePerGas ?? 0n),
+      blobBaseFee: 1n,
+      ...override
     }
-    return this.#opts.engine.call(
-      request,
-      { parent: this.stateRef(header), block },
-      {
-        ...(opts.stateOverrides === undefined ? {} : { stateOverrides: opts.stateOverrides }),
-        ...(opts.accessList === undefined ? {} : { accessList: opts.accessList }),
-        gasCap: LIMITS.ethCallGas,
-        timeoutMs: LIMITS.ethCallMs
-      }
-    )
   }
 
   nextBaseFee(): bigint {
@@ -220,6 +308,11 @@ export class ZgChain implements Chain {
   onBlock(fn: (e: BlockEvent) => void): () => void {
     this.#blockListeners.add(fn)
     return () => this.#blockListeners.delete(fn)
+  }
+
+  onHead(fn: (e: HeadEvent) => void): () => void {
+    this.#headListeners.add(fn)
+    return () => this.#headListeners.delete(fn)
   }
 
   onPending(fn: (tx: Transaction) => void): () => void {
@@ -244,13 +337,6 @@ export class ZgChain implements Chain {
     return run
   }
 
-  /** A header with the state on top of it: development changes belong to the head alone. */
-  stateRef(header: BlockHeader): StateRef {
-    const { devRoot } = this.#opts.store.head!
-    const changed = devRoot !== undefined && equalBytes(header.hash, this.#head.hash)
-    return { stateRoot: changed ? devRoot : header.stateRoot, header }
-  }
-
   /**
    * Makes and commits one block; only inside {@link exclusive}.
    * @returns false when it would be empty and must not.
@@ -266,61 +352,107 @@ export class ZgChain implements Chain {
   }
 
   async #produce(how: { empty: boolean; timestamp?: number }): Promise<boolean> {
-    const { engine, store, random } = this.#opts
+    const { native, settings } = this
+    if (!how.empty && !native.hasExecutable()) return false
     const parent = this.#head
-    const baseFeePerGas = this.nextBaseFee()
-    const gasLimit = this.nextGasLimit()
-    // Limits overstate what transactions use, so twice the block's gas is offered.
-    const transactions = this.pool.select(baseFeePerGas, gasLimit * 2n)
-    if (transactions.length === 0 && !how.empty) return false
-    const built = await engine.buildPayload(
-      this.stateRef(parent),
-      {
-        timestamp: how.timestamp ?? this.#timestamp(parent),
-        prevRandao: keccak256(concat(parent.hash, random.bytes(32))),
-        suggestedFeeRecipient: this.settings.coinbase,
-        parentBeaconBlockRoot: new Uint8Array(32),
-        gasLimit,
-        baseFeePerGas
-      },
-      transactions
-    )
-    for (const { hash, reason } of built.rejected) {
-      this.#opts.log.debug('transaction dropped', { hash, reason })
-      this.pool.remove(hash)
-    }
-    if (built.block.transactions.length === 0 && !how.empty) return false
-    await engine.forkchoiceUpdated(built.block.header.hash)
-    await store.append(built.block, built.receipts)
-    this.#head = built.block.header
-    const exact = how.timestamp ?? this.settings.nextTimestamp
+    const attributes = encodeRlp([
+      how.timestamp ?? this.#timestamp(parent),
+      keccak256(concat(parent.hash, this.#opts.random.bytes(32))),
+      settings.coinbase,
+      new Uint8Array(32),
+      [],
+      this.nextGasLimit(),
+      new Uint8Array(0),
+      settings.nextBaseFee === undefined ? [] : [settings.nextBaseFee]
+    ])
+    const built = await asking(native.build(attributes, this.#buildMs()))
+    if (built.transactions === 0 && !how.empty) return false
+    const { header } = await asking(native.commit(built.hash))
+    this.#head = decodeHeader(header)
+    const exact = how.timestamp ?? settings.nextTimestamp
     // Time goes on from a timestamp that was set.
-    if (exact !== undefined) this.settings.offsetSeconds = exact - Math.floor(this.#opts.clock.now() / 1000)
-    this.settings.nextTimestamp = undefined
-    this.settings.nextBaseFee = undefined
-    this.settings.gasLimitNow = false
-    // Mined transactions leave the pool with the nonce of their sender, so that no moment shows a gap behind them.
-    await this.pool.revalidate(built.touched)
-    this.#emit(this.#blockListeners, { block: built.block, receipts: built.receipts, removed: false })
-    await this.#trimJournal()
+    if (exact !== undefined) settings.offsetSeconds = exact - Math.floor(this.#opts.clock.now() / 1000)
+    settings.nextTimestamp = undefined
+    settings.nextBaseFee = undefined
+    settings.gasLimitNow = false
+    this.settle()
+    this.#emit(this.#headListeners, { header: this.#head, transactions: built.transactions, removed: false })
+    if (this.#blockListeners.size > 0) {
+      const stored = await this.#byHash(this.#head.hash)
+      if (stored === undefined) throw new ZgError('ERR_CORRUPT', 'a block is gone after its commit')
+      this.#emit(this.#blockListeners, eventOf(stored, false))
+    }
+    this.#poolChanged()
     return true
   }
 
   /** Moves back to a block; only inside {@link exclusive}. The pool becomes `transactions`. */
-  async moveBack(to: { height: number; devRoot: Uint8Array | undefined; transactions: Transaction[] }): Promise<void> {
-    const { store, journal } = this.#opts
-    const gone = await store.revertTo(to.height, to.devRoot)
-    this.#head = (await store.byNumber(to.height))!.block.header
+  async moveBack(to: { number: number; version: number; transactions: Transaction[] }): Promise<void> {
+    const gone = await asking(this.native.revertTo(to.number, to.version))
+    this.#head = decodeHeader(this.native.head().header)
+    this.settle()
     this.pool.clear()
-    for (const tx of to.transactions) await this.pool.restore(tx)
-    await journal.rewrite(() => this.pool.all())
-    for (const { block, receipts } of gone) this.#emit(this.#blockListeners, { block, receipts, removed: true })
+    await this.pool.restore(to.transactions)
+    for (const record of gone) {
+      const stored = decodeRecord(record)
+      const { header, transactions } = stored.block
+      this.#emit(this.#headListeners, { header, transactions: transactions.length, removed: true })
+      this.#emit(this.#blockListeners, eventOf(stored, true))
+    }
   }
 
-  /** Looks at the whole pool again, after a change that no block made. */
-  async stateChanged(): Promise<void> {
-    await this.pool.revalidate()
-    this.producer.wake()
+  /** Tells the pool what the next block will be; after every change of it. */
+  settle(): void {
+    this.native.setNext(this.nextBaseFee(), this.nextGasLimit())
+  }
+
+  /** After a change that no block made. */
+  stateChanged(): void {
+    this.settle()
+    this.#poolChanged()
+  }
+
+  async #byHash(hash: Uint8Array): Promise<StoredBlock | undefined> {
+    const number = this.native.numberOf(hash)
+    if (number === undefined) return undefined
+    const key = toHex(hash)
+    const known = this.#recent.get(key)
+    if (known !== undefined) {
+      this.#recent.delete(key)
+      this.#recent.set(key, known)
+      return known
+    }
+    const record = await asking(this.native.block(number))
+    if (record === undefined) return undefined
+    const stored = decodeRecord(record)
+    // A development revert may have put another block there meanwhile.
+    if (!equalBytes(stored.block.header.hash, hash)) return undefined
+    if (!this.#recent.has(key)) this.#recentBytes += stored.size
+    this.#recent.set(key, stored)
+    for (const [oldest, { size }] of this.#recent) {
+      if (this.#recentBytes <= RECENT_BYTES || this.#recent.size === 1) break
+      this.#recent.delete(oldest)
+      this.#recentBytes -= size
+    }
+    return stored
+  }
+
+  #callOptions(ref: BlockRef, opts: CallOptions): NativeCallOptions {
+    const { stateOverrides, blockOverride, accessList, tracer, timeoutMs } = opts
+    // The next block's time and fee are this side's to say.
+    const own = ref.kind === 'pending' || blockOverride !== undefined
+    return {
+      timeoutMs: timeoutMs ?? LIMITS.ethCallMs,
+      ...(stateOverrides === undefined ? {} : { overrides: encodeOverrides(stateOverrides) }),
+      ...(own ? { env: encodeEnvironment(this.environment(ref, blockOverride)) } : {}),
+      ...(accessList === undefined ? {} : { accessList }),
+      ...(tracer === undefined ? {} : { tracer })
+    }
+  }
+
+  #buildMs(): number {
+    const interval = this.producer.intervalMs
+    return interval === 0 ? BUILD_MS_MAX : Math.min(BUILD_MS_MAX, Math.max(BUILD_MS_MIN, interval * BUILD_SHARE))
   }
 
   /** Seconds of a block that is made now on `parent`: never decreasing. */
@@ -330,32 +462,22 @@ export class ZgChain implements Chain {
     return Math.max(now, parent.timestamp)
   }
 
-  async #senderState(address: Uint8Array): Promise<SenderState> {
-    const state = this.state({ kind: 'block', header: this.#head })
-    const account = await state.account(address)
-    if (account === undefined) return { nonce: 0n, balance: 0n, delegated: false }
-    const code = await state.code(address)
-    return { nonce: account.nonce, balance: account.balance, delegated: code[0] === 0xef && code.length === 23 }
-  }
-
-  async #persist(tx: Transaction): Promise<void> {
-    if (this.#stopped !== undefined) throw stopped(this.#stopped)
-    try {
-      await this.#opts.journal.append(tx)
-    } catch (err) {
-      this.#fail(err)
-      throw err
+  #poolChanged(): void {
+    if (this.#stopped !== undefined) return
+    const announced = this.pool.takeAnnounced()
+    if (this.#pendingListeners.size > 0) {
+      for (const hash of announced) {
+        const tx = this.pool.get(hash)
+        // Mined since then: a block has told of it.
+        if (tx !== undefined) this.#emit(this.#pendingListeners, tx)
+      }
     }
-  }
-
-  async #trimJournal(): Promise<void> {
-    await this.#opts.journal.trim(() => this.pool.all())
+    this.producer.wake()
   }
 
   /** Refusals and bad requests pass; anything else is a broken store or a bug, and the chain must not go on. */
   #fail(err: unknown): void {
-    const harmless = err instanceof ZgError && ['ERR_BAD_INPUT', 'ERR_REJECTED', 'ERR_STOPPED'].includes(err.code)
-    if (!harmless) this.#stop(err)
+    if (isFatal(err)) this.#stop(err)
   }
 
   #stop(err: unknown): void {
@@ -377,14 +499,19 @@ export class ZgChain implements Chain {
   }
 }
 
-/** Gives the event loop away when 8 ms have passed since it was last given away here. */
-function fairly(clock: Clock): () => Promise<void> {
-  let turnEnds = clock.monotonic() + 8
-  return async () => {
-    if (clock.monotonic() < turnEnds) return
-    await setImmediate()
-    turnEnds = clock.monotonic() + 8
+function eventOf(stored: StoredBlock, removed: boolean): BlockEvent {
+  return {
+    header: stored.block.header,
+    block: stored.block,
+    get receipts() {
+      return stored.receipts
+    },
+    removed
   }
+}
+
+function capped(gas: bigint): bigint {
+  return gas < LIMITS.ethCallGas ? gas : LIMITS.ethCallGas
 }
 
 function stopped(cause: unknown): ZgError {

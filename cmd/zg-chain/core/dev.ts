@@ -3,6 +3,8 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import type { DevControls } from './api.ts'
 import type { ChainOptions, DevState, ZgChain } from './chain.ts'
+import { asking } from './failure.ts'
+import { type AccountWrite, encodeWrites } from './records.ts'
 import type { Transaction } from './types.ts'
 
 /** Blocks that one `mine` may make. */
@@ -10,22 +12,25 @@ const MAX_MINE = 100_000
 const MAX_SNAPSHOTS = 1_000
 
 interface Snapshot {
-  height: number
-  devRoot: Uint8Array | undefined
+  number: number
+  /** Of the state: development changes on top of the block count. */
+  version: number
   transactions: Transaction[]
   settings: DevState
 }
 
-export function devControls(chain: ZgChain, { store, engine, gasLimit, coinbase }: ChainOptions): DevControls {
-  const { settings, producer, pool } = chain
+/** Version of the state after the genesis. */
+const GENESIS_VERSION = 1
+
+export function devControls(chain: ZgChain, { gasLimit, coinbase }: ChainOptions): DevControls {
+  const { settings, producer, pool, native } = chain
   const snapshots = new Map<number, Snapshot>()
   let lastSnapshot = 0
 
-  async function changeState(change: Parameters<typeof engine.writeState>[1][number]): Promise<void> {
+  async function changeState(change: AccountWrite): Promise<void> {
     await chain.exclusive(async () => {
-      const root = await engine.writeState(chain.stateRef(chain.head()).stateRoot, [change])
-      await store.setDevRoot(root)
-      await chain.stateChanged()
+      await asking(native.writeState(encodeWrites([change])))
+      chain.stateChanged()
     })
   }
 
@@ -46,8 +51,8 @@ export function devControls(chain: ZgChain, { store, engine, gasLimit, coinbase 
 
     snapshot: () =>
       chain.exclusive(async () => {
-        const { height, devRoot } = store.head!
-        snapshots.set(++lastSnapshot, { height, devRoot, transactions: pool.all(), settings: copy(settings) })
+        const { number, version } = native.head()
+        snapshots.set(++lastSnapshot, { number, version, transactions: pool.all(), settings: copy(settings) })
         for (const id of snapshots.keys()) {
           if (snapshots.size <= MAX_SNAPSHOTS) break
           snapshots.delete(id)
@@ -85,13 +90,13 @@ export function devControls(chain: ZgChain, { store, engine, gasLimit, coinbase 
       producer.setInterval(ms)
     },
 
-    setAccount: (address, { code, ...account }) =>
-      changeState({ address, account: { ...account, ...(code === undefined ? {} : { code }) } }),
+    setAccount: (address, change) => changeState({ address, ...change }),
 
     setStorage: (address, slot, value) => changeState({ address, storage: [[slot, value]] }),
 
     setNextBaseFee(fee) {
       settings.nextBaseFee = fee
+      chain.stateChanged()
     },
 
     setCoinbase(address) {
@@ -102,6 +107,7 @@ export function devControls(chain: ZgChain, { store, engine, gasLimit, coinbase 
       if (limit < 5_000n || limit >= 1n << 63n) throw new ZgError('ERR_BAD_INPUT', `gas limit ${limit} is out of range`)
       settings.gasLimit = limit
       settings.gasLimitNow = true
+      chain.stateChanged()
     },
 
     impersonate(address, on) {
@@ -123,7 +129,7 @@ export function devControls(chain: ZgChain, { store, engine, gasLimit, coinbase 
           coinbase,
           impersonated: new Set()
         } satisfies DevState)
-        await chain.moveBack({ height: 0, devRoot: undefined, transactions: [] })
+        await chain.moveBack({ number: 0, version: GENESIS_VERSION, transactions: [] })
       })
   }
 

@@ -9,7 +9,7 @@ export const MIN_GAS_LIMIT = 5_000n
 /** Base fee of the child of `parent`: elasticity 2, change denominator 8. Source: EIP-1559. */
 export function nextBaseFee(parent: Pick<BlockHeader, 'baseFeePerGas' | 'gasUsed' | 'gasLimit'>): bigint {
   const target = parent.gasLimit / 2n
-  const base = parent.baseFeePerGas
+  const base = parent.baseFeePerGas ?? INITIAL_BASE_FEE
   if (parent.gasUsed === target || target === 0n) return base
   if (parent.gasUsed > target) {
     const delta = (base * (parent.gasUsed - target)) / target / 8n

@@ -1,19 +1,14 @@
-/** Receipts as consensus sees them: their encoding, their root, and the bloom filter of their logs. */
-import { RLP } from '@ethereumjs/rlp'
+/** Receipts as consensus sees them: their encoding, and the bloom filter of their logs. */
 import { concat } from '../../../lib/base/bytes.ts'
+import { encodeRlp } from '../../../lib/codec/rlp.ts'
 import { keccak256 } from './hash.ts'
-import { orderedRoot } from './ordered-root.ts'
 import type { Log, Receipt } from './types.ts'
 
-/** EIP-2718 bytes of a receipt: type ‖ rlp([status, cumulativeGasUsed, bloom, logs]), no type byte for legacy. */
+/** EIP-2718 bytes of a receipt: type ‖ rlp([status or post-state, cumulativeGasUsed, bloom, logs]), no type byte for legacy. */
 export function encodeReceipt(r: Receipt): Uint8Array {
-  const body = RLP.encode([r.status, r.cumulativeGasUsed, r.logsBloom, r.logs.map(l => [l.address, l.topics, l.data])])
+  const logs = r.logs.map(l => [l.address, l.topics, l.data])
+  const body = encodeRlp([r.root ?? r.status, r.cumulativeGasUsed, r.logsBloom, logs])
   return r.type === 0 ? body : concat(Uint8Array.of(r.type), body)
-}
-
-/** The header's receiptsRoot. */
-export function receiptsRoot(receipts: readonly Receipt[]): Uint8Array {
-  return orderedRoot(receipts.map(encodeReceipt))
 }
 
 /** The 2048-bit bloom of logs: three bits for each address and topic. Source: Yellow Paper 4.3.1. */

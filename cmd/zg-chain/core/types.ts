@@ -1,8 +1,7 @@
 /**
- * What the chain is made of, as plain data: the block, receipt and log stores, the pool, the RPC and every execution engine
- * speak these types and nothing of an engine's own, so that an engine can be replaced behind `ExecutionEngine`.
+ * What the chain is made of, as plain data: the RPC and the second implementation in test/ speak these types.
  *
- * Bytes are Uint8Array, amounts and gas bigint, heights and seconds number.
+ * Bytes are Uint8Array, amounts and gas bigint, heights and seconds number. What a fork does not have yet is absent.
  */
 export interface BlockHeader {
   hash: Uint8Array
@@ -14,6 +13,8 @@ export interface BlockHeader {
   receiptsRoot: Uint8Array
   /** 256 bytes. */
   logsBloom: Uint8Array
+  /** 0 since the merge. */
+  difficulty: bigint
   number: number
   gasLimit: bigint
   gasUsed: bigint
@@ -22,13 +23,18 @@ export interface BlockHeader {
   extraData: Uint8Array
   /** The header's mix hash: PREVRANDAO. */
   prevRandao: Uint8Array
+  /** 8 bytes. */
   nonce: Uint8Array
-  baseFeePerGas: bigint
-  withdrawalsRoot: Uint8Array
-  blobGasUsed: bigint
-  excessBlobGas: bigint
-  parentBeaconBlockRoot: Uint8Array
-  requestsHash: Uint8Array
+  /** London. */
+  baseFeePerGas?: bigint | undefined
+  /** Shanghai. */
+  withdrawalsRoot?: Uint8Array | undefined
+  /** Cancun. */
+  blobGasUsed?: bigint | undefined
+  excessBlobGas?: bigint | undefined
+  parentBeaconBlockRoot?: Uint8Array | undefined
+  /** Prague. */
+  requestsHash?: Uint8Array | undefined
 }
 
 export interface AccessListEntry {
@@ -45,24 +51,28 @@ export interface Authorization {
   s: bigint
 }
 
-/** A signed transaction with its sender recovered. Types 0, 1, 2 and 4; the pool refuses 3. */
+/** A signed transaction with its sender. The pool refuses type 3; blocks made elsewhere may hold it. */
 export interface Transaction {
   hash: Uint8Array
   type: number
   /** Absent for a legacy transaction without replay protection. */
-  chainId?: bigint
+  chainId?: bigint | undefined
   nonce: bigint
   /** Types 0 and 1. */
-  gasPrice?: bigint
-  /** Types 2 and 4. */
-  maxFeePerGas?: bigint
-  maxPriorityFeePerGas?: bigint
+  gasPrice?: bigint | undefined
+  /** Types 2, 3 and 4. */
+  maxFeePerGas?: bigint | undefined
+  maxPriorityFeePerGas?: bigint | undefined
   gasLimit: bigint
   to: Uint8Array | null
   value: bigint
   data: Uint8Array
-  accessList?: AccessListEntry[]
-  authorizationList?: Authorization[]
+  accessList?: AccessListEntry[] | undefined
+  /** Type 4. */
+  authorizationList?: Authorization[] | undefined
+  /** Type 3. */
+  maxFeePerBlobGas?: bigint | undefined
+  blobVersionedHashes?: Uint8Array[] | undefined
   /** As signed: 27/28 or EIP-155 for type 0, else y parity. */
   v: bigint
   r: bigint
@@ -81,6 +91,8 @@ export interface Log {
 export interface Receipt {
   type: number
   status: 0 | 1
+  /** Before Byzantium, instead of the status: the state after the transaction. */
+  root?: Uint8Array | undefined
   gasUsed: bigint
   cumulativeGasUsed: bigint
   effectiveGasPrice: bigint
@@ -89,10 +101,22 @@ export interface Receipt {
   contractAddress: Uint8Array | null
 }
 
+export interface Withdrawal {
+  index: bigint
+  validatorIndex: bigint
+  address: Uint8Array
+  /** Gwei. */
+  amount: bigint
+}
+
 export interface Block {
   header: BlockHeader
   transactions: Transaction[]
-  /** RLP of header, transactions, no ommers, no withdrawals: what keccak(rlp(header)) and `size` are made of. */
+  /** Before the merge. */
+  ommers: BlockHeader[]
+  /** Shanghai. */
+  withdrawals?: Withdrawal[] | undefined
+  /** RLP of the whole: what `size` counts. */
   raw: Uint8Array
 }
 
@@ -110,7 +134,6 @@ export interface Account {
   nonce: bigint
   balance: bigint
   codeHash: Uint8Array
-  storageRoot: Uint8Array
 }
 
 /** State after a block (or on top of it, for dev changes). Absent accounts are undefined, absent slots zero. */
@@ -120,10 +143,16 @@ export interface StateReader {
   /** `slot` and the answer have 32 bytes. */
   storage(address: Uint8Array, slot: Uint8Array): Promise<Uint8Array>
   proof(address: Uint8Array, slots: Uint8Array[]): Promise<StateProof>
+  /** The same at once: microseconds each. */
+  readonly now: {
+    account(address: Uint8Array): Account | undefined
+    code(address: Uint8Array): Uint8Array
+    storage(address: Uint8Array, slot: Uint8Array): Uint8Array
+  }
 }
 
 export interface StateProof {
-  account: Account
+  account: Account & { storageRoot: Uint8Array }
   accountProof: Uint8Array[]
   storage: { key: Uint8Array; value: bigint; proof: Uint8Array[] }[]
 }
@@ -138,6 +167,9 @@ export interface CallRequest {
   data: Uint8Array
   accessList?: AccessListEntry[]
   authorizationList?: Authorization[]
+  nonce?: bigint
+  maxFeePerBlobGas?: bigint
+  blobVersionedHashes?: Uint8Array[]
 }
 
 export interface StateOverride {
@@ -148,6 +180,8 @@ export interface StateOverride {
   state?: [slot: Uint8Array, value: Uint8Array][]
   /** Changes single slots. */
   stateDiff?: [slot: Uint8Array, value: Uint8Array][]
+  /** The precompile at this address acts at another one instead. */
+  movePrecompileTo?: Uint8Array
 }
 
 export interface BlockOverride {
@@ -157,6 +191,7 @@ export interface BlockOverride {
   beneficiary?: Uint8Array
   prevRandao?: Uint8Array
   baseFeePerGas?: bigint
+  blobBaseFee?: bigint
 }
 
 export interface CallResult {
@@ -165,8 +200,13 @@ export interface CallResult {
   gasRefund: bigint
   returnData: Uint8Array
   logs: Log[]
-  /** Absent on success. `text` is geth's wording (`execution reverted`, `out of gas`, `invalid opcode`, …). */
-  error?: { kind: 'revert' | 'out of gas' | 'other'; text: string }
+  /**
+   * Absent on success. `text` is geth's wording (`execution reverted`, `out of gas`, `invalid opcode`, …). `refused`: it never ran (no
+   * money, too little gas to begin); `stopped`: its time was over.
+   */
+  error?: { kind: 'revert' | 'out of gas' | 'other' | 'refused' | 'stopped'; text: string }
   /** Touched addresses and slots, for eth_createAccessList. */
   accessList?: AccessListEntry[]
+  /** JSON of the tracer that was asked for. */
+  trace?: string
 }

@@ -2,9 +2,10 @@
  * From the text of one message to the text of its answer: parsing, batches, notifications, limits, errors (chain.md 9.1).
  * Transport-free: HTTP, WebSocket and the Unix socket all end here.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ZgError } from '../../base/errors.ts'
 import { LIMITS } from '../../base/limits.ts'
-import { RPC, type RpcContext, RpcError, type RpcMethods, type RpcParams } from './types.ts'
+import { JsonText, RPC, type RpcContext, RpcError, type RpcMethods, type RpcParams } from './types.ts'
 
 type Id = string | number | null
 
@@ -17,32 +18,75 @@ export interface DispatchOptions {
 
 /** Answers one message; undefined when it held only notifications. Never throws. */
 export async function dispatch(text: string, ctx: RpcContext, opts: DispatchOptions): Promise<string | undefined> {
+  return dispatchNow(text, ctx, opts)
+}
+
+/**
+ * The same, at once when every method of the message answers at once: no promise is made for those.
+ * A promise that it answers never rejects.
+ */
+export function dispatchNow(
+  text: string,
+  ctx: RpcContext,
+  opts: DispatchOptions
+): string | undefined | Promise<string | undefined> {
   let message: unknown
   try {
     message = JSON.parse(text)
   } catch {
     return failure(null, RPC.parse, 'parse error')
   }
-  if (tooDeep(message)) return failure(null, RPC.request, `nested deeper than ${LIMITS.jsonDepth}`)
+  if (mayBeDeep(text) && tooDeep(message)) return failure(null, RPC.request, `nested deeper than ${LIMITS.jsonDepth}`)
   if (!Array.isArray(message)) return answer(message, ctx, opts, opts.answerBytes ?? LIMITS.rpcAnswerBytes)
-  return batch(message, ctx, opts)
+  if (message.length === 0) return failure(null, RPC.request, 'empty batch')
+  if (message.length > LIMITS.rpcBatchCalls) {
+    return failure(null, RPC.limit, `batch has ${message.length} calls, at most ${LIMITS.rpcBatchCalls} are allowed`)
+  }
+  return new Batch(message, ctx, opts).run()
 }
 
-async function batch(calls: unknown[], ctx: RpcContext, opts: DispatchOptions): Promise<string | undefined> {
-  if (calls.length === 0) return failure(null, RPC.request, 'empty batch')
-  if (calls.length > LIMITS.rpcBatchCalls) {
-    return failure(null, RPC.limit, `batch has ${calls.length} calls, at most ${LIMITS.rpcBatchCalls} are allowed`)
+/** How long the calls of one batch may hold the event loop before others get their turn. */
+const TURN_MS = 8
+
+/** Calls of a batch, one after the other; it becomes asynchronous at the first that is, or when its turn is over. */
+class Batch {
+  readonly #calls: unknown[]
+  readonly #ctx: RpcContext
+  readonly #opts: DispatchOptions
+  readonly #parts: string[] = []
+  #left: number
+  #next = 0
+
+  constructor(calls: unknown[], ctx: RpcContext, opts: DispatchOptions) {
+    this.#calls = calls
+    this.#ctx = ctx
+    this.#opts = opts
+    this.#left = opts.answerBytes ?? LIMITS.rpcAnswerBytes
   }
-  const parts: string[] = []
-  let left = opts.answerBytes ?? LIMITS.rpcAnswerBytes
-  for (const call of calls) {
-    // After the bound each remaining entry still gets its own error object, so that ids match up.
-    const part = left > 0 ? await answer(call, ctx, opts, left) : overflow(call)
-    if (part === undefined) continue
-    left -= part.length
-    parts.push(part)
+
+  run(): string | undefined | Promise<string | undefined> {
+    const began = performance.now()
+    while (this.#next < this.#calls.length) {
+      if ((this.#next & 15) === 15 && performance.now() - began > TURN_MS) return nextTurn().then(() => this.run())
+      const call = this.#calls[this.#next++]
+      // After the bound each remaining entry still gets its own error object, so that ids match up.
+      const part = this.#left > 0 ? answer(call, this.#ctx, this.#opts, this.#left) : overflow(call)
+      if (part instanceof Promise) {
+        return part.then(text => {
+          this.#take(text)
+          return this.run()
+        })
+      }
+      this.#take(part)
+    }
+    return this.#parts.length === 0 ? undefined : `[${this.#parts.join(',')}]`
   }
-  return parts.length === 0 ? undefined : `[${parts.join(',')}]`
+
+  #take(part: string | undefined): void {
+    if (part === undefined) return
+    this.#left -= part.length
+    this.#parts.push(part)
+  }
 }
 
 function overflow(call: unknown): string | undefined {
@@ -50,35 +94,50 @@ function overflow(call: unknown): string | undefined {
   return id === undefined ? undefined : failure(id, RPC.limit, 'answers of this batch are too large')
 }
 
-async function answer(
+function answer(
   call: unknown,
   ctx: RpcContext,
   opts: DispatchOptions,
   bound: number
-): Promise<string | undefined> {
+): string | undefined | Promise<string | undefined> {
   if (typeof call !== 'object' || call === null || Array.isArray(call)) {
     return failure(null, RPC.request, 'invalid request')
   }
   const { method, params = [] } = call as { method?: unknown; params?: unknown }
   const id = idOf(call)
   if (typeof method !== 'string' || id === 'invalid') return failure(null, RPC.request, 'invalid request')
-  const started = performance.now()
-  let code: number | undefined
-  let text: string
+  const started = opts.onCall === undefined ? 0 : performance.now()
+  const failed = (err: unknown): string | undefined => {
+    const e = toRpcError(err, method, opts)
+    opts.onCall?.(method, performance.now() - started, e.code)
+    return id === undefined ? undefined : failure(id, e.code, e.message, e.data)
+  }
+  const succeeded = (value: unknown): string | undefined => {
+    let text: string
+    try {
+      text = success(id ?? null, value)
+      if (text.length > bound) throw new RpcError(RPC.limit, 'answer is too large, ask for less at a time')
+    } catch (err) {
+      return failed(err)
+    }
+    opts.onCall?.(method, performance.now() - started, undefined)
+    return id === undefined ? undefined : text
+  }
   try {
     const fn = Object.hasOwn(opts.methods, method) ? opts.methods[method] : undefined
     if (fn === undefined)
       throw new RpcError(RPC.method, `the method ${printable(method)} does not exist/is not available`)
-    const value = await fn(positional(params), ctx)
-    text = `{"jsonrpc":"2.0","id":${JSON.stringify(id ?? null)},"result":${JSON.stringify(value ?? null)}}`
-    if (text.length > bound) throw new RpcError(RPC.limit, 'answer is too large, ask for less at a time')
+    const value = fn(positional(params), ctx)
+    return value instanceof Promise ? value.then(succeeded, failed) : succeeded(value)
   } catch (err) {
-    const e = toRpcError(err, method, opts)
-    code = e.code
-    text = failure(id ?? null, e.code, e.message, e.data)
+    return failed(err)
   }
-  opts.onCall?.(method, performance.now() - started, code)
-  return id === undefined ? undefined : text
+}
+
+/** One answer with a result. */
+function success(id: Id, value: unknown): string {
+  const json = value instanceof JsonText ? value.text : JSON.stringify(value ?? null)
+  return `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":${json}}`
 }
 
 /** The id to echo; undefined for a notification, 'invalid' for a type that JSON-RPC does not allow. */
@@ -114,6 +173,16 @@ export function failure(id: Id | 'invalid', code: number, message: string, data?
 
 function printable(name: string): string {
   return name.slice(0, 80).replace(/[^\x20-\x7e]/g, '?')
+}
+
+/** False when a text has too few brackets to nest too deeply: almost always, and without walking the value. */
+function mayBeDeep(text: string): boolean {
+  let open = 0
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if ((c === 0x7b || c === 0x5b) && ++open > LIMITS.jsonDepth) return true
+  }
+  return false
 }
 
 /** True when a value nests deeper than LIMITS.jsonDepth. Iterative, so that depth cannot overflow the stack. */

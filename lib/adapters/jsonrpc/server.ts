@@ -2,8 +2,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { LIMITS } from '../../base/limits.ts'
 import { HttpError, type HttpListener, listenHttp, readBody, sendError } from '../http.ts'
-import { type DispatchOptions, dispatch } from './dispatch.ts'
-import type { Live, RpcContext, RpcServer, RpcServerOptions } from './types.ts'
+import { type DispatchOptions, dispatchNow } from './dispatch.ts'
+import { attachFast, type FastPath, HttpContext } from './fast.ts'
+import type { Live, RpcServer, RpcServerOptions } from './types.ts'
 import { type Listener, listenUnix } from './unix.ts'
 import { attachWebSocket } from './websocket.ts'
 
@@ -15,6 +16,7 @@ export async function serveRpc(opts: RpcServerOptions): Promise<RpcServer> {
   if (opts.answerBytes !== undefined) rpc.answerBytes = opts.answerBytes
   let http: HttpListener | undefined
   let ws: Listener | undefined
+  let fast: FastPath | undefined
   let unix: Listener | undefined
   try {
     if (opts.port !== undefined) {
@@ -27,7 +29,16 @@ export async function serveRpc(opts: RpcServerOptions): Promise<RpcServer> {
         ...(opts.connections === undefined ? {} : { connections: opts.connections }),
         onError: err => opts.onBug?.('http', err)
       })
-      if (opts.websocket)
+      if (opts.fast === true && opts.authorize === undefined) {
+        fast = attachFast(http.server, {
+          rpc,
+          live,
+          bodyBytes: opts.bodyBytes ?? LIMITS.httpBodyBytes,
+          allowedHosts: opts.allowedHosts ?? [],
+          anyOrigin: opts.cors === 'any'
+        })
+      }
+      if (opts.websocket && opts.authorize === undefined)
         ws = attachWebSocket(http.server, {
           rpc,
           live,
@@ -45,6 +56,7 @@ export async function serveRpc(opts: RpcServerOptions): Promise<RpcServer> {
     port: http?.port,
     async close() {
       for (const connection of live) connection.abort()
+      fast?.stop()
       await Promise.all([ws?.close(), unix?.close(), http?.close()])
     }
   }
@@ -66,22 +78,12 @@ async function serve(
         'ERR_NOT_FOUND',
         `nothing at ${req.method} ${url.pathname.slice(0, 80)}`
       )
+    if (opts.authorize !== undefined && !opts.authorize(req.headers.authorization))
+      throw new HttpError(401, 'ERR_PERMISSION', 'this server needs a bearer token')
     const body = await readBody(req, opts.bodyBytes ?? LIMITS.httpBodyBytes)
-    const gone = new AbortController()
-    live.add(gone)
-    const closers: (() => void)[] = []
-    res.once('close', () => {
-      gone.abort()
-      live.delete(gone)
-      for (const fn of closers) fn()
-    })
-    const ctx: RpcContext = {
-      transport: 'http',
-      signal: gone.signal,
-      session: new Map(),
-      onClose: fn => closers.push(fn)
-    }
-    const text = await dispatch(body.toString('utf8'), ctx, rpc)
+    const ctx = new HttpContext(live)
+    res.once('close', () => ctx.end())
+    const text = await dispatchNow(body.toString('utf8'), ctx, rpc)
     if (res.destroyed) return
     const answer = Buffer.from(text ?? '')
     res.writeHead(200, { 'content-type': 'application/json', 'content-length': answer.length })

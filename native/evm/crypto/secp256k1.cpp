@@ -5,6 +5,7 @@
 
 #include "crypto/parallel.h"
 #include "crypto/secp256k1_core.h"
+#include "crypto/secp256k1_lanes.h"
 
 namespace zg {
 namespace {
@@ -31,6 +32,43 @@ void recover_some(std::span<const RecoverItem> items, std::span<std::optional<Ad
     out[i] = work[i].ok != 0 ? std::optional(address_of_public(work[i].key)) : std::nullopt;
 }
 
+bool in_range(const U256& x) noexcept {
+  constexpr U256 n{0xbfd25e8cd0364141ULL, 0xbaaedce6af48a03bULL, 0xfffffffffffffffeULL, ~uint64_t{0}};
+  return !x.is_zero() && x < n;
+}
+
+// Eight at a time; what the lanes leave open goes to the library.
+void recover_wide(std::span<const RecoverItem> items, std::span<std::optional<Address>> out) noexcept {
+  LaneItem work[kRecoverLanesBatch];
+  size_t place[kRecoverLanesBatch];
+  size_t count = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const auto& [r, s, y_parity] = items[i].signature;
+    out[i] = std::nullopt;
+    if (!in_range(r) || !in_range(s)) continue;
+    work[count].digest = U256::from(items[i].digest);
+    work[count].r = r;
+    work[count].s = s;
+    work[count].y_parity = y_parity;
+    place[count++] = i;
+  }
+  recover_lanes(work, count);
+  for (size_t k = 0; k < count; ++k) {
+    if (work[k].answer == LaneItem::Answer::none) continue;
+    if (work[k].answer == LaneItem::Answer::unknown) {
+      recover_some(items.subspan(place[k], 1), out.subspan(place[k], 1));
+      continue;
+    }
+    uint8_t key[64];
+    work[k].x.to_be(key);
+    work[k].y.to_be(key + 32);
+    out[place[k]] = address_of_public(key);
+  }
+}
+
+// Below this many a call of the library each is faster: the lanes work on eight whatever is asked.
+constexpr size_t kWideFrom = 4;
+
 }  // namespace
 
 std::optional<Address> recover(const Hash& digest, const U256& r, const U256& s, bool y_parity) noexcept {
@@ -41,9 +79,25 @@ std::optional<Address> recover(const Hash& digest, const U256& r, const U256& s,
 }
 
 void recover_batch(std::span<const RecoverItem> items, std::span<std::optional<Address>> out, unsigned threads) noexcept {
+  static_assert(ZG_SECP_BATCH <= kRecoverLanesBatch);
+  const bool wide = recover_lanes_available() && items.size() >= kWideFrom;
   parallel_for(
       items.size(), ZG_SECP_BATCH,
-      [&](size_t begin, size_t end) { recover_some(items.subspan(begin, end - begin), out.subspan(begin, end - begin)); }, threads);
+      [&](size_t begin, size_t end) {
+        const size_t n = end - begin;
+        if (wide && n >= kWideFrom)
+          recover_wide(items.subspan(begin, n), out.subspan(begin, n));
+        else
+          recover_some(items.subspan(begin, n), out.subspan(begin, n));
+      },
+      threads);
+}
+
+void recover_reference(std::span<const RecoverItem> items, std::span<std::optional<Address>> out) noexcept {
+  for (size_t i = 0; i < items.size(); i += ZG_SECP_BATCH) {
+    const size_t n = std::min<size_t>(ZG_SECP_BATCH, items.size() - i);
+    recover_some(items.subspan(i, n), out.subspan(i, n));
+  }
 }
 
 std::optional<RecoverableSignature> sign(const Hash& digest, const Hash& secret) noexcept {

@@ -27,6 +27,9 @@ struct RecoverItem {
 // (0: all cores).
 void recover_batch(std::span<const RecoverItem> items, std::span<std::optional<Address>> out, unsigned threads = 0) noexcept;
 
+// The same by the library alone, on this thread: the truth that the lanes of crypto/secp256k1_lanes.h are tested against.
+void recover_reference(std::span<const RecoverItem> items, std::span<std::optional<Address>> out) noexcept;
+
 // Deterministic (RFC 6979, no extra entropy), low s. Nothing for a key outside 1…n−1. For development accounts: the key passes through plain memory.
 std::optional<RecoverableSignature> sign(const Hash& digest, const Hash& secret) noexcept;
 std::optional<Address> address_of_secret(const Hash& secret) noexcept;

@@ -63,10 +63,18 @@ struct BlockOutcome {
   StateDiff diff;
 };
 
+// Headers of the past, for rules about ommers (before Paris). `depth` 1 is the block's parent. Null: beyond the first block, or not kept.
+class Ancestry {
+ public:
+  virtual ~Ancestry() = default;
+  virtual const Block* ancestor(uint64_t depth) const = 0;
+};
+
 // Checks a block made elsewhere against its parent and executes it: header rules of the fork, senders, transactions, ommers and rewards of old forks,
-// system calls, withdrawals, requests, and all roots.
+// system calls, withdrawals, requests, and all roots. The seal of proof of work is not checked. A block with ommers is refused without `ancestry`.
 BlockOutcome execute_block(const StateReader& parent_state, const Header& parent, const Block& block, const ChainConfig& config,
-                           const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, unsigned threads);
+                           const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, unsigned threads,
+                           const Ancestry* ancestry = nullptr);
 
 struct BlockAttributes {
   uint64_t timestamp = 0;

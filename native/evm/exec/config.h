@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/types.h"
 #include "base/u256.h"
@@ -45,5 +46,8 @@ struct ChainConfig {
   // Everything up to and including `rev` from genesis on.
   static ChainConfig all_at(Revision rev, const U256& chain_id);
 };
+
+// Of a unit of blob gas (EIP-4844): e to the power excess / fraction, by its series. The largest number when it does not fit.
+U256 blob_base_fee(uint64_t excess, uint64_t update_fraction) noexcept;
 
 }  // namespace zg

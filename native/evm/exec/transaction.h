@@ -60,6 +60,7 @@ Bytes encode_transaction(const Transaction& tx);
 Hash signing_hash(const Transaction& tx);
 // False for a signature that nobody made: r, s out of range, high s (from Homestead on, and for all typed), no such point.
 bool recover_sender(Transaction& tx, bool allow_high_s = false);
+std::optional<Address> sender_of(const Transaction& tx, bool allow_high_s = false);
 // Senders of many at once on up to `threads` threads; marks sender_known of those that have one.
 void recover_senders(std::span<Transaction*> txs, unsigned threads);
 // Of an EIP-7702 authorization; nullopt when the signature is invalid.

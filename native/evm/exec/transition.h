@@ -25,6 +25,7 @@ struct TxOutcome {
   Status status = Status::success;
   uint64_t gas_used = 0;   // charged
   uint64_t gas_refund = 0; // granted
+  uint64_t gas_peak = 0;   // before refunds
   U256 gas_price;          // effective
   Bytes output;
   std::vector<Log> logs;
@@ -34,15 +35,22 @@ struct TxOutcome {
 struct TransitionOptions {
   uint64_t gas_available = ~uint64_t{0};  // left in the block
   uint64_t blob_gas_available = ~uint64_t{0};
+  // Who sent it, where the transaction does not say (blocks recover senders beside their transactions). Null: tx.sender.
+  const Address* sender = nullptr;
   // eth_call and its like: no nonce, no sender code, no gas cap, no balance check for gas when the price is 0.
   bool is_call = false;
   bool skip_balance = false;
+  // eth_simulateV1 with validation: neither the sender's code (EIP-3607) nor the cap of EIP-7825 is looked at.
+  bool any_sender = false;
   Tracer* tracer = nullptr;
   const std::atomic<bool>* stop = nullptr;
   // Called after execution and before finish_transaction: accounts as they are, the warm set (access lists, prestate tracer).
   void (*before_finish)(void* context, WorkingState& state) = nullptr;
   void* context = nullptr;
 };
+
+inline constexpr uint64_t kGasPerBlob = 131'072;
+inline constexpr uint64_t kTxGasCap = 16'777'216;  // EIP-7825
 
 uint64_t intrinsic_gas(const Transaction& tx, Revision rev) noexcept;
 // EIP-7623; 21 000 before Prague.

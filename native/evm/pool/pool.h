@@ -9,8 +9,7 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -72,8 +71,12 @@ class Pool {
   // Hashes that became pending since the last call, in order, at most 100 000 (for newPendingTransactions).
   std::vector<Hash> take_announced();
 
-  // Best first by effective tip, nonces of a sender in order, first come first on ties; a snapshot taken now. What turns out invalid is removed from the pool.
-  std::unique_ptr<TransactionSource> select();
+  // What the next block is assumed to be, when it is not what set_head said (an operator's gas limit, a development base fee).
+  void set_next(const U256& base_fee, uint64_t gas_limit);
+
+  // For a block at this base fee: best first by effective tip, nonces of a sender in order, first come first on ties; only what pays the base fee; a
+  // snapshot taken now. What turns out invalid is removed from the pool, which must outlive the source.
+  std::unique_ptr<TransactionSource> select(const U256& base_fee);
 
  private:
   struct Impl;

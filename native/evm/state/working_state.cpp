@@ -233,10 +233,15 @@ Account& WorkingState::account(const Address& address) {
 }
 
 bool WorkingState::warm(Account& account) {
-  if (account.warm_tx == tx_) return false;
+  if (account.warm_tx == tx_ || account.always_warm) return false;
   impl_->log(Undo::warm_account, &account).number = account.warm_tx;
   account.warm_tx = tx_;
   return true;
+}
+
+void WorkingState::always_warm(std::span<const Address> addresses) {
+  has_always_warm_ = true;
+  for (const Address& a : addresses) account(a).always_warm = true;
 }
 
 bool WorkingState::warm(Account& account, Slot& slot) {

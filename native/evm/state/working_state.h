@@ -79,6 +79,7 @@ struct Account {
   AccountData now;
   std::shared_ptr<const Code> code;  // null until asked for
   uint32_t warm_tx = 0;
+  bool always_warm = false;    // a precompile
   uint32_t created_tx = 0;     // transaction in which a CREATE made it
   uint32_t touched_tx = 0;     // EIP-161: to be removed when empty at the end of the transaction
   uint32_t destroyed_tx = 0;   // SELFDESTRUCT in this transaction takes effect at its end
@@ -109,6 +110,9 @@ class WorkingState {
   Account& account(const Address& address);
   // True when it was cold until now; it is warm then.
   bool warm(Account& account);
+  // Precompiles are warm in every transaction (EIP-2929): marked once for the whole life of this state.
+  void always_warm(std::span<const Address> addresses);
+  [[nodiscard]] bool has_always_warm() const noexcept { return has_always_warm_; }
   bool warm(Account& account, Slot& slot);
   void touch(Account& account);
   const Code& code(Account& account);
@@ -155,6 +159,7 @@ class WorkingState {
   const StateReader& base_;
   uint32_t tx_ = 0;
   int64_t refund_ = 0;
+  bool has_always_warm_ = false;
   std::vector<Log> logs_;
   struct Impl;
   std::unique_ptr<Impl> impl_;

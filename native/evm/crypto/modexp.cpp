@@ -1,0 +1,258 @@
+#include "crypto/modexp.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace zg {
+namespace {
+
+using u128 = unsigned __int128;
+using Words = std::vector<uint64_t>;  // least significant first
+
+Words words_of(ByteView v) {
+  Words w((v.size() + 7) / 8);
+  for (size_t i = 0; i < v.size(); ++i) w[i / 8] |= static_cast<uint64_t>(v[v.size() - 1 - i]) << (8 * (i % 8));
+  return w;
+}
+
+void trim(Words& w) {
+  while (!w.empty() && w.back() == 0) w.pop_back();
+}
+
+// t[0..n) += a·x; the carry out.
+inline uint64_t add_product(uint64_t* t, const uint64_t* a, size_t n, uint64_t x) noexcept {
+  uint64_t carry = 0;
+#pragma GCC unroll 4
+  for (size_t i = 0; i < n; ++i) {
+    const u128 c = static_cast<u128>(a[i]) * x + t[i] + carry;
+    t[i] = static_cast<uint64_t>(c);
+    carry = static_cast<uint64_t>(c >> 64);
+  }
+  return carry;
+}
+
+bool below(const uint64_t* a, const uint64_t* b, size_t n) noexcept {
+  for (size_t i = n; i-- > 0;)
+    if (a[i] != b[i]) return a[i] < b[i];
+  return false;
+}
+
+void subtract(uint64_t* a, const uint64_t* b, size_t n) noexcept {
+  uint64_t borrow = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const u128 d = static_cast<u128>(a[i]) - b[i] - borrow;
+    a[i] = static_cast<uint64_t>(d);
+    borrow = static_cast<uint64_t>(d >> 64) & 1;
+  }
+}
+
+// Arithmetic modulo an odd number of n words, numbers as x·2^(64n).
+class Montgomery {
+ public:
+  explicit Montgomery(const Words& m) : n_(m.size()), m_(m), t_(2 * m.size() + 1) {
+    uint64_t inverse = 1;
+    for (int i = 0; i < 6; ++i) inverse *= 2 - m[0] * inverse;
+    minus_inverse_ = ~inverse + 1;
+    // 2^(64n) by doubling from the highest power of two below m, then its square by doubling exponents.
+    one_.assign(n_, 0);
+    const unsigned top = 63u - static_cast<unsigned>(std::countl_zero(m[n_ - 1]));
+    one_[n_ - 1] = uint64_t{1} << top;
+    if (!below(one_.data(), m_.data(), n_)) subtract(one_.data(), m_.data(), n_);
+    for (unsigned i = top; i < 64; ++i) twice(one_);
+    r2_ = one_;
+    const uint64_t bits = 64 * n_;
+    for (int i = 63 - std::countl_zero(bits); i >= 0; --i) {
+      if (r2_ != one_) square(r2_, r2_);
+      if ((bits >> i & 1) != 0) twice(r2_);
+    }
+  }
+
+  [[nodiscard]] const Words& one() const noexcept { return one_; }
+  [[nodiscard]] size_t size() const noexcept { return n_; }
+
+  void multiply(Words& out, const Words& a, const Words& b) noexcept {
+    std::fill(t_.begin(), t_.end(), 0);
+    for (size_t i = 0; i < n_; ++i) t_[n_ + i] = add_product(&t_[i], a.data(), n_, b[i]);
+    reduce(out);
+  }
+
+  void square(Words& out, const Words& a) noexcept {
+    std::fill(t_.begin(), t_.end(), 0);
+    for (size_t i = 0; i + 1 < n_; ++i) t_[n_ + i] = add_product(&t_[2 * i + 1], &a[i + 1], n_ - i - 1, a[i]);
+    uint64_t high = 0, carry = 0;
+    for (size_t i = 0; i < n_; ++i) {
+      const u128 s = static_cast<u128>(a[i]) * a[i];
+      const uint64_t x = t_[2 * i], y = t_[2 * i + 1];
+      u128 c = static_cast<u128>(x << 1 | high) + static_cast<uint64_t>(s) + carry;
+      t_[2 * i] = static_cast<uint64_t>(c);
+      c = static_cast<u128>(y << 1 | x >> 63) + static_cast<uint64_t>(s >> 64) + static_cast<uint64_t>(c >> 64);
+      t_[2 * i + 1] = static_cast<uint64_t>(c);
+      carry = static_cast<uint64_t>(c >> 64);
+      high = y >> 63;
+    }
+    reduce(out);
+  }
+
+  // Any number, as x·2^(64n) mod m.
+  Words enter(const Words& x) {
+    Words r(n_), chunk(n_);
+    for (size_t i = (x.size() + n_ - 1) / n_; i-- > 0;) {
+      multiply(r, r, r2_);
+      const size_t from = i * n_, count = std::min(n_, x.size() - from);
+      std::fill(std::copy_n(x.begin() + static_cast<ptrdiff_t>(from), count, chunk.begin()), chunk.end(), 0);
+      multiply(chunk, chunk, r2_);
+      add(r, chunk);
+    }
+    return r;
+  }
+  void leave(Words& x) noexcept {
+    Words plain(n_);
+    plain[0] = 1;
+    multiply(x, x, plain);
+  }
+
+ private:
+  void reduce(Words& out) noexcept {
+    uint64_t over = 0;
+    for (size_t i = 0; i < n_; ++i) {
+      const uint64_t carry = add_product(&t_[i], m_.data(), n_, t_[i] * minus_inverse_);
+      const u128 c = static_cast<u128>(t_[n_ + i]) + carry + over;
+      t_[n_ + i] = static_cast<uint64_t>(c);
+      over = static_cast<uint64_t>(c >> 64);
+    }
+    if (over != 0 || !below(&t_[n_], m_.data(), n_)) subtract(&t_[n_], m_.data(), n_);
+    std::copy_n(&t_[n_], n_, out.begin());
+  }
+  void add(Words& a, const Words& b) noexcept {
+    uint64_t carry = 0;
+    for (size_t i = 0; i < n_; ++i) {
+      const u128 c = static_cast<u128>(a[i]) + b[i] + carry;
+      a[i] = static_cast<uint64_t>(c);
+      carry = static_cast<uint64_t>(c >> 64);
+    }
+    if (carry != 0 || !below(a.data(), m_.data(), n_)) subtract(a.data(), m_.data(), n_);
+  }
+  void twice(Words& a) noexcept { add(a, a); }
+
+  size_t n_;
+  Words m_, t_, one_, r2_;
+  uint64_t minus_inverse_;
+};
+
+// The exponent's bits [at, at + count), from the lowest.
+unsigned bits_of(const Words& e, size_t at, unsigned count) noexcept {
+  uint64_t x = e[at / 64] >> (at % 64);
+  if (at % 64 + count > 64 && at / 64 + 1 < e.size()) x |= e[at / 64 + 1] << (64 - at % 64);
+  return static_cast<unsigned>(x & ((uint64_t{1} << count) - 1));
+}
+
+size_t bit_length(const Words& w) noexcept {
+  return w.empty() ? 0 : 64 * w.size() - static_cast<size_t>(std::countl_zero(w.back()));
+}
+
+// base^e with fixed windows; `multiply(out, a, b)` and `square(out, a)` may work in place.
+template <class Multiply, class Square>
+Words power(const Words& base, const Words& one, const Words& e, Multiply multiply, Square square) {
+  const size_t bits = bit_length(e);
+  const unsigned window = bits <= 8 ? 1 : bits <= 96 ? 3 : bits <= 512 ? 4 : 5;
+  std::vector<Words> table(size_t{1} << window, Words(one.size()));
+  table[0] = one;
+  table[1] = base;
+  for (size_t i = 2; i < table.size(); ++i) multiply(table[i], table[i - 1], base);
+  Words r = one;
+  bool started = false;
+  for (size_t at = (bits + window - 1) / window * window; at > 0;) {
+    at -= window;
+    if (started)
+      for (unsigned i = 0; i < window; ++i) square(r, r);
+    const unsigned digit = bits_of(e, at, window);
+    if (digit == 0) continue;
+    if (started) multiply(r, r, table[digit]);
+    else r = table[digit];
+    started = true;
+  }
+  return r;
+}
+
+// a·b modulo 2^(64·size); `out` may be a or b.
+void multiply_low(Words& out, const Words& a, const Words& b) {
+  Words t(a.size());
+  for (size_t i = 0; i < t.size(); ++i) add_product(&t[i], a.data(), t.size() - i, b[i]);
+  out = std::move(t);
+}
+
+void mask_bits(Words& w, size_t bits) noexcept {
+  if (bits % 64 != 0) w.back() &= (uint64_t{1} << (bits % 64)) - 1;
+}
+
+}  // namespace
+
+Bytes modexp(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_bytes) {
+  Bytes out(modulus_bytes.size());
+  Words base = words_of(base_bytes), e = words_of(exponent_bytes), modulus = words_of(modulus_bytes);
+  trim(base);
+  trim(e);
+  trim(modulus);
+  if (modulus.empty() || (modulus.size() == 1 && modulus[0] == 1)) return out;
+
+  // modulus = odd · 2^twos
+  size_t twos = 0;
+  while (modulus[twos / 64] == 0) twos += 64;
+  twos += static_cast<size_t>(std::countr_zero(modulus[twos / 64]));
+  Words odd(modulus.size() - twos / 64);
+  for (size_t i = 0; i < odd.size(); ++i) {
+    odd[i] = modulus[i + twos / 64] >> (twos % 64);
+    if (twos % 64 != 0 && i + twos / 64 + 1 < modulus.size()) odd[i] |= modulus[i + twos / 64 + 1] << (64 - twos % 64);
+  }
+  trim(odd);
+
+  Words result(modulus.size());
+  const bool has_odd = !(odd.size() == 1 && odd[0] == 1);
+  if (has_odd) {
+    Montgomery m(odd);
+    Words r = power(m.enter(base), m.one(), e, [&m](Words& o, const Words& a, const Words& b) { m.multiply(o, a, b); },
+                    [&m](Words& o, const Words& a) { m.square(o, a); });
+    m.leave(r);
+    std::copy(r.begin(), r.end(), result.begin());
+  }
+  if (twos != 0) {
+    const size_t n = (twos + 63) / 64;
+    const auto resized = [n](const Words& w) {
+      Words r(w);
+      r.resize(n);
+      return r;
+    };
+    Words one(n);
+    one[0] = 1;
+    Words r = power(resized(base), one, e, multiply_low, [](Words& o, const Words& a) { multiply_low(o, a, a); });
+    // result + odd·((r − result)/odd mod 2^twos); the inverse by Newton's iteration, which doubles the right bits.
+    const Words odd_low = resized(odd);
+    Words inverse(n), t(n);
+    inverse[0] = 1;
+    for (size_t right = 1; right < twos; right *= 2) {
+      multiply_low(t, odd_low, inverse);
+      uint64_t borrow = 0;
+      for (size_t i = 0; i < n; ++i) {
+        const u128 d = static_cast<u128>(i == 0 ? 2 : 0) - t[i] - borrow;
+        t[i] = static_cast<uint64_t>(d);
+        borrow = static_cast<uint64_t>(d >> 64) & 1;
+      }
+      multiply_low(inverse, inverse, t);
+    }
+    subtract(r.data(), resized(result).data(), n);
+    multiply_low(r, r, inverse);
+    mask_bits(r, twos);
+    Words sum(odd.size() + n + 1);
+    for (size_t i = 0; i < n; ++i) sum[i + odd.size()] = add_product(&sum[i], odd.data(), odd.size(), r[i]);
+    uint64_t carry = 0;
+    for (size_t i = 0; i < result.size(); ++i) {
+      const u128 c = static_cast<u128>(result[i]) + (i < sum.size() ? sum[i] : 0) + carry;
+      result[i] = static_cast<uint64_t>(c);
+      carry = static_cast<uint64_t>(c >> 64);
+    }
+  }
+  for (size_t i = 0; i < out.size() && i / 8 < result.size(); ++i) out[out.size() - 1 - i] = static_cast<uint8_t>(result[i / 8] >> (8 * (i % 8)));
+  return out;
+}
+
+}  // namespace zg
