@@ -92,6 +92,7 @@ class ChainImpl final : public Chain, private BlockHashes {
   Failure write_state(std::span<const AccountWrite> writes) override;
   Failure save_snapshot(const std::string& path) override;
 
+  Hash recompute_state_root() const override { return store_->recompute_root(); }
   std::vector<std::pair<std::string, double>> stats() const override;
   void close() override;
 
