@@ -3,7 +3,14 @@ import { parseAmount } from '../../lib/base/units.ts'
 import { parseInteger, parsePort } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
-import { PASSWORD_OPTIONS, parseBlockTime, parseGasLimit, RPC_OPTION, SIGNER_OPTIONS } from './options.ts'
+import {
+  PASSWORD_OPTIONS,
+  parseBlockTime,
+  parseGasLimit,
+  RPC_OPTION,
+  SIGNER_OPTIONS,
+  STORE_OPTIONS
+} from './options.ts'
 
 const CHAIN_ID: OptionSpec = {
   flags: '--chain-id <id>',
@@ -42,7 +49,12 @@ await tool({
       options: [
         { flags: '--dev', help: 'ten funded accounts, evm_* and anvil_* methods, any web page may ask', env: false },
         { flags: '--dir <dir>', help: 'its data; with --dev alone a temporary directory' },
-        { flags: '--in-memory', help: 'with --dev: nothing on disk at all', env: false, advanced: true },
+        {
+          flags: '--in-memory',
+          help: 'with --dev: data in memory where the system offers it',
+          env: false,
+          advanced: true
+        },
         {
           flags: '--rpc-port <port>',
           help: 'HTTP and WebSocket; 0 picks a free one',
@@ -58,6 +70,12 @@ await tool({
           parse: parseBlockTime
         },
         { flags: '--gas-limit <gas>', help: 'gas limit that blocks move towards', parse: parseGasLimit },
+        ...STORE_OPTIONS,
+        {
+          flags: '--state <file>',
+          help: 'with --dev: begin with the state in this file if there is one, and write it at the end',
+          env: false
+        },
         CHAIN_ID,
         {
           flags: '--kind <kind>',
@@ -98,6 +116,23 @@ await tool({
       ],
       exits: { 66: 'no such genesis file', 73: 'there is a chain already', 78: 'the genesis is wrong' },
       load: async () => (await import('./verbs/init.ts')).init
+    },
+    {
+      name: 'verify',
+      summary: 'recompute state and blocks of a chain on disk',
+      examples: ['zg-chain verify --dir ~/chain', 'zg-chain verify --dir ~/chain --blocks 10'],
+      options: [
+        { flags: '--dir <dir>', help: 'its data; the usual place otherwise' },
+        {
+          flags: '--blocks <n>',
+          help: 'how many of the last blocks; the state is always checked whole',
+          default: '1000',
+          parse: parseInteger(0, 1_000_000_000),
+          env: false
+        }
+      ],
+      exits: { 74: 'something is wrong', 75: 'a node has it open', 78: 'no chain there' },
+      load: async () => (await import('./verbs/verify.ts')).verify
     },
     {
       name: 'send',

@@ -1,10 +1,7 @@
 /** `zg-chain node`: builds the adapters, gives them to the chain, owns start and stop. */
-import { rm } from 'node:fs/promises'
 import { systemClock } from '../../lib/adapters/clock.ts'
-import { systemDisk } from '../../lib/adapters/disk.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import type { RpcServer } from '../../lib/adapters/jsonrpc/types.ts'
-import { openKv } from '../../lib/adapters/kv.ts'
 import { type DirectoryLock, lockDirectory } from '../../lib/adapters/lock.ts'
 import { dataDir } from '../../lib/adapters/paths.ts'
 import { namePortOwner } from '../../lib/adapters/port-owner.ts'
@@ -20,8 +17,10 @@ import { createMetrics, rpcMetrics } from '../../lib/ops/metrics.ts'
 import type { Genesis } from './core/genesis.ts'
 import { buildGenesis, readGenesis, writeGenesis } from './genesis-file.ts'
 import { openChain } from './open.ts'
+import { storeOptions } from './options.ts'
 import { chainMethods } from './rpc/methods.ts'
-import { temporaryDirectory } from './temporary.ts'
+import { readStateFile, writeStateFile } from './state-file.ts'
+import { removeTemporary, temporaryDirectory } from './temporary.ts'
 import { Vitals } from './vitals.ts'
 
 const LOOPBACK = /^(127\.|localhost$|::1$|\[::1\]$)/
@@ -32,18 +31,24 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   const kept = (opts.dir as string | undefined) ?? (dev ? undefined : dataDir(ctx.network, 'chain'))
   if (opts.inMemory === true && kept !== undefined)
     throw new ZgError('ERR_USAGE', '--in-memory goes with --dev and without --dir')
-  const dir = kept ?? (opts.inMemory === true ? undefined : await temporaryDirectory())
+  const stateFile = opts.state as string | undefined
+  if (stateFile !== undefined && kept !== undefined)
+    throw new ZgError('ERR_USAGE', '--state goes with --dev and without --dir')
+  const store = storeOptions(opts)
+  const dir = kept ?? (await temporaryDirectory(opts.inMemory === true))
   const blockTimeMs = opts.blockTime as number
   const fatal = deferred()
   let lock: DirectoryLock | undefined
   let server: RpcServer | undefined
   let chain: Awaited<ReturnType<typeof openChain>> | undefined
   try {
-    if (dir !== undefined) lock = await lockDirectory(dir)
-    const genesis = await genesisOf(ctx, opts, dir)
+    if (kept !== undefined) lock = await lockDirectory(kept)
+    const genesis = await genesisOf(ctx, opts, kept, stateFile)
     chain = await openChain({
-      ...(dir === undefined ? {} : { dir, disk: systemDisk, openKv }),
+      dir,
+      kept: kept !== undefined,
       genesis,
+      ...store,
       clock: systemClock,
       random: systemRandom,
       log: ctx.log('chain'),
@@ -94,7 +99,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     process.on('SIGUSR2', () => process.stderr.write(`${JSON.stringify(vitals.dump())}\n`))
     announce(ctx, opts, {
       genesis,
-      dir,
+      dir: opts.inMemory === true ? undefined : dir,
       kept: kept !== undefined,
       url: server.url!,
       port: server.port!,
@@ -102,26 +107,40 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     })
     await Promise.race([ctx.stopped(), fatal.promise])
     log.info('stopping', { height: chain.head().number })
+    if (stateFile !== undefined) {
+      // Nobody may change what is being written.
+      await server.close()
+      await chain.producer.stop()
+      await chain.exclusive(() => writeStateFile(stateFile, chain!, genesis))
+      log.info('state written', { file: stateFile })
+    }
   } finally {
     // Calls in flight still need the chain, the chain still needs the directory.
     await server?.close()
     await chain?.close()
     await lock?.release()
-    if (kept === undefined && dir !== undefined) await rm(dir, { recursive: true, force: true })
+    if (kept === undefined) await removeTemporary(dir)
   }
 }
 
-/** The directory's genesis, or with --dev a new one when it has none. */
-async function genesisOf(ctx: VerbContext, opts: Options, dir: string | undefined): Promise<Genesis> {
-  const found = dir === undefined ? undefined : await readGenesis(dir)
+/** The directory's genesis, or that of the state file, or with --dev a new one when there is none. */
+async function genesisOf(
+  ctx: VerbContext,
+  opts: Options,
+  kept: string | undefined,
+  stateFile: string | undefined
+): Promise<Genesis> {
+  const where = kept ?? stateFile
+  const found =
+    kept !== undefined ? await readGenesis(kept) : stateFile !== undefined ? await readStateFile(stateFile) : undefined
   if (found !== undefined) {
     if (ctx.source('chainId') !== 'default' && opts.chainId !== found.chainId) {
-      throw new ZgError('ERR_WRONG_NETWORK', `'${dir}' holds chain ${found.chainId}, not ${opts.chainId}`)
+      throw new ZgError('ERR_WRONG_NETWORK', `'${where}' holds chain ${found.chainId}, not ${opts.chainId}`)
     }
     return found
   }
   if (opts.dev !== true) {
-    throw new ZgError('ERR_CONFIG', `no chain in '${dir}'`, { hint: `run 'zg-chain init --dir ${dir}'` })
+    throw new ZgError('ERR_CONFIG', `no chain in '${kept}'`, { hint: `run 'zg-chain init --dir ${kept}'` })
   }
   const genesis = await buildGenesis({
     chainId: opts.chainId as number,
@@ -129,7 +148,7 @@ async function genesisOf(ctx: VerbContext, opts: Options, dir: string | undefine
     timestamp: Math.floor(systemClock.now() / 1000),
     ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit as bigint })
   })
-  if (dir !== undefined) await writeGenesis(dir, genesis)
+  if (kept !== undefined) await writeGenesis(kept, genesis)
   return genesis
 }
 

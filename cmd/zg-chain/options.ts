@@ -31,6 +31,33 @@ export function parseGasLimit(text: string): bigint {
   return gas
 }
 
+/** Parser: a size of memory, `256M` or `1G`, at least 16 MiB. */
+export function parseMemory(text: string): number {
+  const m = /^([0-9]{1,9})([MG])(i?B)?$/.exec(text)
+  const bytes = m === null ? 0 : Number(m[1]) * (m[2] === 'G' ? 1024 : 1) * 1024 * 1024
+  if (bytes < 16 * 1024 * 1024 || bytes > 2 ** 40) throw new ZgError('ERR_USAGE', `'${text}' is not a size from 16M on`)
+  return bytes
+}
+
+/** How much of a chain's past is kept, and what memory it takes: of every verb that opens a data directory. */
+export const STORE_OPTIONS: OptionSpec[] = [
+  { flags: '--archive', help: 'keep the state after every block; the default', env: false },
+  {
+    flags: '--prune <blocks>',
+    help: 'keep the state after so many last blocks only',
+    parse: parseInteger(1, 1_000_000_000)
+  },
+  { flags: '--cache <size>', help: "memory of the engine's caches together", default: '160M', parse: parseMemory }
+]
+
+/** What STORE_OPTIONS mean to openChain. @throws {ZgError} ERR_USAGE. */
+export function storeOptions(opts: Options): { history?: number; cacheBytes: number } {
+  if (opts.archive === true && opts.prune !== undefined)
+    throw new ZgError('ERR_USAGE', '--archive and --prune exclude each other')
+  const cacheBytes = opts.cache as number
+  return opts.prune === undefined ? { cacheBytes } : { history: opts.prune as number, cacheBytes }
+}
+
 const TIMEOUT_OPTION: OptionSpec = {
   flags: '--timeout <duration>',
   help: 'how long to wait for a block',

@@ -1,4 +1,5 @@
 /** How the node is doing: for /ready, /metrics and SIGUSR2. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { formatCount } from '../../lib/base/units.ts'
 import type { Readiness } from '../../lib/ops/http.ts'
 import type { Metrics } from '../../lib/ops/metrics.ts'
@@ -27,11 +28,11 @@ export class Vitals {
     this.#blockTimeMs = o.blockTimeMs
     this.#clock = o.clock
     this.#startedMs = o.clock.monotonic()
-    chain.onBlock(e => {
+    chain.onHead(e => {
       if (e.removed) return
       this.#blocks++
-      this.#transactions += e.block.transactions.length
-      this.#gas += Number(e.block.header.gasUsed)
+      this.#transactions += e.transactions
+      this.#gas += Number(e.header.gasUsed)
       if (this.#times.push(o.clock.monotonic()) > WINDOW) this.#times.shift()
     })
   }
@@ -69,6 +70,22 @@ export class Vitals {
     metrics.gauge('blocks_total', 'Blocks made since the start', () => this.#blocks)
     metrics.gauge('transactions_total', 'Transactions in blocks since the start', () => this.#transactions)
     metrics.gauge('gas_used_total', 'Gas used in blocks since the start', () => this.#gas)
+    // The engine's own figures: sizes of caches, commits, bytes on disk.
+    const { native } = this.#chain
+    for (const name of Object.keys(native.stats())) {
+      metrics.gauge(`engine_${metricName(name)}`, `${name} of the execution client`, () => native.stats()[name] ?? 0)
+    }
+    const delay = monitorEventLoopDelay({ resolution: 10 })
+    delay.enable()
+    metrics.gauge(
+      'event_loop_delay_p99_seconds',
+      'How long a request waits for the event loop, p99 since the last look',
+      () => {
+        const seconds = delay.percentile(99) / 1e9
+        delay.reset()
+        return seconds
+      }
+    )
   }
 
   dump(): Record<string, unknown> {
@@ -80,7 +97,13 @@ export class Vitals {
       pool: this.#chain.pool.counts(),
       blocks: this.#blocks,
       transactions: this.#transactions,
-      blocks_per_second: this.rate()
+      blocks_per_second: this.rate(),
+      engine: this.#chain.native.stats()
     }
   }
+}
+
+/** As Prometheus takes names. */
+function metricName(name: string): string {
+  return name.replace(/[^a-zA-Z0-9]+/g, '_').toLowerCase()
 }

@@ -1,6 +1,7 @@
 /** Transactions from their fields to signed bytes, without a wallet library. */
-import { RLP } from '@ethereumjs/rlp'
+
 import { concat } from '../base/bytes.ts'
+import { encodeRlp } from '../codec/rlp.ts'
 import { keccak256 } from '../crypto/hash.ts'
 import { sign } from '../crypto/secp256k1.ts'
 
@@ -51,7 +52,7 @@ function layout(tx: UnsignedTransaction): { body: Field[]; digest: Uint8Array } 
   const to = tx.to ?? empty
   if (tx.type === 0) {
     const body = [tx.nonce, tx.gasPrice ?? 0n, tx.gasLimit, to, tx.value, tx.data]
-    return { body, digest: keccak256(RLP.encode([...body, chainId, empty, empty])) }
+    return { body, digest: keccak256(encodeRlp([...body, chainId, empty, empty])) }
   }
   const fees = tx.type === 1 ? [tx.gasPrice ?? 0n] : [tx.maxPriorityFeePerGas ?? 0n, tx.maxFeePerGas ?? 0n]
   const list = (tx.accessList ?? []).map(e => [e.address, e.storageKeys])
@@ -61,10 +62,10 @@ function layout(tx: UnsignedTransaction): { body: Field[]; digest: Uint8Array } 
       (tx.authorizationList ?? []).map(a => [a.chainId, a.address, a.nonce, BigInt(a.yParity), a.r, a.s] as Field[])
     )
   }
-  return { body, digest: keccak256(Uint8Array.of(tx.type), RLP.encode(body)) }
+  return { body, digest: keccak256(Uint8Array.of(tx.type), encodeRlp(body)) }
 }
 
 function seal(type: number, body: Field[], signature: bigint[]): Uint8Array {
-  const encoded = RLP.encode([...body, ...signature])
+  const encoded = encodeRlp([...body, ...signature])
   return type === 0 ? encoded : concat(Uint8Array.of(type), encoded)
 }

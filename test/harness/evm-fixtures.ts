@@ -43,6 +43,13 @@ export function fixturesDir(): string | undefined {
   return done
 }
 
+
+/** A part of them, such as `vectors/precompiles`. */
+export function evmFixtures(part: string): string | undefined {
+  const dir = fixturesDir()
+  return dir === undefined ? undefined : join(dir, part)
+}
+
 /** All JSON files below a directory, sorted. */
 export function jsonFiles(dir: string): string[] {
   return readdirSync(dir, { recursive: true, withFileTypes: true })

@@ -6,7 +6,7 @@
  * Durability: `forkchoiceUpdated(head)` returns only when the state of `head` is on stable storage. The chain records the head
  * in its own stores after that, so a crash in between leaves a state nobody points to, never a head without state.
  */
-import type { AllocEntry } from '../../../lib/contracts/genesis.ts'
+
 import type {
   Account,
   Block,
@@ -17,7 +17,8 @@ import type {
   StateOverride,
   StateReader,
   Transaction
-} from './types.ts'
+} from '../../cmd/zg-chain/core/types.ts'
+import type { AllocEntry } from '../../lib/contracts/genesis.ts'
 
 export interface PayloadAttributes {
   timestamp: number
@@ -55,7 +56,7 @@ export interface ExecutionEngine {
   newPayload(parent: StateRef, block: Block): Promise<PayloadStatus>
   /** Makes the state of a built or accepted payload durable. Payloads beside it are forgotten. */
   forkchoiceUpdated(blockHash: Uint8Array): Promise<void>
-  state(root: Uint8Array): StateReader
+  state(root: Uint8Array): Omit<StateReader, 'now'>
   hasState(root: Uint8Array): Promise<boolean>
   call(
     request: CallRequest,
@@ -77,7 +78,7 @@ export interface ExecutionEngine {
 /** A state to execute on: its root and the header it belongs to (for hashes, fees and numbers). */
 export interface StateRef {
   stateRoot: Uint8Array
-  header: import('./types.ts').BlockHeader
+  header: import('../../cmd/zg-chain/core/types.ts').BlockHeader
 }
 
 export type { AllocEntry }

@@ -7,16 +7,16 @@
  */
 import type { Common } from '@ethereumjs/common'
 import { createAccount } from '@ethereumjs/util'
-import { equalBytes, utf8 } from '../../../lib/base/bytes.ts'
-import { messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { toHex } from '../../../lib/base/hex.ts'
-import type { Clock } from '../../../lib/ports/clock.ts'
-import type { KvStore } from '../../../lib/ports/kv.ts'
-import type { AllocEntry, BuiltPayload, ExecutionEngine, PayloadStatus, StateRef } from '../core/engine.ts'
-import { nextBaseFee } from '../core/fees.ts'
-import { EMPTY_TRIE_ROOT } from '../core/hash.ts'
-import type { Block, Receipt, StateReader } from '../core/types.ts'
+import { nextBaseFee } from '../../cmd/zg-chain/core/fees.ts'
+import { EMPTY_TRIE_ROOT } from '../../cmd/zg-chain/core/hash.ts'
+import type { Block, Receipt, StateReader } from '../../cmd/zg-chain/core/types.ts'
+import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
+import { messageOf, ZgError } from '../../lib/base/errors.ts'
+import { toHex } from '../../lib/base/hex.ts'
+import type { Clock } from '../../lib/ports/clock.ts'
+import type { KvStore } from '../../lib/ports/kv.ts'
 import { runCall } from './call.ts'
+import type { AllocEntry, BuiltPayload, ExecutionEngine, PayloadStatus, StateRef } from './engine-types.ts'
 import { type ExecutionOptions, pragueRules } from './evm.ts'
 import { buildBlock, type Outcome, verifyBlock } from './execute.ts'
 import { NodeStore, Overlay } from './nodes.ts'
@@ -163,7 +163,7 @@ export function openEthereumjs(opts: EthereumjsOptions): ExecutionEngine {
       waiting.clear()
     },
 
-    state(root): StateReader {
+    state(root): Omit<StateReader, 'now'> {
       return readerAt(common, new Overlay(below(root)), root)
     },
 

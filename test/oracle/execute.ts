@@ -3,20 +3,31 @@ import type { Common } from '@ethereumjs/common'
 import { createTxFromRLP, type TypedTransaction } from '@ethereumjs/tx'
 import { type RunTxResult, runTx } from '@ethereumjs/vm'
 import { sha256 } from '@noble/hashes/sha2.js'
-import { concat, equalBytes } from '../../../lib/base/bytes.ts'
-import { AssertionError, messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { fromHex } from '../../../lib/base/hex.ts'
-import { encodeHeader, FIXED_HEADER, makeBlock, sealHeader, transactionsRoot } from '../core/block.ts'
-import type { BuiltPayload, StateRef } from '../core/engine.ts'
-import { effectiveGasPrice, feeCap, MIN_GAS_LIMIT, nextBaseFee } from '../core/fees.ts'
-import { EMPTY_CODE_HASH, keccak256 } from '../core/hash.ts'
-import { bloomOf, mergeBloom, receiptsRoot } from '../core/receipts.ts'
-import { floorGas, intrinsicGas, isImpersonated, MAX_INITCODE_BYTES } from '../core/transaction.ts'
-import type { Block, BlockHeader, Receipt, Transaction } from '../core/types.ts'
+import { encodeHeader, makeBlock, sealHeader } from '../../cmd/zg-chain/core/block.ts'
+import { effectiveGasPrice, feeCap, MIN_GAS_LIMIT, nextBaseFee } from '../../cmd/zg-chain/core/fees.ts'
+import { EMPTY_CODE_HASH, EMPTY_LIST_HASH, EMPTY_TRIE_ROOT, keccak256 } from '../../cmd/zg-chain/core/hash.ts'
+import { bloomOf, mergeBloom } from '../../cmd/zg-chain/core/receipts.ts'
+import { floorGas, intrinsicGas, isImpersonated, MAX_INITCODE_BYTES } from '../../cmd/zg-chain/core/transaction.ts'
+import { receiptsRoot, transactionsRoot } from '../../cmd/zg-chain/core/trie-root.ts'
+import type { Block, BlockHeader, Receipt, Transaction } from '../../cmd/zg-chain/core/types.ts'
+import { concat, equalBytes } from '../../lib/base/bytes.ts'
+import { AssertionError, messageOf, ZgError } from '../../lib/base/errors.ts'
+import { fromHex } from '../../lib/base/hex.ts'
+import type { BuiltPayload, StateRef } from './engine-types.ts'
 import { type Execution, type ExecutionOptions, execution } from './evm.ts'
 import type { Overlay } from './nodes.ts'
 import { addressOf } from './state.ts'
 import { refusalWords } from './words.ts'
+
+/** Fields that no block of this implementation sets otherwise. */
+const FIXED_HEADER = {
+  ommersHash: EMPTY_LIST_HASH,
+  difficulty: 0n,
+  nonce: new Uint8Array(8),
+  withdrawalsRoot: EMPTY_TRIE_ROOT,
+  blobGasUsed: 0n,
+  excessBlobGas: 0n
+} as const
 
 const BEACON_ROOTS = fromHex('0x000F3df6D732807Ef1319fB7B8bB8522d0Beac02')
 const HISTORY = fromHex('0x0000F90827F1C53a10cb7A02335B175320002935')
@@ -81,9 +92,9 @@ export async function verifyBlock(
     timestamp: h.timestamp,
     prevRandao: h.prevRandao,
     suggestedFeeRecipient: h.beneficiary,
-    parentBeaconBlockRoot: h.parentBeaconBlockRoot,
+    parentBeaconBlockRoot: h.parentBeaconBlockRoot ?? new Uint8Array(32),
     gasLimit: h.gasLimit,
-    baseFeePerGas: h.baseFeePerGas
+    baseFeePerGas: h.baseFeePerGas ?? 0n
   }
   const run = await begin(opts, overlay, parent, env)
   for (const [i, tx] of block.transactions.entries()) {
@@ -126,7 +137,7 @@ function checkHeader(h: BlockHeader, parent: BlockHeader): void {
     [h.extraData.length > 32, 'extra data'],
     [!equalBytes(h.ommersHash, FIXED_HEADER.ommersHash), 'ommers hash'],
     [!equalBytes(h.nonce, FIXED_HEADER.nonce), 'nonce'],
-    [!equalBytes(h.withdrawalsRoot, FIXED_HEADER.withdrawalsRoot), 'withdrawals root'],
+    [!equalBytes(h.withdrawalsRoot ?? new Uint8Array(0), FIXED_HEADER.withdrawalsRoot), 'withdrawals root'],
     [h.blobGasUsed !== 0n, 'blob gas used'],
     [h.excessBlobGas !== 0n, 'excess blob gas'],
     [h.gasLimit < MIN_GAS_LIMIT || (limitStep > 0n && limitStep >= parent.gasLimit / 1024n), 'gas limit'],
@@ -145,7 +156,8 @@ async function begin(opts: ExecutionOptions, overlay: Overlay, parent: StateRef,
       gasLimit: env.gasLimit,
       beneficiary: env.suggestedFeeRecipient,
       prevRandao: env.prevRandao,
-      baseFeePerGas: env.baseFeePerGas
+      baseFeePerGas: env.baseFeePerGas,
+      blobBaseFee: 1n
     }
   })
   const { vm, state } = exec

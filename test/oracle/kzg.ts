@@ -1,7 +1,7 @@
 /** The one KZG operation that execution needs: the point evaluation precompile 0x0a. Source: EIP-4844, "Point evaluation precompile". */
 import type { KZG } from '@ethereumjs/util'
 import { bls12_381 } from '@noble/curves/bls12-381.js'
-import { ZgError } from '../../../lib/base/errors.ts'
+import { ZgError } from '../../lib/base/errors.ts'
 
 const { G1, G2, fields } = bls12_381
 /** τ·G2 of the public ceremony: all that verification needs of the trusted setup. */

@@ -8,9 +8,9 @@
  * readable, and a state that a crash left without a block harms nobody.
  */
 import type { BatchDBOp, DB } from '@ethereumjs/util'
-import { ZgError } from '../../../lib/base/errors.ts'
-import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
-import { EMPTY_TRIE_ROOT } from '../core/hash.ts'
+import { EMPTY_TRIE_ROOT } from '../../cmd/zg-chain/core/hash.ts'
+import { ZgError } from '../../lib/base/errors.ts'
+import type { KvOp, KvStore } from '../../lib/ports/kv.ts'
 
 const EMPTY_ROOT_HEX = Buffer.from(EMPTY_TRIE_ROOT).toString('hex')
 const PREFIX = 0x6e

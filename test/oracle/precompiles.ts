@@ -4,12 +4,12 @@
  */
 import type { Common, StateManagerInterface } from '@ethereumjs/common'
 import { EVMError, type ExecResult, type Message, type PrecompileInput } from '@ethereumjs/evm'
-import { bigToBytes, concat, equalBytes, padLeft, utf8 } from '../../../lib/base/bytes.ts'
-import { fromHex } from '../../../lib/base/hex.ts'
-import { contractAddresses } from '../../../lib/contracts/addresses.ts'
-import { abiBytes } from '../precompiles/abi.ts'
-import { daSigners } from '../precompiles/da-signers.ts'
-import { type Precompile, type PrecompileCall, PrecompileError } from '../precompiles/types.ts'
+import { bigToBytes, concat, equalBytes, padLeft, utf8 } from '../../lib/base/bytes.ts'
+import { fromHex } from '../../lib/base/hex.ts'
+import { contractAddresses } from '../../lib/contracts/addresses.ts'
+import { abiBytes } from './precompiles/abi.ts'
+import { daSigners } from './precompiles/da-signers.ts'
+import { type Precompile, type PrecompileCall, PrecompileError } from './precompiles/types.ts'
 import { addressOf } from './state.ts'
 
 /** The code of a stateful precompile's account. A chain has it when its genesis says so; on others the address is like any other. */

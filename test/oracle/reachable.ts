@@ -3,7 +3,7 @@
  * hang on the final root are kept, which cuts what is synced by about two thirds.
  */
 import { RLP } from '@ethereumjs/rlp'
-import { EMPTY_CODE_HASH } from '../core/hash.ts'
+import { EMPTY_CODE_HASH } from '../../cmd/zg-chain/core/hash.ts'
 
 const EMPTY_CODE_HEX = Buffer.from(EMPTY_CODE_HASH).toString('hex')
 const CODE_PREFIX = '63'

@@ -4,9 +4,9 @@ import { createMerkleProof, MerklePatriciaTrie } from '@ethereumjs/mpt'
 import { RLP } from '@ethereumjs/rlp'
 import { Caches, MerkleStateManager } from '@ethereumjs/statemanager'
 import { Address, createAccountFromRLP, type Account as EthAccount } from '@ethereumjs/util'
-import { bytesToBig, equalBytes, padLeft } from '../../../lib/base/bytes.ts'
-import { EMPTY_CODE_HASH, EMPTY_TRIE_ROOT } from '../core/hash.ts'
-import type { Account, StateProof, StateReader } from '../core/types.ts'
+import { EMPTY_CODE_HASH, EMPTY_TRIE_ROOT } from '../../cmd/zg-chain/core/hash.ts'
+import type { StateProof, StateReader } from '../../cmd/zg-chain/core/types.ts'
+import { bytesToBig, equalBytes, padLeft } from '../../lib/base/bytes.ts'
 import type { Overlay } from './nodes.ts'
 
 const DELEGATION = Uint8Array.of(0xef, 0x01, 0x00)
@@ -78,11 +78,15 @@ function trieAt(common: Common, overlay: Overlay, root: Uint8Array): MerklePatri
   return new MerklePatriciaTrie({ db: overlay, root, useKeyHashing: true, common, valueEncoding: 'view' })
 }
 
+export type OracleState = Omit<StateReader, 'now' | 'account'> & {
+  account(address: Uint8Array): Promise<StateProof['account'] | undefined>
+}
+
 /** Reads of one root, without caches of their own. */
-export function readerAt(common: Common, overlay: Overlay, root: Uint8Array): StateReader {
+export function readerAt(common: Common, overlay: Overlay, root: Uint8Array): OracleState {
   const trie = trieAt(common, overlay, root)
 
-  async function account(address: Uint8Array): Promise<Account | undefined> {
+  async function account(address: Uint8Array): Promise<StateProof['account'] | undefined> {
     const encoded = await trie.get(address)
     if (encoded === null) return undefined
     const a = createAccountFromRLP(encoded)

@@ -1,5 +1,5 @@
 /** The EVM library's errors in geth's words, which tools match on. */
-import type { CallResult } from '../core/types.ts'
+import type { CallResult } from '../../cmd/zg-chain/core/types.ts'
 
 const WORDS: Record<string, string> = {
   'code store out of gas': 'contract creation code storage out of gas',

@@ -1,5 +1,5 @@
 /** The chain as settlement sees it, in memory: vouchers judged by the contract's rules, transactions by their nonce. For crash tests. */
-import { RLP } from '@ethereumjs/rlp'
+
 import type { SettlementChain, VoucherOutcome } from '../../cmd/zg-compute/ledger/settler.ts'
 import { bytesToBig } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
@@ -8,6 +8,7 @@ import { signTransaction } from '../../lib/clients/sign.ts'
 import { decodeSettlements } from '../../lib/codec/compute/abi.ts'
 import { recoverDigest } from '../../lib/codec/compute/personal-sign.ts'
 import { settlementDigest } from '../../lib/codec/compute/settlement.ts'
+import { decodeRlp } from '../../lib/codec/rlp.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 import { addressOf } from '../../lib/crypto/secp256k1.ts'
 
@@ -110,7 +111,7 @@ export class SimChain implements SettlementChain {
   /** Everything in the pool whose nonce is next runs. */
   mine(): void {
     for (const raw of this.#pool.splice(0)) {
-      const fields = RLP.decode(raw.slice(1)) as Uint8Array[]
+      const fields = decodeRlp(raw.slice(1)) as Uint8Array[]
       if (bytesToBig(fields[1]!) !== this.#nonce) continue
       this.#nonce++
       const block = this.mined.length + 1

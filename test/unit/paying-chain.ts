@@ -3,11 +3,12 @@
  * key-value node that must see every transaction, delay or lose it. Places and flow roots come from the codec's flow tree, which is
  * tested against the contract's vectors; fee and rules are checked as the contract does.
  */
-import { RLP } from '@ethereumjs/rlp'
+
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import { RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { bigToBytes, bytesToBig, concat, equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { fromHex, toHex, toQuantity } from '../../lib/base/hex.ts'
+import { decodeRlp, encodeRlp } from '../../lib/codec/rlp.ts'
 import { appendSubmission, EMPTY_FLOW, type FlowState, flowRoot } from '../../lib/codec/storage/flow-tree.ts'
 import {
   identity,
@@ -92,8 +93,8 @@ export async function startPayingChain(): Promise<PayingChain> {
   }
 
   function take(raw: Uint8Array): string {
-    const fields = RLP.decode(raw.slice(1)) as Uint8Array[]
-    const unsigned = concat(Uint8Array.of(2), RLP.encode(fields.slice(0, 9)))
+    const fields = decodeRlp(raw.slice(1)) as Uint8Array[]
+    const unsigned = concat(Uint8Array.of(2), encodeRlp(fields.slice(0, 9)))
     const [y, r, s] = fields.slice(9).map(f => bytesToBig(f))
     const from = toHex(recoverAddress(keccak256(unsigned), { yParity: Number(y) as 0 | 1, r: r!, s: s! }))
     const nonce = Number(bytesToBig(fields[1]!))

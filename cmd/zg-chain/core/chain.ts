@@ -72,6 +72,8 @@ export interface ChainOptions {
   dev?: { accounts: Chain['devAccounts'] } | undefined
   /** A write or sync failed: the process must end. */
   onFatal(err: unknown): void
+  /** After the engine has let go of everything. */
+  onClosed?(): Promise<void>
 }
 
 /** What development verbs change; `snapshot` keeps a copy. */
@@ -99,6 +101,7 @@ export class ZgChain implements Chain {
   #head: BlockHeader
   #queue: Promise<unknown> = Promise.resolve()
   #stopped: unknown
+  #closed = false
   readonly #recent = new Map<string, StoredBlock>()
   #recentBytes = 0
   readonly #blockListeners = new Set<(e: BlockEvent) => void>()
@@ -146,8 +149,11 @@ export class ZgChain implements Chain {
   async close(): Promise<void> {
     await this.producer.stop()
     await this.#queue.catch(() => undefined)
+    if (this.#closed) return
+    this.#closed = true
     this.#stopped ??= new ZgError('ERR_STOPPED', 'the chain is closed')
     await this.native.close()
+    await this.#opts.onClosed?.()
   }
 
   // ── Blocks ──

@@ -1,8 +1,6 @@
 /** `zg-chain init`: block 0 of a new chain. */
 
 import { systemClock } from '../../../lib/adapters/clock.ts'
-import { systemDisk } from '../../../lib/adapters/disk.ts'
-import { openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir } from '../../../lib/adapters/paths.ts'
 import { systemRandom } from '../../../lib/adapters/random.ts'
@@ -24,7 +22,7 @@ export const init: VerbFn = async (ctx, _args, opts) => {
     }
     const genesis = await newGenesis(ctx, opts)
     // The state goes in before the file that says there is a chain: a crash in between leaves nothing to trip over.
-    const chain = await openChain({ dir, disk: systemDisk, openKv, genesis, clock: systemClock, random: systemRandom })
+    const chain = await openChain({ dir, genesis, clock: systemClock, random: systemRandom })
     const hash = toHex(chain.genesisHash)
     await chain.close()
     await writeGenesis(dir, genesis)

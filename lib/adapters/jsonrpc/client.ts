@@ -9,6 +9,8 @@ export interface RpcClientOptions {
   /** Names the thing in errors: `node`, `chain`, `indexer`. */
   what?: string
   hint?: string
+  /** Made anew for each request: tokens age. */
+  headers?: () => Record<string, string>
 }
 
 /** One endpoint. Errors: RpcError as the server answered it; ZgError ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_PROTOCOL, ERR_STOPPED. */
@@ -64,7 +66,7 @@ export class RpcClient {
     let text: string
     let status: number
     try {
-      const answer = await postJson(this.url, JSON.stringify(body), stop.signal)
+      const answer = await postJson(this.url, JSON.stringify(body), stop.signal, o.headers?.())
       status = answer.status
       text = answer.text
     } catch (err) {

@@ -18,7 +18,8 @@ let secure: { agent: HttpsAgent; request: typeof httpRequest } | undefined
 export async function postJson(
   url: string,
   body: string,
-  signal: AbortSignal
+  signal: AbortSignal,
+  headers: Record<string, string> = {}
 ): Promise<{ status: number; text: string }> {
   const bytes = Buffer.from(body)
   const to = new URL(url)
@@ -26,7 +27,7 @@ export async function postJson(
   const options: RequestOptions = {
     method: 'POST',
     agent,
-    headers: { 'content-type': 'application/json', 'content-length': bytes.length }
+    headers: { ...headers, 'content-type': 'application/json', 'content-length': bytes.length }
   }
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason)

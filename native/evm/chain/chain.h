@@ -35,7 +35,7 @@ struct Genesis {
   ChainConfig config;
   Header header;  // state root is computed
   std::vector<GenesisAccount> alloc;
-  Bytes config_bytes;  // as given, kept with the chain: another one is another network
+  Bytes config_bytes;  // the whole genesis as it was given; its hash is kept with the chain: another one is another network
 };
 
 struct StoredBlock {
@@ -79,6 +79,7 @@ class Chain {
     unsigned threads = 2;
     bool sync = true;          // tests may turn syncs off
     uint64_t log_segment_bytes = 256u << 20;
+    std::string snapshot;      // a file to begin from when the directory is empty
   };
   static Failure open(Options options, std::unique_ptr<Chain>& out);
   virtual ~Chain() = default;
@@ -96,7 +97,11 @@ class Chain {
   [[nodiscard]] virtual const Precompiles& precompiles() const = 0;
 
   // ---- blocks
+  // Null: there is none, or it does not read (`read` says why; the chain stops then).
   virtual std::shared_ptr<const StoredBlock> by_number(uint64_t number) = 0;
+  virtual Failure read(uint64_t number, std::shared_ptr<const StoredBlock>& out) = 0;
+  // Alone, without its block: one look-up.
+  virtual bool header(uint64_t number, Header& out) = 0;
   virtual std::shared_ptr<const StoredBlock> by_hash(const Hash& hash) = 0;  // canonical ones
   virtual bool number_of(const Hash& hash, uint64_t& number) = 0;
   struct Place {
@@ -108,12 +113,21 @@ class Chain {
   virtual std::optional<Hash> by_sender_and_nonce(const Address& sender, uint64_t nonce) = 0;
   // State after a block; null and a failure when it is pruned.
   virtual std::shared_ptr<const StateView> state_at(uint64_t number, Failure& failure) = 0;
+  // The state a block was executed on: after its parent, development changes in between included.
+  virtual std::shared_ptr<const StateView> state_before(uint64_t number, Failure& failure) { return state_at(number - 1, failure); }
+  // The state after `diff` on a state of this chain, with its root; nothing durable. Null: too far in the past for its tries to be made.
+  virtual std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) {
+    (void)parent, (void)diff;
+    return nullptr;
+  }
   // By block then log index. `rejected` with the last block that fits in the message when there are too many.
   virtual Failure logs(const LogFilter& filter, std::vector<PlacedLog>& out) = 0;
   virtual const BlockHashes& hashes() const = 0;
 
   // ---- the pool
   virtual Pool& pool() = 0;
+  // What the next block is assumed to be. The base fee holds until the next commit, the gas limit until the next call.
+  virtual void set_next(const U256& base_fee, uint64_t gas_limit) = 0;
   // Decodes, recovers, admits, journals (one sync for all). Answers in order.
   virtual std::vector<Pool::Answer> submit(std::span<const ByteView> raw) = 0;
   // From an impersonated account (development): no signature.
@@ -121,9 +135,12 @@ class Chain {
 
   // ---- consensus
   // Builds on the head from the pool. Not durable; kept until commit or the next build (a few at most).
-  virtual Failure build(const BlockAttributes& attributes, uint64_t deadline_ms, std::shared_ptr<const BuiltBlock>& out) = 0;
+  // `budget_ms` from now.
+  virtual Failure build(const BlockAttributes& attributes, uint64_t budget_ms, std::shared_ptr<const StoredBlock>& out) = 0;
   // A block made elsewhere on the head or on a kept one. `rejected`: invalid, and why. `not_found`: its parent is unknown.
   virtual Failure new_payload(ByteView raw_block, Hash& hash) = 0;
+  // A built or accepted block that is not committed yet, and its EIP-7685 requests. Any thread.
+  virtual std::shared_ptr<const StoredBlock> kept(const Hash& hash, std::vector<Bytes>* requests) = 0;
   // A built or accepted block whose parent is the head becomes the head, durable. The pool follows.
   virtual Failure commit(const Hash& hash, std::shared_ptr<const StoredBlock>& out) = 0;
   // Back to a block (development): blocks above are gone, the state as it was after `version`. Returned highest first.
@@ -137,6 +154,10 @@ class Chain {
     std::vector<std::pair<U256, U256>> storage;
   };
   virtual Failure write_state(std::span<const AccountWrite> writes) = 0;
+
+  // ---- whole states
+  // Writes the state of the head with its block and the last 256 hashes into a new file. Any thread. See chain/snapshot.h.
+  virtual Failure save_snapshot(const std::string& path) = 0;
 
   // Figures for metrics: name, value.
   virtual std::vector<std::pair<std::string, double>> stats() const = 0;

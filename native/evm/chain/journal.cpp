@@ -22,6 +22,8 @@ void frame(const Transaction& tx, std::string& out) {
 
 }  // namespace
 
+Journal::Journal(leveldb::Env* env, std::string dir, bool sync) : env_(env), dir_(std::move(dir)), sync_(sync) {}
+
 Journal::~Journal() {
   if (file_ != nullptr) (void)file_->Close();
 }

@@ -42,7 +42,7 @@ class Journal {
   [[nodiscard]] uint64_t syncs() const;
 
  private:
-  Journal(leveldb::Env* env, std::string dir, bool sync) : env_(env), dir_(std::move(dir)), sync_(sync) {}
+  Journal(leveldb::Env* env, std::string dir, bool sync);
   bool rewrite(const std::vector<PooledTx>& txs, std::string& message);
 
   leveldb::Env* env_;

@@ -37,6 +37,9 @@ struct Core {
   size_t dirty_bytes = 0;
   uint64_t trie_version = 0;     // of the nodes on disk
   std::atomic<uint64_t> oldest = 0;  // first version whose state can be read
+  // Versions come again after an undoing; caches and views go by stamps, which only grow, and by the number of undoings.
+  std::atomic<uint64_t> stamp = 0;
+  std::atomic<uint64_t> epoch = 0;
 
   [[nodiscard]] std::shared_ptr<const HeadView> head() const {
     const std::lock_guard lock(head_mutex);
@@ -54,6 +57,9 @@ struct Core {
   mutable std::mutex head_mutex;
   std::shared_ptr<const HeadView> current;
 };
+
+// The head of a store that begins with a whole state: version 1, without a past.
+void put_first_head(KvBatch& batch, const Hash& root);
 
 // Says what is wrong and stops the process: the store is damaged in a way that no answer may be built on.
 [[noreturn]] void fatal(const char* what);
@@ -83,7 +89,7 @@ class View : public StateView {
 class HeadView final : public View {
  public:
   HeadView(std::shared_ptr<Core> core, uint64_t version, const Hash& root)
-      : View(std::move(core), ViewKind::head), version_(version), root_(root), snapshot(core_->kv.snapshot()) {}
+      : View(std::move(core), ViewKind::head), version_(version), root_(root), stamp_(core_->stamp), epoch(core_->epoch), snapshot(core_->kv.snapshot()) {}
   bool record(const Address& address, Record& out) const override;
   U256 storage(const Address& address, const U256& slot) const override;
   [[nodiscard]] const Hash& root() const override { return root_; }
@@ -97,8 +103,10 @@ class HeadView final : public View {
  private:
   const uint64_t version_;
   const Hash root_;
+  const uint64_t stamp_;
 
  public:
+  const uint64_t epoch;
   const std::shared_ptr<const KvSnapshot> snapshot;
 };
 
@@ -111,6 +119,7 @@ class HistoryView final : public View {
   U256 storage(const Address& address, const U256& slot) const override;
   [[nodiscard]] const Hash& root() const override { return root_; }
   [[nodiscard]] uint64_t version() const override { return version_; }
+  [[nodiscard]] uint64_t epoch() const { return head_->epoch; }
 
  private:
   // The value of a key; false: unchanged since, ask the head.

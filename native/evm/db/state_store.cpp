@@ -60,6 +60,10 @@ void put_node(KvBatch& batch, const std::string& key, const std::string& record)
 class Store final : public StateStore {
  public:
   explicit Store(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  // The head holds the core, which holds the head.
+  ~Store() override { core_->publish(nullptr); }
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
   std::shared_ptr<const StateView> head() const override { return core_->head(); }
 
@@ -143,7 +147,7 @@ std::shared_ptr<StateLayer> Store::apply(std::shared_ptr<const StateView> parent
   TrieReader reader(*core_, *head);
   std::unique_ptr<Undo> undo;
   std::string message;
-  if (!bind_reader(*core_, *head, below, reader, undo, message)) fatal(message.c_str());
+  if (!bind_reader(*core_, *head, below, reader, undo, message)) return nullptr;
 
   // Storage of each account, then the accounts with its root.
   Bytes values;
@@ -338,19 +342,20 @@ void Store::prune(uint64_t version, uint64_t trie_version, Head& head, KvBatch& 
 void Store::committed(const std::shared_ptr<StateLayer>& layer) {
   const uint64_t version = pending_.head.version;
   // Flat caches first: nobody reads at the new version before it is published.
-  core_->accounts.raise(version);
-  core_->slots.raise(version);
+  const uint64_t stamp = ++core_->stamp;
+  core_->accounts.raise(stamp);
+  core_->slots.raise(stamp);
   std::string key;
   for (size_t i = 0; i < layer->diff.accounts.size(); i++) {
     const AccountChange& a = layer->diff.accounts[i];
-    core_->accounts.put(as_chars(a.address), version, a.exists ? encode_account({a.after, layer->roots[i]}) : std::string());
-    if (layer->cleared(static_cast<uint32_t>(i)) && layer->roots_before[i] != empty_trie_root()) core_->slots.clear(version);
+    core_->accounts.put(as_chars(a.address), stamp, a.exists ? encode_account({a.after, layer->roots[i]}) : std::string());
+    if (layer->cleared(static_cast<uint32_t>(i)) && layer->roots_before[i] != empty_trie_root()) core_->slots.clear(stamp);
   }
   for (const AccountChange& a : layer->diff.accounts)
     for (const SlotChange& s : a.slots) {
       key.assign(as_chars(a.address));
       append(key, s.slot.be());
-      core_->slots.put(key, version, a.exists ? encode_slot(s.after) : std::string());
+      core_->slots.put(key, stamp, a.exists ? encode_slot(s.after) : std::string());
     }
   auto view = std::make_shared<HeadView>(core_, version, layer->root_);
 
@@ -367,12 +372,13 @@ void Store::committed(const std::shared_ptr<StateLayer>& layer) {
     c.dirty.clear();
     c.dirty_bytes = 0;
   } else {
-    for (auto& [k, record] : layer->nodes) {
-      const size_t size = k.size() + record.size() + kNodeOverhead;
-      auto [at, fresh] = c.dirty.try_emplace(k);
-      if (!fresh) c.dirty_bytes -= k.size() + at->second.size() + kNodeOverhead;
-      at->second = std::move(record);
-      c.dirty_bytes += size;
+    while (!layer->nodes.empty()) {
+      auto handle = layer->nodes.extract(layer->nodes.begin());
+      c.dirty_bytes += handle.key().size() + handle.mapped().size() + kNodeOverhead;
+      auto done = c.dirty.insert(std::move(handle));
+      if (done.inserted) continue;
+      c.dirty_bytes -= done.node.key().size() + done.position->second.size() + kNodeOverhead;
+      done.position->second = std::move(done.node.mapped());
     }
   }
   layer->nodes = {};
@@ -443,10 +449,12 @@ void Store::reverted() {
   c.dirty_bytes = 0;
   c.nodes.clear(0);
   c.trie_version = pending_.head.version;
+  // Views of undone versions may still be read: by their stamp, nothing that they add is taken for the present.
+  const uint64_t stamp = ++c.stamp;
+  c.epoch++;
+  c.accounts.clear(stamp);
+  c.slots.clear(stamp);
   c.publish(std::make_shared<HeadView>(core_, pending_.head.version, pending_.head.root));
-  // Views of undone versions may still be read: what they add must not be taken for the present.
-  c.accounts.clear(pending_.head.version);
-  c.slots.clear(pending_.head.version);
   pending_ = Pending{};
 }
 
@@ -464,8 +472,6 @@ bool Store::recover(std::string& message) {
   }
   c.trie_version = h.trie_version;
   c.oldest = h.oldest;
-  c.accounts.clear(h.version);
-  c.slots.clear(h.version);
   auto head = std::make_shared<HeadView>(core_, h.version, h.root);
   c.publish(head);
   if (h.trie_version == h.version) return true;
@@ -553,6 +559,16 @@ Hash Store::recompute_root() const {
 }
 
 }  // namespace
+
+void db::put_first_head(KvBatch& batch, const Hash& root) {
+  Head h;
+  h.version = h.trie_version = h.oldest = 1;
+  h.root = root;
+  std::string list;
+  append(list, root);
+  batch.put(version_key(1), list);
+  batch.put(kHeadKey, encode_head(h));
+}
 
 bool StateStore::open(KvStore& kv, const Options& options, std::unique_ptr<StateStore>& out, std::string& message) {
   auto store = std::make_unique<Store>(std::make_shared<Core>(kv, options));

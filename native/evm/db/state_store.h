@@ -50,6 +50,7 @@ class StateView : public StateReader {
 // A block's change on its parent, root computed, not durable yet. Is itself a view.
 class StateLayer;
 
+// Views and layers stand on the KvStore: let them go before it.
 class StateStore {
  public:
   struct Options {
@@ -69,7 +70,8 @@ class StateStore {
   // After version v; null when pruned or beyond the head.
   [[nodiscard]] virtual std::shared_ptr<const StateView> at(uint64_t version) const = 0;
 
-  // The state after `diff` on `parent` (the head, or a layer on it): computes the root. Thread safe; touches nothing durable.
+  // The state after `diff` on `parent` (the head, or a layer on it): computes the root. Thread safe; touches nothing durable. Null when
+  // the parent was undone, or is too far behind the head for its tries to be made.
   virtual std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) = 0;
   // Puts everything of a layer that stands directly on the durable head into a batch. The caller writes the batch with sync together with its own entries.
   virtual void prepare(const StateLayer& layer, KvBatch& batch) = 0;

@@ -286,6 +286,11 @@ bool bind_reader(Core& core, const HeadView& head, const View& view, TrieReader&
     reader.holds.push_back(layer.parent());
     at = static_cast<const View*>(reader.holds.back().get());
   }
+  const uint64_t epoch = at->kind == ViewKind::head ? static_cast<const HeadView*>(at)->epoch : static_cast<const HistoryView*>(at)->epoch();
+  if (epoch != head.epoch) {
+    message = "the state was undone meanwhile";
+    return false;
+  }
   if (at->version() == head.version()) return true;
   if (head.version() < at->version() || head.version() - at->version() > core.options.proof_window) {
     message = "version " + std::to_string(at->version()) + " is farther back than the " + std::to_string(core.options.proof_window) + " for which proofs are made";

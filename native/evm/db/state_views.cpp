@@ -73,9 +73,9 @@ U256 must_decode_slot(std::string_view value) {
 bool HeadView::record(const Address& address, Record& out) const {
   std::string value;
   const std::string_view key = as_chars(address);
-  if (!core_->accounts.get(key, version_, value)) {
+  if (!core_->accounts.get(key, stamp_, value)) {
     if (!core_->kv.get(account_key(keccak(address)), value, snapshot.get())) value.clear();
-    core_->accounts.add(key, version_, value);
+    core_->accounts.add(key, stamp_, value);
   }
   return must_decode(value, out);
 }
@@ -83,10 +83,10 @@ bool HeadView::record(const Address& address, Record& out) const {
 U256 HeadView::storage(const Address& address, const U256& slot) const {
   std::string value;
   const std::string key = slot_cache_key(address, slot);
-  if (!core_->slots.get(key, version_, value)) {
+  if (!core_->slots.get(key, stamp_, value)) {
     const Hash be = slot.be();
     if (!core_->kv.get(slot_key(keccak(address), keccak(be)), value, snapshot.get())) value.clear();
-    core_->slots.add(key, version_, value);
+    core_->slots.add(key, stamp_, value);
   }
   return must_decode_slot(value);
 }

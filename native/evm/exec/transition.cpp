@@ -159,7 +159,7 @@ struct Check {
   }
 
   bool sender_code(Account& sender) {
-    if (options.is_call || sender.now.code_hash == empty_code_hash()) return true;
+    if (options.is_call || options.any_sender || sender.now.code_hash == empty_code_hash()) return true;
     const Code& code = state.code(sender);
     Address target;
     if (rev >= Revision::prague && code.delegation(target)) return true;
@@ -168,7 +168,7 @@ struct Check {
   }
 
   bool limits() {
-    if (rev >= Revision::osaka && tx.gas_limit > kTxGasCap && !options.is_call)
+    if (rev >= Revision::osaka && tx.gas_limit > kTxGasCap && !options.is_call && !options.any_sender)
       return refuse(TxRefusal::gas_above_cap,
                     "transaction gas limit too high (cap: " + number(kTxGasCap) + ", tx: " + number(tx.gas_limit) + ")");
     if (tx.gas_limit > options.gas_available) return refuse(TxRefusal::gas_above_block, "gas limit reached");
@@ -266,6 +266,7 @@ TxOutcome run_transaction(WorkingState& state, const ChainConfig& config, Revisi
   uint64_t used = tx.gas_limit - result.gas_left;
   const auto refund = static_cast<uint64_t>(std::max<int64_t>(state.refund(), 0));
   out.gas_refund = std::min(refund, used / (rev >= Revision::london ? 5 : 2));
+  out.gas_peak = rev >= Revision::prague ? std::max(used, floor) : used;
   used -= out.gas_refund;
   if (rev >= Revision::prague) used = std::max(used, floor);
   if (config.min_gas_charge_bps != 0) {

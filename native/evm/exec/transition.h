@@ -25,6 +25,7 @@ struct TxOutcome {
   Status status = Status::success;
   uint64_t gas_used = 0;   // charged
   uint64_t gas_refund = 0; // granted
+  uint64_t gas_peak = 0;   // before refunds
   U256 gas_price;          // effective
   Bytes output;
   std::vector<Log> logs;
@@ -39,6 +40,8 @@ struct TransitionOptions {
   // eth_call and its like: no nonce, no sender code, no gas cap, no balance check for gas when the price is 0.
   bool is_call = false;
   bool skip_balance = false;
+  // eth_simulateV1 with validation: neither the sender's code (EIP-3607) nor the cap of EIP-7825 is looked at.
+  bool any_sender = false;
   Tracer* tracer = nullptr;
   const std::atomic<bool>* stop = nullptr;
   // Called after execution and before finish_transaction: accounts as they are, the warm set (access lists, prestate tracer).

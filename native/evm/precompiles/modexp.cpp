@@ -13,6 +13,10 @@ using u128 = unsigned __int128;
 // No block could pay for a complexity above it.
 constexpr uint64_t kTooComplex = uint64_t{1} << 60;
 
+// Bytes of a number that is worked on. A longer exponent costs more than 10^8 gas under every rule, a longer base or modulus far more: no block has that
+// much, only a caller of a node might, who must not make it allocate without bound.
+constexpr uint64_t kLongest = uint64_t{1} << 28;
+
 struct Rule {
   u128 (*complexity)(uint64_t longest);
   uint64_t exponent_byte;  // weight of an exponent's byte beyond 32
@@ -63,7 +67,7 @@ PrecompileResult run(ByteView input, uint64_t gas, const Rule& rule) {
   const auto paid = static_cast<uint64_t>(price);
 
   if (modulus_size == 0) return success(paid, {});
-  // Numbers that end behind the input are zeros there: only what is given is copied, and the rest is appended where it counts.
+  if (exponent_size > kLongest || longest > kLongest) return out_of_gas(~uint64_t{0});
   const auto number = [input](uint64_t from, uint64_t size) {
     Bytes b(size);
     padded(input, from, b.data(), size);

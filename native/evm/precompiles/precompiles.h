@@ -61,11 +61,33 @@ class Precompiles {
     return nullptr;
   }
   [[nodiscard]] bool any_stateful() const noexcept { return !plugins_.empty(); }
+  // Overrides of eth_call and its like: at `at` acts what is at `as`, or nothing. Only set on a copy, before execution.
+  void put(const Address& at, const std::optional<Address>& as) { moves_.push_back({at, as}); }
+  [[nodiscard]] bool any_moved() const noexcept { return !moves_.empty(); }
+  // Follows the moves: false when nothing acts at the address any more.
+  [[nodiscard]] bool resolve(Address& address) const noexcept {
+    for (size_t i = moves_.size(); i-- > 0;) {
+      if (moves_[i].at != address) continue;
+      if (!moves_[i].as) return false;
+      address = *moves_[i].as;
+      return true;
+    }
+    return true;
+  }
+  // Whether a precompile of either kind acts at the address.
+  [[nodiscard]] bool acts_at(Revision revision, Address address) const noexcept {
+    return resolve(address) && (find_precompile(revision, address) != nullptr || stateful(address) != nullptr);
+  }
   // All addresses that are warm from the start of a transaction (EIP-2929).
   [[nodiscard]] std::vector<Address> addresses(Revision revision) const;
 
  private:
+  struct Move {
+    Address at;
+    std::optional<Address> as;
+  };
   std::vector<std::shared_ptr<const StatefulPrecompile>> plugins_;
+  std::vector<Move> moves_;
 };
 
 }  // namespace zg
