@@ -4,7 +4,7 @@
  */
 import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { type Hex, toHex, toQuantity } from '../../../lib/base/hex.ts'
-import { orderedRoot } from '../../../lib/codec/ordered-root.ts'
+import { orderedRoot } from '../core/trie-root.ts'
 import {
   decodeRlp,
   encodeRlp,

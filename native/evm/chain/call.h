@@ -35,8 +35,10 @@ class OverriddenState final : public StateReader {
   const Overrides& over_;
 };
 
-// The chain's precompiles, with those that the overrides move at their new addresses.
-Precompiles moved_precompiles(const Precompiles& base, const Overrides& over, Revision rev);
+// Moves precompiles as the overrides say; one whose own address is overridden is gone. Empty: done; else why not, in geth's words.
+std::string move_precompiles(Precompiles& precompiles, const Overrides& over, Revision rev);
+// The overrides as changes of a running state, as if a transaction before had made them.
+void apply_overrides(WorkingState& state, const Overrides& over);
 
 // [from, to, gas, gasPrice, value, data, accessList, authorizations, nonce, maxFeePerBlobGas, blobHashes] of lib/evm/types.ts. Null: read.
 const char* decode_call(ByteView in, const U256& chain_id, Transaction& out);
@@ -48,12 +50,21 @@ const char* decode_env(ByteView in, const ChainConfig& config, BlockEnv& out);
 BlockEnv env_at(const Chain& chain, const Header& header);
 BlockEnv env_after(const Chain& chain, const Header& header);
 
+// Watches one call from its working state to its outcome (tracers).
+class CallWatch {
+ public:
+  virtual ~CallWatch() = default;
+  virtual Tracer* tracer() = 0;
+  virtual void begin(WorkingState& state, const Transaction& tx, const BlockEnv& env, Revision rev, const Precompiles& precompiles) = 0;
+  virtual void end(const TxOutcome& outcome) = 0;
+};
+
 struct CallContext {
   const StateReader* state = nullptr;  // not overridden yet
   Overrides overrides;
   BlockEnv env;
   const std::atomic<bool>* stop = nullptr;
-  Tracer* tracer = nullptr;
+  CallWatch* watch = nullptr;
   bool wants_access_list = false;
 };
 
