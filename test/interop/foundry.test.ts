@@ -12,17 +12,20 @@ import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { endSoon, packageRoot, sandbox, startTool } from '../harness/tools.ts'
 
 const bin = (name: string): string | undefined =>
-  [join(packageRoot, 'test', 'interop', 'node_modules', '.bin', name), ...process.env.PATH!.split(':').map(d => join(d, name))].find(p =>
-    existsSync(p)
-  )
+  [
+    join(packageRoot, 'test', 'interop', 'node_modules', '.bin', name),
+    ...process.env.PATH!.split(':').map(d => join(d, name))
+  ].find(p => existsSync(p))
 const forge = bin('forge')
 const cast = bin('cast')
 
 if (forge === undefined || cast === undefined) {
-  t.skip('forge and cast are not available for this platform')
+  t.plan(0, 'forge and cast are not available for this platform')
 } else {
   const box = sandbox('interop-foundry')
-  const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '200ms'], { env: box.env })
+  const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '200ms'], {
+    env: box.env
+  })
   t.teardown(async () => {
     await node.stop()
     box.remove()
@@ -32,8 +35,19 @@ if (forge === undefined || cast === undefined) {
   writeProject(project)
 
   const run = async (tool: string, ...args: string[]): Promise<string> => {
-    const env = { PATH: process.env.PATH, HOME: box.dir, NO_PROXY: '*', FOUNDRY_DISABLE_NIGHTLY_WARNING: '1', NO_COLOR: '1' }
-    const { stdout } = await promisify(execFile)(tool, args, { cwd: project, env, timeout: 120_000, maxBuffer: 1 << 24 })
+    const env = {
+      PATH: process.env.PATH,
+      HOME: box.dir,
+      NO_PROXY: '*',
+      FOUNDRY_DISABLE_NIGHTLY_WARNING: '1',
+      NO_COLOR: '1'
+    }
+    const { stdout } = await promisify(execFile)(tool, args, {
+      cwd: project,
+      env,
+      timeout: 120_000,
+      maxBuffer: 1 << 24
+    })
     return stdout
   }
 
@@ -47,7 +61,17 @@ if (forge === undefined || cast === undefined) {
 
   await t.test('forge script --broadcast: deploys and calls, and cast reads it back', async t => {
     const key = DEV_ACCOUNTS[5]!.privateKey
-    await run(forge, 'script', 'script/Deploy.s.sol:Deploy', '--offline', '--broadcast', '--rpc-url', node.url, '--private-key', key)
+    await run(
+      forge,
+      'script',
+      'script/Deploy.s.sol:Deploy',
+      '--offline',
+      '--broadcast',
+      '--rpc-url',
+      node.url,
+      '--private-key',
+      key
+    )
     const log = JSON.parse(readFileSync(join(project, 'broadcast/Deploy.s.sol/31337/run-latest.json'), 'utf8'))
     t.equal(log.transactions.length, 2)
     t.strictSame(
@@ -59,7 +83,15 @@ if (forge === undefined || cast === undefined) {
     t.match(await run(cast, 'code', '--rpc-url', node.url, address), /^0x60/)
     const hash = log.transactions[1].hash as string
     const trace = JSON.parse(
-      await run(cast, 'rpc', '--rpc-url', node.url, 'debug_traceTransaction', hash, JSON.stringify({ tracer: 'callTracer' }))
+      await run(
+        cast,
+        'rpc',
+        '--rpc-url',
+        node.url,
+        'debug_traceTransaction',
+        hash,
+        JSON.stringify({ tracer: 'callTracer' })
+      )
     )
     t.equal(trace.to, address.toLowerCase())
     t.equal(trace.type, 'CALL')
@@ -67,7 +99,17 @@ if (forge === undefined || cast === undefined) {
 
   await t.test('forge create and cast run: deployed from the command line, replayed locally', async t => {
     const key = DEV_ACCOUNTS[6]!.privateKey
-    const out = await run(forge, 'create', 'src/Counter.sol:Counter', '--offline', '--broadcast', '--rpc-url', node.url, '--private-key', key)
+    const out = await run(
+      forge,
+      'create',
+      'src/Counter.sol:Counter',
+      '--offline',
+      '--broadcast',
+      '--rpc-url',
+      node.url,
+      '--private-key',
+      key
+    )
     const address = /Deployed to: (0x[0-9a-fA-F]{40})/.exec(out)?.[1]
     t.ok(address, 'the address is told')
     const sent = JSON.parse(
