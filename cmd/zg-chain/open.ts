@@ -4,7 +4,7 @@ import { fromHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
 import { DA_SIGNERS, KEYS } from '../../lib/contracts/da-signers.ts'
 import { encodeGenesis } from '../../lib/evm/genesis.ts'
-import { evm } from '../../lib/evm/native.ts'
+import { evmAddon } from '../../lib/evm/native.ts'
 import type { NativeOpenOptions } from '../../lib/evm/types.ts'
 import { type Logger, silentLog } from '../../lib/ops/log.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
@@ -64,7 +64,7 @@ export interface OpenChainOptions extends Omit<StoreOptions, 'dev'> {
  *   ERR_CORRUPT when it is damaged, ERR_LOCKED when another process has it open.
  */
 export async function openChain(opts: OpenChainOptions): Promise<ZgChain> {
-  const addon = evm()
+  const addon = evmAddon()
   const { genesis } = opts
   const log = opts.log ?? silentLog
   const dir = opts.dir ?? (await temporaryDirectory())

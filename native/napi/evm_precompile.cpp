@@ -45,6 +45,9 @@ Napi::Value precompile(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void register_precompile(Napi::Env env, Napi::Object exports) { exports.Set("precompile", Napi::Function::New(env, precompile, "precompile")); }
+void register_precompile(Napi::Env env, Napi::Object exports) {
+  exports.Set("precompile", Napi::Function::New(env, precompile, "precompile"));
+  register_stateful(env, exports);
+}
 
 }  // namespace zg

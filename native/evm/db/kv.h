@@ -44,7 +44,7 @@ class KvIterator {
 class KvStore {
  public:
   struct Options {
-    size_t write_buffer = 64u << 20;
+    size_t write_buffer = 24u << 20;  // two of them may be in memory at once
     size_t block_cache = 64u << 20;
     int max_open_files = 500;
     bool paranoid = false;

@@ -185,7 +185,15 @@ KvStore::Error KvStore::open(const std::string& dir, const Options& options, std
   o.max_file_size = 8u << 20;
 
   leveldb::DB* raw_db = nullptr;
-  const leveldb::Status s = leveldb::DB::Open(o, dir, &raw_db);
+  leveldb::Status s = leveldb::DB::Open(o, dir, &raw_db);
+  // The first manifest of a new database is not synced; opening ends with a second one, which is. A power loss between the two leaves a
+  // database that does not open and in which nothing was ever written: it is made anew.
+  std::string current;
+  if (!s.ok() && s.IsCorruption() && leveldb::ReadFileToString(o.env, dir + "/CURRENT", &current).ok() && current == "MANIFEST-000001\n") {
+    delete raw_db;
+    raw_db = nullptr;
+    if (o.env->DeleteFile(dir + "/CURRENT").ok()) s = leveldb::DB::Open(o, dir, &raw_db);
+  }
   if (!s.ok()) {
     delete raw_db;
     const Error error = classify(s);

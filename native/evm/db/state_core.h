@@ -58,6 +58,9 @@ struct Core {
   std::shared_ptr<const HeadView> current;
 };
 
+// The head of a store that begins with a whole state: version 1, without a past.
+void put_first_head(KvBatch& batch, const Hash& root);
+
 // Says what is wrong and stops the process: the store is damaged in a way that no answer may be built on.
 [[noreturn]] void fatal(const char* what);
 

@@ -372,12 +372,13 @@ void Store::committed(const std::shared_ptr<StateLayer>& layer) {
     c.dirty.clear();
     c.dirty_bytes = 0;
   } else {
-    for (auto& [k, record] : layer->nodes) {
-      const size_t size = k.size() + record.size() + kNodeOverhead;
-      auto [at, fresh] = c.dirty.try_emplace(k);
-      if (!fresh) c.dirty_bytes -= k.size() + at->second.size() + kNodeOverhead;
-      at->second = std::move(record);
-      c.dirty_bytes += size;
+    while (!layer->nodes.empty()) {
+      auto handle = layer->nodes.extract(layer->nodes.begin());
+      c.dirty_bytes += handle.key().size() + handle.mapped().size() + kNodeOverhead;
+      auto done = c.dirty.insert(std::move(handle));
+      if (done.inserted) continue;
+      c.dirty_bytes -= done.node.key().size() + done.position->second.size() + kNodeOverhead;
+      done.position->second = std::move(done.node.mapped());
     }
   }
   layer->nodes = {};
@@ -558,6 +559,16 @@ Hash Store::recompute_root() const {
 }
 
 }  // namespace
+
+void db::put_first_head(KvBatch& batch, const Hash& root) {
+  Head h;
+  h.version = h.trie_version = h.oldest = 1;
+  h.root = root;
+  std::string list;
+  append(list, root);
+  batch.put(version_key(1), list);
+  batch.put(kHeadKey, encode_head(h));
+}
 
 bool StateStore::open(KvStore& kv, const Options& options, std::unique_ptr<StateStore>& out, std::string& message) {
   auto store = std::make_unique<Store>(std::make_shared<Core>(kv, options));

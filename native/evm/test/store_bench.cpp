@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   show("synced write", write);
   show("committed", finish);
   show("execution to durable", whole);
-  std::printf("resident %zu MB, highest %zu MB\n", resident_mb("VmRSS:"), resident_mb("VmHWM:"));
+  std::printf("resident %zu MB (own %zu, files %zu), highest %zu MB\n", resident_mb("VmRSS:"), resident_mb("RssAnon:"), resident_mb("RssFile:"), resident_mb("VmHWM:"));
 
   const auto head = store->head();
   AccountData data;

@@ -2,7 +2,10 @@
 // Build: native/evm/test/store_build.sh store_test; run: store_test [seed] [rounds]
 #include <thread>
 
+#include <fstream>
+
 #include "base/keccak_batch.h"
+#include "db/snapshot.h"
 #include "test/store_env.h"
 
 using namespace zg;
@@ -193,6 +196,65 @@ void live(uint64_t seed, const Life& life) {
   CHECK(count == model.size());
 }
 
+// A saved state loads to the same; a flip of any byte, or a cut, is refused.
+void snapshots(uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  TempDir dir;
+  auto kv = open_kv(dir.path + "/kv");
+  auto store = open_store(*kv);
+  Model model;
+  for (int i = 0; i < 6; i++) {
+    StateDiff d = random_change(model, rng, 60, 20, true);
+    if (i == 5) {
+      const Bytes bytes(300, static_cast<uint8_t>(rng()));
+      const auto code = Code::make(bytes);
+      for (auto& c : d.accounts)
+        if (c.exists) model[c.address].data.code_hash = c.after.code_hash = code->hash();
+      d.codes.push_back(code);
+    }
+    commit(*kv, *store, store->apply(store->head(), std::move(d)));
+  }
+  const std::string path = dir.path + "/state";
+  std::string message;
+  const Bytes header = {1, 2, 3};
+  CHECK(save_snapshot(*kv, *store->head(), header, path, message));
+  LoadedSnapshot loaded;
+  CHECK(!load_snapshot(path, *kv, loaded, message));
+  {
+    auto fresh = open_kv(dir.path + "/fresh");
+    CHECK(load_snapshot(path, *fresh, loaded, message));
+    CHECK(loaded.header == header && loaded.root == store->head()->root() && loaded.accounts == model.size());
+    auto second = open_store(*fresh);
+    CHECK(second->head()->root() == root_of(model) && second->recompute_root() == root_of(model));
+    check_view(*second->head(), model, 60, rng, 60);
+    commit(*fresh, *second, second->apply(second->head(), random_change(model, rng, 60, 30, true)));
+    CHECK(second->head()->root() == root_of(model) && second->head()->version() == 2 && second->at(0) == nullptr);
+  }
+  std::ifstream in(path, std::ios::binary);
+  const std::string good((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  size_t tried = 0;
+  for (size_t at = 0; at < good.size(); at += 1 + rng() % 97) {
+    for (const bool cut : {false, true}) {
+      std::string bad = good;
+      if (cut)
+        bad.resize(at);
+      else
+        bad[at] = static_cast<char>(bad[at] ^ (1 << (rng() % 8)));
+      const std::string other = dir.path + "/bad";
+      std::ofstream(other, std::ios::binary) << bad;
+      KvStore::Options small;
+      small.write_buffer = 64 << 10;
+      std::filesystem::remove_all(dir.path + "/into");
+      auto fresh = open_kv(dir.path + "/into", small);
+      CHECK(!load_snapshot(other, *fresh, loaded, message));
+      std::unique_ptr<StateStore> none = open_store(*fresh);
+      CHECK(none->head()->version() == 0);
+      tried++;
+    }
+  }
+  std::printf("snapshot of %zu bytes: %zu flips and cuts, all refused\n", good.size(), tried);
+}
+
 // Readers at every moment see one version and nothing else while commits go on: balances of a version all equal its number.
 void readers(uint64_t seed) {
   TempDir dir;
@@ -248,6 +310,7 @@ int main(int argc, char** argv) {
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   std::mt19937_64 rng(seed);
   check_keccak(rng);
+  snapshots(seed);
   readers(seed);
   for (int i = 0; i < rounds; i++) {
     const Life lives[] = {{6, 4, 80, true, 1}, {60, 12, 80, false, 2}, {900, 200, 25, true, 2}, {25, 10, 120, false, 1}};

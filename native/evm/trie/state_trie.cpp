@@ -429,7 +429,14 @@ bool run_small(const Source& source, std::span<Update* const> updates, NodeMap& 
 }
 
 void merge(NodeMap& from, NodeMap& into) {
-  for (auto& [key, record] : from) into[key] = std::move(record);
+  if (into.empty()) {
+    into.swap(from);
+    return;
+  }
+  while (!from.empty()) {
+    auto done = into.insert(from.extract(from.begin()));
+    if (!done.inserted) done.position->second = std::move(done.node.mapped());
+  }
 }
 
 // One large trie: the sixteen subtrees of its root branch, dealt to threads by number of changes.

@@ -40,7 +40,6 @@ bool run_precompile(Machine& m, const Message& message, PrecompileResult& out) {
   if (m.precompiles.any_moved() && !m.precompiles.resolve(at)) return false;
   if (may_be_precompile(at)) {
     if (const PrecompileFn run = find_precompile(m.rev, at); run != nullptr) {
-      if (message.code_address.b[19] == 3 && message.kind != CallKind::delegatecall) m.ripemd_touched = true;
       out = run(message.input, message.gas);
       return true;
     }
@@ -62,14 +61,6 @@ const Code& Machine::code_to_run(Account& account, Account*& target) {
   if (!from(Revision::prague) || !code.delegation(at)) return code;
   target = &state.account(at);
   return state.code(*target);
-}
-
-void Machine::revert_to(size_t checkpoint) {
-  state.revert_to(checkpoint);
-  if (!ripemd_touched || !from(Revision::spurious_dragon)) return;
-  Address ripemd{};
-  ripemd.b[19] = 3;
-  if (Account& account = state.account(ripemd); account.exists) state.touch(account);
 }
 
 bool start_call(Machine& m, const Start& start, Result& over) {
@@ -96,7 +87,7 @@ bool start_call(Machine& m, const Start& start, Result& over) {
     m.return_data = std::move(done.output);
     if (!ok) {
       if (done.ok) m.return_data.clear();
-      m.revert_to(checkpoint);
+      m.state.revert_to(checkpoint);
     }
   } else if (code.size() == 0) {
     over.gas_left = message.gas;
@@ -244,7 +235,7 @@ void finish_frame(Machine& m, Result& last) {
     }
   }
   if (over.status != Status::success) {
-    m.revert_to(f.checkpoint);
+    m.state.revert_to(f.checkpoint);
     if (over.status != Status::revert) {
       over.gas_left = 0;
       output = {};

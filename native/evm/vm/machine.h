@@ -26,8 +26,6 @@ struct Machine {
   std::unique_ptr<Arena> arena;
   // What the last call of the running frame gave back. One is enough: a frame's own is dead as soon as it calls again.
   Bytes return_data;
-  // EIP-161's exception: the touch of 0x03 survives the revert of its frame.
-  bool ripemd_touched = false;
   int polls_left = kPollEvery;
   static constexpr int kPollEvery = 4096;
 
@@ -39,7 +37,6 @@ struct Machine {
   }
   // The code that runs at an account, through a delegation (EIP-7702); `target` is then the account that has it.
   const Code& code_to_run(Account& account, Account*& target);
-  void revert_to(size_t checkpoint);
 };
 
 // What an instruction that lives outside of the interpreter's function gives back: the gas that is left, or the fault.
