@@ -228,10 +228,13 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
   }
   const Precompiles& precompiles = c.overrides.empty() ? chain.precompiles() : moved;
   WorkingState state(base);
+  // Without a price nobody pays, and BASEFEE must not exceed GASPRICE: code sees 0 for both, as from geth.
+  BlockEnv env = c.env;
+  if (tx.gas_price.is_zero() && tx.max_priority_fee.is_zero()) env.base_fee = {};
   TransitionOptions options;
   options.is_call = true;
   if (c.watch != nullptr) {
-    c.watch->begin(state, tx, c.env, rev, precompiles);
+    c.watch->begin(state, tx, env, rev, precompiles);
     options.tracer = c.watch->tracer();
   }
   options.stop = c.stop;
@@ -240,7 +243,7 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
     options.context = &collect;
     options.before_finish = [](void* context, WorkingState& s) { static_cast<Collect*>(context)->warm = s.warm_set(); };
   }
-  out.tx = run_transaction(state, chain.config(), rev, c.env, precompiles, tx, options);
+  out.tx = run_transaction(state, chain.config(), rev, env, precompiles, tx, options);
   if (c.watch != nullptr) c.watch->end(out.tx);
   if (!c.wants_access_list) return out;
   const auto machine = precompiles.addresses(rev);
