@@ -33,8 +33,8 @@ export async function planOf(workload: Workload, funder: Sender, senders: readon
   if (workload === 'transfer')
     return { setup: [fund], transaction: i => send(from(i), recipient(i), 21_000n, new Uint8Array(0), 1n) }
 
-  const { artifacts } = await import('../../../lib/contracts/generated/artifacts.ts')
-  const code = (name: 'BenchToken' | 'BenchPair'): Uint8Array => fromHex(artifacts[name].bytecode)
+  const { CREATION_CODE } = await import('../../../lib/contracts/generated/artifacts.ts')
+  const code = (name: 'BenchToken' | 'BenchPair'): Uint8Array => fromHex(CREATION_CODE[name], name, { bare: true })
   let nonce = funder.nonce + BigInt(fund.length)
   const deploy = (bytes: Uint8Array): { tx: LoadTransaction; address: Uint8Array } => ({
     tx: { sender: funder, to: null, value: 0n, data: bytes, gasLimit: 3_000_000n },
