@@ -1,10 +1,11 @@
 /** Opens a chain on the native execution client; makes it on first use. The RPC is built on what this answers. */
+import { availableParallelism } from 'node:os'
 import { bytesToBig, equalBytes } from '../../lib/base/bytes.ts'
 import { fromHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
 import { DA_SIGNERS, KEYS } from '../../lib/contracts/da-signers.ts'
 import { encodeGenesis } from '../../lib/evm/genesis.ts'
-import { evm } from '../../lib/evm/native.ts'
+import { evmAddon } from '../../lib/evm/native.ts'
 import type { NativeOpenOptions } from '../../lib/evm/types.ts'
 import { type Logger, silentLog } from '../../lib/ops/log.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
@@ -64,7 +65,7 @@ export interface OpenChainOptions extends Omit<StoreOptions, 'dev'> {
  *   ERR_CORRUPT when it is damaged, ERR_LOCKED when another process has it open.
  */
 export async function openChain(opts: OpenChainOptions): Promise<ZgChain> {
-  const addon = evm()
+  const addon = evmAddon()
   const { genesis } = opts
   const log = opts.log ?? silentLog
   const dir = opts.dir ?? (await temporaryDirectory())
@@ -115,7 +116,7 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     genesis: encodeGenesis(o.genesis),
     dev: o.dev,
     archive: o.history === undefined,
-    history: o.history ?? 0,
+    history: o.history ?? 1,
     // Flat values first: they answer every read; blocks of tables and the write buffer share the rest.
     cacheBytes: Math.floor(cacheBytes * 0.6),
     blockCacheBytes: Math.floor(cacheBytes * 0.2),
@@ -123,7 +124,7 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     poolCount: limits.count,
     poolBytes: limits.bytes,
     queuedPerSender: limits.queuedPerSender,
-    threads: 0,
+    threads: Math.min(64, availableParallelism()),
     sync: o.kept ?? true,
     logSegmentBytes: o.segmentBytes ?? SEGMENT_BYTES,
     ...(zg === undefined ? {} : { zg })

@@ -35,8 +35,10 @@ class OverriddenState final : public StateReader {
   const Overrides& over_;
 };
 
-// The chain's precompiles, with those that the overrides move at their new addresses.
-Precompiles moved_precompiles(const Precompiles& base, const Overrides& over, Revision rev);
+// Moves precompiles as the overrides say; one whose own address is overridden is gone. Empty: done; else why not, in geth's words.
+std::string move_precompiles(Precompiles& precompiles, const Overrides& over, Revision rev);
+// The overrides as changes of a running state, as if a transaction before had made them.
+void apply_overrides(WorkingState& state, const Overrides& over);
 
 // [from, to, gas, gasPrice, value, data, accessList, authorizations, nonce, maxFeePerBlobGas, blobHashes] of lib/evm/types.ts. Null: read.
 const char* decode_call(ByteView in, const U256& chain_id, Transaction& out);

@@ -16,7 +16,8 @@ namespace zg {
 enum class TxRefusal : uint8_t {
   none, type_not_supported, wrong_chain, invalid_signature, nonce_too_low, nonce_too_high, nonce_max, fee_below_base, tip_above_fee,
   insufficient_funds, intrinsic_gas, floor_gas, initcode_size, sender_not_eoa, gas_above_cap, gas_above_block, blob_fee_below_base, blob_invalid,
-  authorization_list_empty, create_not_allowed
+  authorization_list_empty, create_not_allowed,
+  override_invalid  // of a call: never from run_transaction
 };
 
 struct TxOutcome {

@@ -1,7 +1,6 @@
 #include "trace/replay.h"
 
 #include "exec/block_parts.h"
-#include "trace/deadline.h"
 
 namespace zg {
 
@@ -14,9 +13,9 @@ Failure unknown_tracer(const TraceRequest& request) {
   return {ChainError::rejected, "unknown tracer or configuration: " + request.name.substr(0, 64)};
 }
 
-Failure why_stopped(const JsonTracer& tracer, const Deadline& deadline) {
+Failure why_stopped(const JsonTracer& tracer, const std::atomic<bool>& stop) {
   if (tracer.overflow()) return {ChainError::rejected, "trace is larger than " + std::to_string(JsonTracer::kLimit >> 20) + " MiB"};
-  if (deadline.passed()) return {ChainError::stopped, "execution timeout"};
+  if (stop.load(std::memory_order_relaxed)) return {ChainError::stopped, "execution timeout"};
   return {};
 }
 
@@ -31,7 +30,7 @@ Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, 
   const Revision rev = config.revision_at(h.number, h.timestamp);
   const BlockEnv env = env_of(h, config, rev, chain.hashes());
   WorkingState state(parent);
-  Deadline deadline(request.timeout_ms);
+  std::atomic<bool>& stop = *request.stop;
   if (config.dao_fork && config.dao_block == h.number) {
     state.begin_transaction();
     apply_dao_fork(state);
@@ -51,7 +50,7 @@ Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, 
     TransitionOptions options;
     options.sender = &*sender;
     options.gas_available = h.gas_limit - gas;
-    options.stop = &deadline.stop();
+    options.stop = &stop;
     if (traced) {
       TraceSubject subject;
       subject.tx = &tx;
@@ -66,10 +65,10 @@ Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, 
       subject.index = static_cast<uint32_t>(i);
       subject.first_log = logs;
       options.tracer = tracer.get();
-      tracer->begin(state, subject, deadline.stop());
+      tracer->begin(state, subject, stop);
     }
     const TxOutcome outcome = run_transaction(state, config, rev, env, chain.precompiles(), tx, options);
-    if (Failure f = why_stopped(*tracer, deadline)) return f;
+    if (Failure f = why_stopped(*tracer, stop)) return f;
     if (outcome.refusal != TxRefusal::none)
       return {ChainError::rejected, "transaction " + std::to_string(i) + " failed: " + outcome.text};
     gas += outcome.gas_used;
@@ -77,7 +76,7 @@ Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, 
     if (!traced) continue;
     if (!index) out.raw(i == 0 ? "{\"txHash\":" : ",{\"txHash\":").hex(tx.hash).raw(",\"result\":");
     tracer->end(outcome, out);
-    if (Failure f = why_stopped(*tracer, deadline)) return f;
+    if (Failure f = why_stopped(*tracer, stop)) return f;
     if (index) break;
     out.raw("}");
   }
@@ -111,33 +110,6 @@ Failure trace_raw(Chain& chain, ByteView raw, const TraceRequest& request, std::
   const auto parent = chain.state_at(parent_number, failure);
   if (parent == nullptr) return failure;
   return replay(chain, block, {}, *parent, request, json);
-}
-
-Failure trace_one(WorkingState& state, const ChainConfig& config, Revision rev, const BlockEnv& env, const Precompiles& precompiles,
-                  const Transaction& tx, const TransitionOptions& given, const TraceRequest& request, TxOutcome& outcome, std::string& json) {
-  const auto tracer = make_tracer(request.name, request.config);
-  if (tracer == nullptr) return unknown_tracer(request);
-  Deadline deadline(request.timeout_ms);
-  TraceSubject subject;
-  subject.tx = &tx;
-  subject.from = given.sender != nullptr ? *given.sender : tx.sender;
-  subject.coinbase = env.coinbase;
-  subject.revision = rev;
-  subject.precompiles = &precompiles;
-  subject.config = &config;
-  subject.block_number = env.number;
-  tracer->begin(state, subject, deadline.stop());
-  TransitionOptions options = given;
-  options.tracer = tracer.get();
-  options.stop = &deadline.stop();
-  outcome = run_transaction(state, config, rev, env, precompiles, tx, options);
-  if (Failure f = why_stopped(*tracer, deadline)) return f;
-  if (outcome.refusal != TxRefusal::none) return {};
-  JsonText out(kMostJson);
-  tracer->end(outcome, out);
-  if (Failure f = why_stopped(*tracer, deadline)) return f;
-  json = out.take();
-  return {};
 }
 
 }  // namespace zg

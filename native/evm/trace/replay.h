@@ -1,6 +1,8 @@
 // Blocks executed again under a tracer.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -12,7 +14,8 @@ namespace zg {
 struct TraceRequest {
   std::string name;    // of the tracer; see trace/tracer.h
   std::string config;
-  uint64_t timeout_ms = 0;
+  // Raised when time is over; the tracer raises it too.
+  std::shared_ptr<std::atomic<bool>> stop = std::make_shared<std::atomic<bool>>(false);
 };
 
 // Of one transaction: the tracer's JSON. Of all: a list of {"txHash", "result"}. Runs on the caller's thread.
@@ -20,8 +23,5 @@ struct TraceRequest {
 Failure trace_block(Chain& chain, uint64_t number, std::optional<uint32_t> index, const TraceRequest& request, std::string& json);
 // A block given as RLP, on the state of its parent, which must be canonical.
 Failure trace_raw(Chain& chain, ByteView raw, const TraceRequest& request, std::string& json);
-// One message or transaction on `state`, which it changes. `options` without tracer, stop and before_finish.
-Failure trace_one(WorkingState& state, const ChainConfig& config, Revision rev, const BlockEnv& env, const Precompiles& precompiles,
-                  const Transaction& tx, const TransitionOptions& options, const TraceRequest& request, TxOutcome& outcome, std::string& json);
 
 }  // namespace zg

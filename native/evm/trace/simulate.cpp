@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/rlp.h"
+#include "chain/call.h"
 #include "exec/block_parts.h"
-#include "trace/deadline.h"
-#include "trace/overrides.h"
 #include "trace/tracer.h"
 
 namespace zg {
@@ -14,7 +14,12 @@ namespace {
 constexpr uint64_t kMostBlocks = 256;
 constexpr uint64_t kSecondsApart = 12;
 constexpr size_t kMostAnswer = size_t{64} << 20;
-constexpr int kServer = -32000, kInternal = -32603, kParams = -32602, kBlockGas = -38015, kNumber = -38020, kTime = -38021, kTooMany = -38026;
+constexpr int kServer = -32000, kInternal = -32603, kParams = -32602, kBlockGas = -38015, kNumber = -38020, kTime = -38021, kTooMany = -38026, kPruned = 4444;
+
+struct SimulationError {
+  int code = 0;  // of JSON-RPC: −38010 …; 0: none
+  std::string text;
+};
 
 struct SimCall {
   Address from{};
@@ -35,7 +40,7 @@ struct SimBlock {
   std::optional<Hash> prev_randao;
   std::optional<U256> base_fee, blob_base_fee;
   std::vector<Withdrawal> withdrawals;
-  std::vector<AccountOverride> overrides;
+  Overrides overrides;
   std::vector<SimCall> calls;
 };
 
@@ -137,7 +142,7 @@ bool read_block(rlp::Reader r, SimBlock& b) {
     if (!w.done()) return false;
   }
   if (!withdrawals.done() || !o.done()) return false;
-  if (!read_overrides(r.list(), b.overrides)) return false;
+  if (decode_overrides(r.item().whole, b.overrides) != nullptr) return false;
   rlp::Reader calls = r.list();
   while (calls.ok() && !calls.empty())
     if (!read_call(calls.list(), b.calls.emplace_back())) return false;
@@ -244,7 +249,7 @@ int code_of(TxRefusal refusal) noexcept {
 
 class Simulation {
  public:
-  Simulation(Chain& chain, const Request& request, const StateView& state, const Header& base, const Hash& base_hash, uint64_t timeout_ms)
+  Simulation(Chain& chain, const Request& request, const StateView& state, const Header& base, const Hash& base_hash, const std::atomic<bool>& stop)
       : chain_(chain),
         config_(chain.config()),
         request_(request),
@@ -253,7 +258,7 @@ class Simulation {
         parent_hash_(base_hash),
         hashes_(chain.hashes(), base.number, base_hash),
         gas_left_(request.gas_cap == 0 ? ~uint64_t{0} : request.gas_cap),
-        deadline_(timeout_ms) {}
+        stop_(stop) {}
 
   SimulationError block(const SimBlock& b, const std::shared_ptr<const StateView>& base, rlp::Writer& out);
 
@@ -269,7 +274,7 @@ class Simulation {
   Hash parent_hash_;
   SimHashes hashes_;
   uint64_t gas_left_;
-  Deadline deadline_;
+  const std::atomic<bool>& stop_;
 };
 
 Header Simulation::header_of(const SimBlock& b, Revision& rev) const {
@@ -364,7 +369,8 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
   BlockEnv env = env_of(h, config_, rev, hashes_);
   if (b.blob_base_fee) env.blob_base_fee = *b.blob_base_fee;
   Precompiles precompiles = chain_.precompiles();
-  if (auto why = apply_overrides(state_, b.overrides, rev, precompiles); !why.empty()) return {kServer, std::move(why)};
+  if (auto why = move_precompiles(precompiles, b.overrides, rev); !why.empty()) return {kServer, std::move(why)};
+  apply_overrides(state_, b.overrides);
   before_block(state_, h, rev, env, precompiles);
 
   uint64_t gas = 0, blob_gas = 0;
@@ -379,12 +385,12 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
     options.is_call = !request_.validation;
     options.any_sender = true;
     options.sender = &c.from;
-    options.stop = &deadline_.stop();
+    options.stop = &stop_;
     if (request_.trace_transfers) options.tracer = &transfers;
     TxOutcome o = run_transaction(state_, config_, rev, env, precompiles, tx, options);
     if (o.refusal != TxRefusal::none)
       return {code_of(o.refusal), "err: " + o.text + " (supplied gas " + std::to_string(tx.gas_limit) + ")"};
-    if (deadline_.passed()) return {kServer, "execution aborted (timeout)"};
+    if (stop_.load(std::memory_order_relaxed)) return {kServer, "execution aborted (timeout)"};
     gas += o.gas_used;
     gas_left_ -= std::min(gas_left_, o.gas_used);
     blob_gas += tx.blob_hashes.size() * kGasPerBlob;
@@ -420,7 +426,7 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
   h.transactions_root = transactions_root(block.transactions);
   h.receipts_root = receipts_root(receipts);
   const auto layer = chain_.apply(base, state_.take_diff());
-  if (layer == nullptr) return {4444, "the tries of this block are pruned"};
+  if (layer == nullptr) return {kPruned, "the tries of this block are pruned"};
   h.state_root = view_of(*layer).root();
   block.hash = hash_of(h);
 
@@ -438,9 +444,7 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
   return {};
 }
 
-}  // namespace
-
-SimulationError simulate(Chain& chain, ByteView raw, std::optional<uint64_t> number, uint64_t timeout_ms, Bytes& answer) {
+SimulationError run(Chain& chain, ByteView raw, std::optional<uint64_t> number, const std::atomic<bool>& stop, rlp::Writer& out) {
   Request request;
   if (!read_request(raw, request)) return {kParams, "malformed request"};
   if (request.blocks.empty()) return {kParams, "empty input"};
@@ -453,17 +457,30 @@ SimulationError simulate(Chain& chain, ByteView raw, std::optional<uint64_t> num
     base_hash = hash_of(base);
     Failure failure;
     view = chain.state_at(*number, failure);
-    if (view == nullptr) return {failure.error == ChainError::pruned ? 4444 : kServer, failure.message};
+    if (view == nullptr) return {failure.error == ChainError::pruned ? kPruned : kServer, failure.message};
   }
   if (SimulationError e = lay_out(base, request.blocks); e.code != 0) return e;
-  Simulation simulation(chain, request, *view, base, base_hash, timeout_ms);
-  rlp::Writer out;
-  const size_t at = out.open();
+  Simulation simulation(chain, request, *view, base, base_hash, stop);
   for (const SimBlock& b : request.blocks)
     if (SimulationError e = simulation.block(b, view, out); e.code != 0) return e;
-  out.close(at);
-  answer = std::move(out.out);
   return {};
+}
+
+}  // namespace
+
+Bytes simulate(Chain& chain, ByteView request, std::optional<uint64_t> number, const std::atomic<bool>& stop) {
+  rlp::Writer blocks;
+  const size_t all = blocks.open();
+  const SimulationError error = run(chain, request, number, stop, blocks);
+  if (error.code != 0) blocks.out.clear();
+  blocks.close(all);
+  rlp::Writer answer;
+  const size_t at = answer.open();
+  answer.u64(static_cast<uint64_t>(error.code < 0 ? -error.code : error.code));
+  answer.bytes(as_bytes(error.text));
+  answer.raw(blocks.out);
+  answer.close(at);
+  return std::move(answer.out);
 }
 
 }  // namespace zg
