@@ -86,7 +86,16 @@ const submit = async (chain: NativeChain, ...raw: Uint8Array[]): Promise<string[
   (await chain.submit(raw)).map(a => (typeof a === 'string' ? a : 'ok'))
 
 const mine = async (chain: NativeChain): Promise<void> => {
-  const attributes = encodeRlp([1001, new Uint8Array(32), NOBODY, new Uint8Array(32), [], 30_000_000, EMPTY, []])
+  const attributes = encodeRlp([
+    1001,
+    new Uint8Array(32),
+    padLeft(Uint8Array.of(0xfe), 20),
+    new Uint8Array(32),
+    [],
+    30_000_000,
+    EMPTY,
+    []
+  ])
   await chain.commit((await chain.build(attributes, 5000)).hash)
 }
 
