@@ -227,11 +227,14 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
     }
   }
   const Precompiles& precompiles = c.overrides.empty() ? chain.precompiles() : moved;
+  // A call that names no price pays none, and sees no base fee either (as in geth).
+  BlockEnv env = c.env;
+  if (tx.gas_price == U256{}) env.base_fee = U256{};
   WorkingState state(base);
   TransitionOptions options;
   options.is_call = true;
   if (c.watch != nullptr) {
-    c.watch->begin(state, tx, c.env, rev, precompiles);
+    c.watch->begin(state, tx, env, rev, precompiles);
     options.tracer = c.watch->tracer();
   }
   options.stop = c.stop;
@@ -240,7 +243,7 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
     options.context = &collect;
     options.before_finish = [](void* context, WorkingState& s) { static_cast<Collect*>(context)->warm = s.warm_set(); };
   }
-  out.tx = run_transaction(state, chain.config(), rev, c.env, precompiles, tx, options);
+  out.tx = run_transaction(state, chain.config(), rev, env, precompiles, tx, options);
   if (c.watch != nullptr) c.watch->end(out.tx);
   if (!c.wants_access_list) return out;
   const auto machine = precompiles.addresses(rev);
