@@ -1,6 +1,6 @@
 /** The grammar of zg-chain. */
-import { parseAmount } from '../../lib/base/units.ts'
-import { parseInteger, parsePort } from '../../lib/cli/options.ts'
+import { parseAmount, parseDuration } from '../../lib/base/units.ts'
+import { parseInteger, parsePort, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
 import {
@@ -26,6 +26,15 @@ const AT_BLOCK: OptionSpec = {
 }
 const VALUE: OptionSpec = { flags: '--value <amount>', help: 'sent along', parse: parseAmount, env: false }
 const DATA: OptionSpec = { flags: '--data <hex>', help: 'the call itself, as bytes', env: false, advanced: true }
+const DIR: OptionSpec = { flags: '--dir <dir>', help: 'the data directory; the usual place otherwise' }
+const HEIGHT = parseInteger(0, Number.MAX_SAFE_INTEGER)
+const FROM_BLOCK: OptionSpec = { flags: '--from-block <n>', help: 'first block', parse: HEIGHT, env: false }
+const DIRECTORY_EXITS = { 66: 'no chain there', 74: 'damaged data', 75: 'a node runs on it' }
+const JWT_SECRET = '--jwt-secret <file>'
+const JSON_LINES: OptionSpec[] = [
+  { flags: '--jsonl', help: 'JSON lines on stdin and stdout', env: false },
+  { flags: '--jobs <n>', help: 'processes to spread the lines over', parse: parseInteger(1, 256), env: false }
+]
 const SEND_EXITS = {
   69: 'no node',
   75: 'in no block in time',
@@ -43,7 +52,8 @@ await tool({
       examples: [
         'zg-chain node --dev',
         'zg-chain node --dev --block-time 1s --rpc-port 0',
-        'zg-chain node --dir ~/chain'
+        'zg-chain node --dir ~/chain',
+        'zg-chain node --engine-url http://127.0.0.1:8551 --jwt-secret jwt.hex'
       ],
       daemon: true,
       options: [
@@ -85,10 +95,42 @@ await tool({
           env: false
         },
         { flags: '--show-keys', help: 'with --dev: print the private keys, which are public anyway', env: false },
+        {
+          flags: '--engine-url <url>',
+          help: 'let this execution client (reth, geth, zg-chain engine) execute, over its Engine API',
+          parse: parseUrl,
+          advanced: true
+        },
+        { flags: JWT_SECRET, help: 'with --engine-url: the secret both share', advanced: true },
         { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
       ],
       exits: { 74: 'disk full or damaged data', 75: 'the directory is in use', 78: 'port taken, other network' },
-      load: async () => (await import('./node.ts')).node
+      load: async () => (await import('./verbs/node.ts')).node
+    },
+    {
+      name: 'engine',
+      summary: 'run the execution client alone, for a consensus client elsewhere',
+      examples: [
+        'zg-chain engine --dir ~/chain',
+        'zg-chain engine --dir ~/chain --jwt-secret jwt.hex --engine-port 8551'
+      ],
+      daemon: true,
+      options: [
+        DIR,
+        { flags: '--engine-port <port>', help: 'Engine API; 0 picks a free one', default: '8551', parse: parsePort },
+        { flags: JWT_SECRET, help: 'the shared secret, made when missing; jwt.hex in the directory otherwise' },
+        {
+          flags: '--rpc-port <port>',
+          help: 'HTTP and WebSocket; 0 picks a free one',
+          default: '8545',
+          parse: parsePort
+        },
+        { flags: '--rpc-host <host>', help: 'address to listen on', default: '127.0.0.1' },
+        { flags: '--gas-limit <gas>', help: 'gas limit that built blocks move towards', parse: parseGasLimit },
+        { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
+      ],
+      exits: { ...DIRECTORY_EXITS, 77: 'others may read the secret', 78: 'port taken, other network' },
+      load: async () => (await import('./engine/serve.ts')).engine
     },
     {
       name: 'init',
@@ -112,7 +154,8 @@ await tool({
           env: false
         },
         { flags: '--balance <amount>', help: 'of each', default: '10000', parse: parseAmount, env: false },
-        { flags: '--gas-limit <gas>', help: 'gas limit of block 0', parse: parseGasLimit }
+        { flags: '--gas-limit <gas>', help: 'gas limit of block 0', parse: parseGasLimit },
+        { flags: '--print', help: "print the genesis (geth's form) and make nothing", env: false }
       ],
       exits: { 66: 'no such genesis file', 73: 'there is a chain already', 78: 'the genesis is wrong' },
       load: async () => (await import('./verbs/init.ts')).init
@@ -227,6 +270,154 @@ await tool({
       ],
       exits: { 69: 'no node' },
       load: async () => (await import('./verbs/watch.ts')).watch
+    },
+    {
+      name: 'trace',
+      args: '<hash-or-block>',
+      summary: 'print what a transaction, or each of a block, did inside',
+      examples: ['zg-chain trace $(zg-chain send 1 0.1)', 'zg-chain trace 12 --tracer prestateTracer --json'],
+      options: [
+        {
+          flags: '--tracer <name>',
+          help: 'what is recorded',
+          default: 'callTracer',
+          choices: [
+            'callTracer',
+            'prestateTracer',
+            'flatCallTracer',
+            '4byteTracer',
+            'noopTracer',
+            'muxTracer',
+            'structLogs'
+          ],
+          env: false
+        },
+        { flags: '--tracer-config <json>', help: "the tracer's own settings", env: false, advanced: true },
+        RPC_OPTION
+      ],
+      exits: { 69: 'no node, or nothing of that name', 76: 'the node does not trace (it does under --dev)' },
+      load: async () => (await import('./verbs/trace.ts')).trace
+    },
+    {
+      name: 'export',
+      args: '<file>',
+      summary: 'write the blocks of a data directory to a file (RLP)',
+      examples: ['zg-chain export chain.rlp --dir ~/chain', 'zg-chain export - --from-block 100 | gzip > tail.rlp.gz'],
+      options: [DIR, FROM_BLOCK, { flags: '--to-block <n>', help: 'last block', parse: HEIGHT, env: false }],
+      exits: DIRECTORY_EXITS,
+      load: async () => (await import('./verbs/export.ts')).exportBlocks
+    },
+    {
+      name: 'import',
+      args: '<file>',
+      summary: 'execute the blocks of a file (RLP) into a data directory',
+      examples: ['zg-chain import chain.rlp --dir ~/chain', 'zcat tail.rlp.gz | zg-chain import -'],
+      options: [DIR],
+      exits: { ...DIRECTORY_EXITS, 65: 'not blocks, or a gap', 76: 'an invalid block', 78: 'blocks of another chain' },
+      load: async () => (await import('./verbs/import.ts')).importBlocks
+    },
+    {
+      name: 'snapshot save',
+      args: '<file>',
+      summary: 'write the state of the head to a file',
+      examples: ['zg-chain snapshot save state.zgs --dir ~/chain'],
+      options: [DIR],
+      exits: { ...DIRECTORY_EXITS, 73: 'the file exists' },
+      load: async () => (await import('./verbs/snapshot.ts')).snapshotSave
+    },
+    {
+      name: 'snapshot load',
+      args: '<file>',
+      summary: 'begin a data directory with the state of a file',
+      examples: ['zg-chain snapshot load state.zgs --dir ~/copy --genesis ~/chain/genesis.json'],
+      options: [DIR, { flags: '--genesis <file>', help: 'genesis of the chain, for a new directory', env: false }],
+      exits: { ...DIRECTORY_EXITS, 65: 'not a snapshot', 78: 'of another chain' },
+      load: async () => (await import('./verbs/snapshot.ts')).snapshotLoad
+    },
+    {
+      name: 'verify',
+      summary: 'check a data directory: every block, and the state root anew',
+      examples: ['zg-chain verify --dir ~/chain'],
+      options: [DIR, FROM_BLOCK],
+      exits: { ...DIRECTORY_EXITS, 1: 'the state has another root' },
+      load: async () => (await import('./verbs/verify.ts')).verify
+    },
+    {
+      name: 'bench',
+      summary: 'send signed transactions to a node and measure what it takes in',
+      examples: [
+        'zg-chain bench',
+        'zg-chain bench --workload erc20 --count 20000 --rpc-url http://127.0.0.1:8545 --json'
+      ],
+      options: [
+        {
+          flags: '--workload <name>',
+          help: 'what each transaction does',
+          default: 'transfer',
+          choices: ['transfer', 'erc20', 'swap'],
+          env: false
+        },
+        {
+          flags: '--count <n>',
+          help: 'transactions',
+          default: '10000',
+          parse: parseInteger(1, 10_000_000),
+          env: false
+        },
+        {
+          flags: '--senders <n>',
+          help: 'accounts that send',
+          default: '100',
+          parse: parseInteger(1, 10_000),
+          env: false
+        },
+        {
+          flags: '--batch <n>',
+          help: 'transactions a request',
+          default: '100',
+          parse: parseInteger(1, 1_000),
+          env: false
+        },
+        {
+          flags: '--in-flight <n>',
+          help: 'requests under way at once',
+          default: '8',
+          parse: parseInteger(1, 1_000),
+          env: false
+        },
+        {
+          flags: '--ahead <n>',
+          help: 'transactions sent and in no block yet, at most',
+          default: '20000',
+          parse: parseInteger(1, 1_000_000),
+          env: false
+        },
+        {
+          flags: '--pid <pid>',
+          help: "the node's process, for its CPU time",
+          parse: parseInteger(1, 4_194_304),
+          env: false
+        },
+        { flags: '--timeout <duration>', help: 'how long without progress', default: '60s', parse: parseDuration },
+        { flags: '-f, --from <account>', help: 'a devnet account that pays for it all', default: '0', env: false },
+        RPC_OPTION
+      ],
+      exits: { 1: 'some failed or were refused', 69: 'no node', 75: 'no progress in time', 77: 'no money' },
+      load: async () => (await import('./verbs/bench.ts')).bench
+    },
+    {
+      name: 'statetest',
+      summary: 'run state tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain statetest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/statetest.ts')).statetest
+    },
+    {
+      name: 'blocktest',
+      summary: 'run block tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain blocktest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/blocktest.ts')).blocktest
     },
     {
       name: 'keys new',

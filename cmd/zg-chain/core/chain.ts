@@ -376,15 +376,31 @@ export class ZgChain implements Chain {
     settings.nextTimestamp = undefined
     settings.nextBaseFee = undefined
     settings.gasLimitNow = false
+    await this.#announce(built.transactions)
+    return true
+  }
+
+  /** An external consensus client has committed blocks through the engine: what a block of one's own does after its commit, for each. */
+  async headMoved(): Promise<void> {
+    const { number } = this.native.head()
+    for (let n = this.#head.number + 1; n <= number; n++) {
+      const record = await asking(this.native.block(n))
+      if (record === undefined) throw new ZgError('ERR_CORRUPT', 'a block is gone after its commit')
+      const { block } = decodeRecord(record)
+      this.#head = block.header
+      await this.#announce(block.transactions.length)
+    }
+  }
+
+  async #announce(transactions: number): Promise<void> {
     this.settle()
-    this.#emit(this.#headListeners, { header: this.#head, transactions: built.transactions, removed: false })
+    this.#emit(this.#headListeners, { header: this.#head, transactions, removed: false })
     if (this.#blockListeners.size > 0) {
       const stored = await this.#byHash(this.#head.hash)
       if (stored === undefined) throw new ZgError('ERR_CORRUPT', 'a block is gone after its commit')
       this.#emit(this.#blockListeners, eventOf(stored, false))
     }
     this.#poolChanged()
-    return true
   }
 
   /** Moves back to a block; only inside {@link exclusive}. The pool becomes `transactions`. */

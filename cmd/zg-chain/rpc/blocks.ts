@@ -2,16 +2,18 @@
 import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { toQuantity } from '../../../lib/base/hex.ts'
 import type { BlockRef } from '../core/api.ts'
+import { encodeHeader as encodeRawHeader } from '../core/block.ts'
 import type { Block, BlockHeader, Receipt } from '../core/types.ts'
 import { findBlock, type RpcSetup } from './context.ts'
 import { arg, asBlock, asBlockNumber, asBoolean, asHash, asNumber, type BlockParam, optional } from './decode.ts'
-import { encodeBlock, encodeHeader, encodePendingBlock, encodeReceipt } from './encode.ts'
+import { encodeBlock, encodeHeader, encodePendingBlock, encodeReceipt, encodeUncle } from './encode.ts'
+import { blobFeeOf } from './rules.ts'
 
 export function blockMethods(s: RpcSetup): RpcMethods {
   const { chain } = s
 
   async function blockAt(at: BlockParam): Promise<Block | 'pending' | undefined> {
-    const ref = await findBlock(chain, at)
+    const ref = findBlock(chain, at)
     if (ref === undefined) return undefined
     return ref.kind === 'pending' ? 'pending' : chain.blockByHash(ref.header.hash)
   }
@@ -45,7 +47,7 @@ export function blockMethods(s: RpcSetup): RpcMethods {
   }
 
   async function header(at: BlockParam): Promise<unknown> {
-    const ref: BlockRef | undefined = await findBlock(chain, at)
+    const ref: BlockRef | undefined = findBlock(chain, at)
     if (ref === undefined) return null
     if (ref.kind === 'block') return encodeHeader(ref.header)
     const { transactions, uncles, withdrawals, size, ...head } = pendingBlock(false)
@@ -53,7 +55,15 @@ export function blockMethods(s: RpcSetup): RpcMethods {
   }
 
   async function uncleCount(at: BlockParam): Promise<unknown> {
-    return (await findBlock(chain, at)) === undefined ? null : '0x0'
+    const block = await blockAt(at)
+    if (block === undefined) return null
+    return toQuantity(block === 'pending' ? 0 : block.ommers.length)
+  }
+
+  async function uncle(at: BlockParam, index: number): Promise<unknown> {
+    const block = await blockAt(at)
+    const header = block === undefined || block === 'pending' ? undefined : block.ommers[index]
+    return header === undefined ? null : encodeUncle(header, encodeRawHeader(header).length)
   }
 
   return {
@@ -68,22 +78,16 @@ export function blockMethods(s: RpcSetup): RpcMethods {
     eth_getBlockTransactionCountByHash: params => count(byHash(arg(params, 0, 'blockHash', asHash))),
     eth_getUncleCountByBlockNumber: params => uncleCount(arg(params, 0, 'block', asBlockNumber)),
     eth_getUncleCountByBlockHash: params => uncleCount(byHash(arg(params, 0, 'blockHash', asHash))),
-    eth_getUncleByBlockNumberAndIndex: params => {
-      arg(params, 0, 'block', asBlockNumber)
-      arg(params, 1, 'index', asNumber)
-      return null
-    },
-    eth_getUncleByBlockHashAndIndex: params => {
-      arg(params, 0, 'blockHash', asHash)
-      arg(params, 1, 'index', asNumber)
-      return null
-    },
+    eth_getUncleByBlockNumberAndIndex: params =>
+      uncle(arg(params, 0, 'block', asBlockNumber), arg(params, 1, 'index', asNumber)),
+    eth_getUncleByBlockHashAndIndex: params =>
+      uncle(byHash(arg(params, 0, 'blockHash', asHash)), arg(params, 1, 'index', asNumber)),
     eth_getBlockReceipts: async params => {
       const block = await blockAt(arg(params, 0, 'block', asBlock))
       if (block === undefined) return null
       if (block === 'pending') return []
       const receipts = await needReceipts(s, block.header)
-      return receipts.map((_, i) => encodeReceipt(block, receipts, i))
+      return receipts.map((_, i) => encodeReceipt(block, receipts, i, blobFeeOf(s.forks, block.header)))
     }
   }
 }
@@ -98,7 +102,7 @@ export async function needReceipts(s: RpcSetup, header: BlockHeader): Promise<Re
 
 /** The block a method cannot do without. */
 export async function needWholeBlock(s: RpcSetup, at: BlockParam): Promise<Block> {
-  const ref = await findBlock(s.chain, at)
+  const ref = findBlock(s.chain, at)
   const block = ref?.kind === 'block' ? await s.chain.blockByHash(ref.header.hash) : undefined
   if (block === undefined) throw new RpcError(RPC.server, 'block not found')
   return block

@@ -15,6 +15,7 @@ import { headerOf, type RpcSetup } from './context.ts'
 import {
   asAccessList,
   asAddress,
+  asArray,
   asAuthorizations,
   asBytes,
   asHash,
@@ -41,7 +42,12 @@ export interface CallArgs {
   nonce: bigint | undefined
   accessList: AccessListEntry[] | undefined
   authorizationList: Authorization[] | undefined
+  maxFeePerBlobGas: bigint | undefined
+  blobVersionedHashes: Uint8Array[] | undefined
 }
+
+/** Blobs of one message. */
+const MAX_BLOBS = 128
 
 /** Reads the transaction object. */
 export function readCall(s: RpcSetup): (value: unknown, name: string) => CallArgs {
@@ -68,7 +74,11 @@ export function readCall(s: RpcSetup): (value: unknown, name: string) => CallArg
       data: readData(o, name),
       nonce: field(o, 'nonce', name, asUint64),
       accessList: field(o, 'accessList', name, asAccessList),
-      authorizationList: field(o, 'authorizationList', name, asAuthorizations)
+      authorizationList: field(o, 'authorizationList', name, asAuthorizations),
+      maxFeePerBlobGas: field(o, 'maxFeePerBlobGas', name, asQuantity),
+      blobVersionedHashes: field(o, 'blobVersionedHashes', name, (v, n) =>
+        asArray(v, n, MAX_BLOBS).map((hash, i) => asHash(hash, `${n}[${i}]`))
+      )
     }
   }
 }
@@ -105,7 +115,7 @@ export function readOverrides(params: RpcParams): Overrides {
   }
 }
 
-function readStateOverrides(value: unknown, name: string): Map<string, StateOverride> {
+export function readStateOverrides(value: unknown, name: string): Map<string, StateOverride> {
   const object = asObject(value, name)
   const addresses = Object.keys(object)
   if (addresses.length > MAX_ACCOUNTS) throw invalid(name, `${addresses.length} accounts, at most ${MAX_ACCOUNTS}`)
@@ -114,9 +124,7 @@ function readStateOverrides(value: unknown, name: string): Map<string, StateOver
     const address = toHex(asAddress(key, `${name} address`))
     const path = `${name}.${address}`
     const o = asObject(object[key], path)
-    if (field(o, 'movePrecompileToAddress', path, asAddress) !== undefined) {
-      throw invalid(`${path}.movePrecompileToAddress`, 'moving precompiles is not supported')
-    }
+    const moveTo = field(o, 'movePrecompileToAddress', path, asAddress)
     const override: StateOverride = {}
     const balance = field(o, 'balance', path, asQuantity)
     const nonce = field(o, 'nonce', path, asUint64)
@@ -131,6 +139,7 @@ function readStateOverrides(value: unknown, name: string): Map<string, StateOver
     if (code !== undefined) override.code = code
     if (state !== undefined) override.state = state
     if (stateDiff !== undefined) override.stateDiff = stateDiff
+    if (moveTo !== undefined) override.movePrecompileTo = moveTo
     out.set(address, override)
   }
   return out
@@ -143,7 +152,7 @@ function readSlots(value: unknown, name: string): [Uint8Array, Uint8Array][] {
   return keys.map(key => [asHash(key, `${name} key`), asHash(object[key], `${name} value`)])
 }
 
-function readBlockOverride(value: unknown, name: string): BlockOverride {
+export function readBlockOverride(value: unknown, name: string): BlockOverride {
   const o = asObject(value, name)
   const out: BlockOverride = {}
   const number = field(o, 'number', name, asNumber)
@@ -152,15 +161,14 @@ function readBlockOverride(value: unknown, name: string): BlockOverride {
   const beneficiary = field(o, 'feeRecipient', name, asAddress) ?? field(o, 'coinbase', name, asAddress)
   const prevRandao = field(o, 'prevRandao', name, asHash) ?? field(o, 'random', name, asHash)
   const baseFeePerGas = field(o, 'baseFeePerGas', name, asQuantity) ?? field(o, 'baseFee', name, asQuantity)
-  if (field(o, 'blobBaseFee', name, asQuantity) !== undefined) {
-    throw invalid(`${name}.blobBaseFee`, 'there are no blob transactions on this chain')
-  }
+  const blobBaseFee = field(o, 'blobBaseFee', name, asQuantity)
   if (number !== undefined) out.number = number
   if (timestamp !== undefined) out.timestamp = timestamp
   if (gasLimit !== undefined) out.gasLimit = gasLimit
   if (beneficiary !== undefined) out.beneficiary = beneficiary
   if (prevRandao !== undefined) out.prevRandao = prevRandao
   if (baseFeePerGas !== undefined) out.baseFeePerGas = baseFeePerGas
+  if (blobBaseFee !== undefined) out.blobBaseFee = blobBaseFee
   return out
 }
 
@@ -180,20 +188,23 @@ export interface PreparedCall {
  * @throws {RpcError} −32000 in geth's words when a given fee is below the base fee, or the balance does not cover the value or,
  *   with a fee given and `checkGas` set, the gas.
  */
-export async function prepare(
+export function prepare(
   s: RpcSetup,
   args: CallArgs,
   at: BlockRef,
   overrides: Overrides,
   opts: { gas: bigint; checkGas: boolean }
-): Promise<PreparedCall> {
+): PreparedCall {
   const from = args.from ?? new Uint8Array(20)
   const baseFee =
-    overrides.blockOverride?.baseFeePerGas ?? (at.kind === 'block' ? at.header.baseFeePerGas : s.chain.nextBaseFee())
+    overrides.blockOverride?.baseFeePerGas ??
+    (at.kind === 'block' ? (at.header.baseFeePerGas ?? 0n) : s.chain.nextBaseFee())
   const { price, cap } = settlePrice(args, baseFee, from)
   const override = overrides.stateOverrides?.get(toHex(from))
-  const balance = override?.balance ?? (await s.chain.state(at).account(from))?.balance ?? 0n
   const cost = args.value + (opts.checkGas ? opts.gas * cap : 0n)
+  // Most calls cost nothing: then nobody's balance matters.
+  const balance =
+    cost === 0n && cap === 0n ? 0n : (override?.balance ?? s.chain.state(at).now.account(from)?.balance ?? 0n)
   if (balance < cost) {
     throw new RpcError(
       RPC.server,
@@ -208,17 +219,12 @@ export async function prepare(
     value: args.value,
     data: args.data,
     ...(args.accessList === undefined ? {} : { accessList: args.accessList }),
-    ...(args.authorizationList === undefined ? {} : { authorizationList: args.authorizationList })
+    ...(args.authorizationList === undefined ? {} : { authorizationList: args.authorizationList }),
+    ...(args.nonce === undefined ? {} : { nonce: args.nonce }),
+    ...(args.maxFeePerBlobGas === undefined ? {} : { maxFeePerBlobGas: args.maxFeePerBlobGas }),
+    ...(args.blobVersionedHashes === undefined ? {} : { blobVersionedHashes: args.blobVersionedHashes })
   }
-  // Without a price nobody pays, and BASEFEE must not exceed GASPRICE: clients see 0 for both, as from geth.
-  const free = price === 0n
-  return {
-    request,
-    feeCap: cap,
-    balance,
-    at,
-    overrides: free ? { ...overrides, blockOverride: { ...overrides.blockOverride, baseFeePerGas: 0n } } : overrides
-  }
+  return { request, feeCap: cap, balance, at, overrides }
 }
 
 function settlePrice(args: CallArgs, baseFee: bigint, from: Uint8Array): { price: bigint; cap: bigint } {

@@ -1,11 +1,12 @@
-/** `eth_config` (EIP-7910): which rules hold. They hold from block 0 on and nothing else is planned. */
-import { crc32 } from 'node:zlib'
+/** `eth_config` (EIP-7910): which rules hold now, and which come next. */
 import type { RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
-import { toQuantity } from '../../../lib/base/hex.ts'
+import { toHex, toQuantity } from '../../../lib/base/hex.ts'
+import { TIME_FORKS } from '../core/genesis.ts'
 import type { RpcSetup } from './context.ts'
+import { blobScheduleAt, forkId } from './rules.ts'
 
-/** Prague's precompiles by the names of EIP-7910; their place in the list is their address. */
-const PRECOMPILES = [
+/** Precompiles by the names of EIP-7910; up to Prague the place in the list is the address. */
+const CANCUN = [
   'ECREC',
   'SHA256',
   'RIPEMD160',
@@ -15,7 +16,9 @@ const PRECOMPILES = [
   'BN254_MUL',
   'BN254_PAIRING',
   'BLAKE2F',
-  'KZG_POINT_EVALUATION',
+  'KZG_POINT_EVALUATION'
+]
+const PRAGUE = [
   'BLS12_G1ADD',
   'BLS12_G1MSM',
   'BLS12_G2ADD',
@@ -24,35 +27,62 @@ const PRECOMPILES = [
   'BLS12_MAP_FP_TO_G1',
   'BLS12_MAP_FP2_TO_G2'
 ]
+const P256 = '0x0000000000000000000000000000000000000100'
 
-/** Addresses of the EIPs 4788, 7251, 2935 and 7002. There is no deposit contract. */
-const SYSTEM_CONTRACTS = {
-  BEACON_ROOTS_ADDRESS: '0x000f3df6d732807ef1319fb7b8bb8522d0beac02',
-  CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS: '0x0000bbddc7ce488642fb579f8b00f3a590007251',
-  HISTORY_STORAGE_ADDRESS: '0x0000f90827f1c53a10cb7a02335b175320002935',
-  WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS: '0x00000961ef480eb55e80d19ad83579a64c007002'
-}
+/** Addresses of the EIPs 4788, 7251, 2935 and 7002. */
+const BEACON_ROOTS = '0x000f3df6d732807ef1319fb7b8bb8522d0beac02'
+const CONSOLIDATIONS = '0x0000bbddc7ce488642fb579f8b00f3a590007251'
+const HISTORY = '0x0000f90827f1c53a10cb7a02335b175320002935'
+const WITHDRAWALS = '0x00000961ef480eb55e80d19ad83579a64c007002'
 
 export function configMethods(s: RpcSetup): RpcMethods {
-  const { chain } = s
-  // EIP-2124: forks at genesis do not enter the checksum, so the genesis hash is all of it.
-  const forkId = crc32(chain.genesisHash).toString(16).padStart(8, '0')
-  const precompiles = Object.fromEntries(
-    PRECOMPILES.map((name, i) => [name, `0x${(i + 1).toString(16).padStart(40, '0')}`])
-  )
-  return {
-    eth_config: () => ({
-      current: {
-        activationTime: 0,
-        // Prague's schedule; the pool refuses blob transactions all the same.
-        blobSchedule: { target: 6, max: 9, baseFeeUpdateFraction: 5007716 },
-        chainId: toQuantity(chain.chainId),
-        forkId: `0x${forkId}`,
-        precompiles,
-        systemContracts: SYSTEM_CONTRACTS
-      },
-      next: null,
-      last: null
-    })
+  const { chain, forks } = s
+
+  function at(activation: number): unknown {
+    const genesis = chain.header(0)
+    if (genesis === undefined) return null
+    const holds = (fork: 'pragueTime' | 'osakaTime') => (forks[fork] ?? Number.POSITIVE_INFINITY) <= activation
+    const names = holds('pragueTime') ? [...CANCUN, ...PRAGUE] : CANCUN
+    const precompiles = names.map((name, i) => [name, `0x${(i + 1).toString(16).padStart(40, '0')}`])
+    if (holds('osakaTime')) precompiles.push(['P256VERIFY', P256])
+    const deposits = forks.depositContractAddress
+    return {
+      activationTime: activation,
+      // Of the fork's rules; the pool refuses blob transactions all the same.
+      blobSchedule: blobScheduleAt(forks, activation) ?? null,
+      chainId: toQuantity(chain.chainId),
+      forkId: forkId(forks, genesis, activation),
+      precompiles: sorted(precompiles),
+      systemContracts: sorted([
+        ['BEACON_ROOTS_ADDRESS', BEACON_ROOTS],
+        ...(holds('pragueTime')
+          ? [
+              ['CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS', CONSOLIDATIONS],
+              ...(deposits === undefined ? [] : [['DEPOSIT_CONTRACT_ADDRESS', toHex(deposits)]]),
+              ['HISTORY_STORAGE_ADDRESS', HISTORY],
+              ['WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS', WITHDRAWALS]
+            ]
+          : [])
+      ])
+    }
   }
+
+  return {
+    eth_config: () => {
+      const now = chain.head().timestamp
+      const times = [...new Set(TIME_FORKS.map(f => forks[f]).filter(t => t !== undefined))].sort((a, b) => a - b)
+      const current = times.filter(t => t <= now).at(-1) ?? 0
+      const next = times.find(t => t > now)
+      const last = times.at(-1)
+      return {
+        current: at(current),
+        next: next === undefined ? null : at(next),
+        last: last === undefined || last <= now ? null : at(last)
+      }
+    }
+  }
+}
+
+function sorted(pairs: string[][]): Record<string, string> {
+  return Object.fromEntries(pairs.sort(([a], [b]) => (a! < b! ? -1 : 1)))
 }

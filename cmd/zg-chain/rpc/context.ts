@@ -3,6 +3,7 @@ import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
 import type { BlockRef, Chain } from '../core/api.ts'
+import { type ForkConfig, PRAGUE } from '../core/genesis.ts'
 import type { BlockHeader } from '../core/types.ts'
 import type { BlockParam } from './decode.ts'
 
@@ -19,10 +20,15 @@ export interface RpcOptions {
   logsBlocks?: number
   logsResults?: number
   callGas?: bigint
+  /** The chain's rules, for eth_config and blob fees; default Prague from block 0 on. */
+  forks?: ForkConfig
+  /** States kept beside the head; absent: all. */
+  history?: number | undefined
 }
 
-export interface RpcSetup extends Required<RpcOptions> {
+export interface RpcSetup extends Required<Omit<RpcOptions, 'history'>> {
   readonly chain: Chain
+  readonly history: number | undefined
 }
 
 export function setup(chain: Chain, opts: RpcOptions): RpcSetup {
@@ -34,22 +40,24 @@ export function setup(chain: Chain, opts: RpcOptions): RpcSetup {
     monotonic: opts.monotonic ?? (() => performance.now()),
     logsBlocks: opts.logsBlocks ?? LIMITS.logsBlocks,
     logsResults: opts.logsResults ?? LIMITS.logsResults,
-    callGas: opts.callGas ?? LIMITS.ethCallGas
+    callGas: opts.callGas ?? LIMITS.ethCallGas,
+    forks: opts.forks ?? PRAGUE,
+    history: opts.history
   }
 }
 
 export const LATEST: BlockParam = { tag: 'latest' }
 
 /** The block a parameter names, or undefined when the chain has none such. */
-export async function findBlock(chain: Chain, at: BlockParam): Promise<BlockRef | undefined> {
+export function findBlock(chain: Chain, at: BlockParam): BlockRef | undefined {
   if ('tag' in at) {
     if (at.tag === 'latest') return { kind: 'block', header: chain.head() }
     if (at.tag === 'pending') return { kind: 'pending', parent: chain.head() }
-    return asRef(await chain.headerByNumber(0))
+    return asRef(chain.header(0))
   }
-  if ('number' in at) return asRef(await chain.headerByNumber(at.number))
-  const header = await chain.headerByHash(at.hash)
-  if (header !== undefined && at.requireCanonical && !(await isCanonical(chain, header))) {
+  if ('number' in at) return asRef(chain.header(at.number))
+  const header = chain.header(at.hash)
+  if (header !== undefined && at.requireCanonical && !isCanonical(chain, header)) {
     throw new RpcError(RPC.server, 'hash is not currently canonical')
   }
   return asRef(header)
@@ -60,14 +68,14 @@ function asRef(header: BlockHeader | undefined): BlockRef | undefined {
 }
 
 /** False for a block that `evm_revert` took away. */
-export async function isCanonical(chain: Chain, header: BlockHeader): Promise<boolean> {
-  const same = await chain.headerByNumber(header.number)
+export function isCanonical(chain: Chain, header: BlockHeader): boolean {
+  const same = chain.header(header.number)
   return same !== undefined && equalBytes(same.hash, header.hash)
 }
 
 /** Like findBlock, for methods that read state: an unknown block is an error, never a zero value (chain.md 9.3). */
-export async function needBlock(chain: Chain, at: BlockParam): Promise<BlockRef> {
-  const ref = await findBlock(chain, at)
+export function needBlock(chain: Chain, at: BlockParam): BlockRef {
+  const ref = findBlock(chain, at)
   if (ref === undefined) {
     throw new RpcError(RPC.server, 'hash' in at ? 'header for hash not found' : 'header not found')
   }

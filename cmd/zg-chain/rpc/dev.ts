@@ -219,8 +219,7 @@ function sharedMethods(s: RpcSetup, dev: DevControls, setAnyone: (on: boolean) =
     },
     dropTransaction: params => pool.remove(arg(params, 0, 'hash', asHash)),
     dropAllTransactions: () => {
-      const { pending, queued } = pool.content()
-      for (const tx of [...pending, ...queued]) pool.remove(tx.hash)
+      pool.clear()
       return true
     }
   }

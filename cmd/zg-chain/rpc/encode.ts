@@ -7,7 +7,7 @@ const ZERO_ADDRESS: Hex = `0x${'00'.repeat(20)}`
 const quantity = toQuantity
 
 export function encodeHeader(h: BlockHeader): Record<string, unknown> {
-  return {
+  const out: Record<string, unknown> = {
     hash: toHex(h.hash),
     parentHash: toHex(h.parentHash),
     sha3Uncles: toHex(h.ommersHash),
@@ -16,34 +16,49 @@ export function encodeHeader(h: BlockHeader): Record<string, unknown> {
     transactionsRoot: toHex(h.transactionsRoot),
     receiptsRoot: toHex(h.receiptsRoot),
     logsBloom: toHex(h.logsBloom),
-    difficulty: '0x0',
+    difficulty: quantity(h.difficulty),
     number: quantity(h.number),
     gasLimit: quantity(h.gasLimit),
     gasUsed: quantity(h.gasUsed),
     timestamp: quantity(h.timestamp),
     extraData: toHex(h.extraData),
     mixHash: toHex(h.prevRandao),
-    nonce: toHex(h.nonce),
-    baseFeePerGas: quantity(h.baseFeePerGas),
-    withdrawalsRoot: toHex(h.withdrawalsRoot),
-    blobGasUsed: quantity(h.blobGasUsed),
-    excessBlobGas: quantity(h.excessBlobGas),
-    parentBeaconBlockRoot: toHex(h.parentBeaconBlockRoot),
-    requestsHash: toHex(h.requestsHash)
+    nonce: toHex(h.nonce)
   }
+  // What a fork does not have yet is left out.
+  if (h.baseFeePerGas !== undefined) out.baseFeePerGas = quantity(h.baseFeePerGas)
+  if (h.withdrawalsRoot !== undefined) out.withdrawalsRoot = toHex(h.withdrawalsRoot)
+  if (h.blobGasUsed !== undefined) out.blobGasUsed = quantity(h.blobGasUsed)
+  if (h.excessBlobGas !== undefined) out.excessBlobGas = quantity(h.excessBlobGas)
+  if (h.parentBeaconBlockRoot !== undefined) out.parentBeaconBlockRoot = toHex(h.parentBeaconBlockRoot)
+  if (h.requestsHash !== undefined) out.requestsHash = toHex(h.requestsHash)
+  return out
 }
 
 /** A block with transaction hashes, or with whole transactions when `full`. */
 export function encodeBlock(block: Block, full: boolean): Record<string, unknown> {
-  return {
+  const out: Record<string, unknown> = {
     ...encodeHeader(block.header),
     size: quantity(block.raw.length),
     transactions: block.transactions.map((tx, i) =>
       full ? encodeTransaction(tx, placeOf(block.header, i)) : toHex(tx.hash)
     ),
-    uncles: [],
-    withdrawals: []
+    uncles: block.ommers.map(o => toHex(o.hash))
   }
+  if (block.withdrawals !== undefined) {
+    out.withdrawals = block.withdrawals.map(w => ({
+      index: quantity(w.index),
+      validatorIndex: quantity(w.validatorIndex),
+      address: toHex(w.address),
+      amount: quantity(w.amount)
+    }))
+  }
+  return out
+}
+
+/** An uncle: a header as a block without transactions, as geth shows it. */
+export function encodeUncle(header: BlockHeader, size: number): Record<string, unknown> {
+  return { ...encodeHeader(header), size: quantity(size), uncles: [] }
 }
 
 /** What a block would be if it were built now; the fields that only sealing gives are null. */
@@ -65,7 +80,7 @@ export function encodePendingBlock(
     size: quantity(next.transactions.reduce((size, tx) => size + tx.raw.length, 0)),
     transactions: next.transactions.map(tx => (full ? encodeTransaction(tx) : toHex(tx.hash))),
     uncles: [],
-    withdrawals: []
+    ...(parent.withdrawalsRoot === undefined ? {} : { withdrawals: [] })
   }
 }
 
@@ -75,7 +90,8 @@ export interface Place {
   blockNumber: number
   blockTimestamp: number
   index: number
-  baseFee: bigint
+  /** Absent before London. */
+  baseFee: bigint | undefined
 }
 
 export function placeOf(h: BlockHeader, index: number): Place {
@@ -119,6 +135,10 @@ export function encodeTransaction(tx: Transaction, place?: Place): Record<string
     }))
     out.yParity = quantity(tx.v)
   }
+  if (tx.type === 3) {
+    out.maxFeePerBlobGas = quantity(tx.maxFeePerBlobGas ?? 0n)
+    out.blobVersionedHashes = (tx.blobVersionedHashes ?? []).map(toHex)
+  }
   if (tx.type === 4) {
     out.authorizationList = (tx.authorizationList ?? []).map(a => ({
       chainId: quantity(a.chainId),
@@ -136,12 +156,17 @@ export function encodeTransaction(tx: Transaction, place?: Place): Record<string
 }
 
 /** The receipt of transaction `index`; `firstLog` is the number of logs before it in the block. */
-export function encodeReceipt(block: Block, receipts: Receipt[], index: number): Record<string, unknown> {
+export function encodeReceipt(
+  block: Block,
+  receipts: Receipt[],
+  index: number,
+  blob?: BlobFee
+): Record<string, unknown> {
   const tx = block.transactions[index]!
   const receipt = receipts[index]!
   let firstLog = 0
   for (let i = 0; i < index; i++) firstLog += receipts[i]!.logs.length
-  return {
+  const out: Record<string, unknown> = {
     transactionHash: toHex(tx.hash),
     transactionIndex: quantity(index),
     blockHash: toHex(block.header.hash),
@@ -153,10 +178,24 @@ export function encodeReceipt(block: Block, receipts: Receipt[], index: number):
     contractAddress: receipt.contractAddress === null ? null : toHex(receipt.contractAddress),
     logs: receipt.logs.map((log, i) => encodeLog(placeLog(block, tx, index, log, firstLog + i))),
     logsBloom: toHex(receipt.logsBloom),
-    status: quantity(receipt.status),
     type: quantity(receipt.type),
     effectiveGasPrice: quantity(receipt.effectiveGasPrice)
   }
+  if (receipt.root === undefined) out.status = quantity(receipt.status)
+  else out.root = toHex(receipt.root)
+  if (tx.type === 3) {
+    out.blobGasUsed = quantity(BLOB_GAS * (tx.blobVersionedHashes ?? []).length)
+    if (blob !== undefined) out.blobGasPrice = quantity(blob.price)
+  }
+  return out
+}
+
+/** Gas of one blob (EIP-4844). */
+const BLOB_GAS = 131_072
+
+/** What a unit of blob gas costs in a block. */
+export interface BlobFee {
+  price: bigint
 }
 
 function placeLog(block: Block, tx: Transaction, transactionIndex: number, log: Log, logIndex: number): PlacedLog {

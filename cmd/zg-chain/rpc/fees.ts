@@ -5,6 +5,7 @@ import type { BlockHeader } from '../core/types.ts'
 import { needReceipts } from './blocks.ts'
 import { findBlock, headerOf, type RpcSetup } from './context.ts'
 import { arg, asArray, asBlockNumber, asLooseNumber, invalid, optional } from './decode.ts'
+import { blobBaseFee, blobScheduleAt, nextBlobBaseFee } from './rules.ts'
 
 /** Blocks of one eth_feeHistory. */
 const MAX_HISTORY = 1_024
@@ -16,17 +17,29 @@ const TIP_PERCENTILE = 60
 /** Suggested while nobody has paid a tip lately: 1 gneuron. */
 const TIP_DEFAULT = 1_000_000_000n
 const TIP_MAX = 500_000_000_000n
+/** Gas of one blob (EIP-4844). */
+const BLOB_GAS = 131_072
 
 export function feeMethods(s: RpcSetup): RpcMethods {
   const { chain } = s
   const tip = tipOracle(s)
   return {
     // Never below the next base fee, or a transaction at this price would wait.
-    eth_gasPrice: async () => toQuantity(chain.nextBaseFee() + (await tip())),
-    eth_maxPriorityFeePerGas: async () => toQuantity(await tip()),
+    eth_gasPrice: () => {
+      const known = tip()
+      return typeof known === 'bigint'
+        ? toQuantity(chain.nextBaseFee() + known)
+        : known.then(t => toQuantity(chain.nextBaseFee() + t))
+    },
+    eth_maxPriorityFeePerGas: () => {
+      const known = tip()
+      return typeof known === 'bigint' ? toQuantity(known) : known.then(toQuantity)
+    },
     eth_baseFee: () => toQuantity(chain.nextBaseFee()),
-    // Excess blob gas is always 0 here: blob transactions are refused.
-    eth_blobBaseFee: () => '0x1',
+    eth_blobBaseFee: () => {
+      const head = chain.head()
+      return toQuantity(nextBlobBaseFee(s.forks, head, head.timestamp) ?? 0n)
+    },
     eth_feeHistory: async params => {
       const count = Math.min(arg(params, 0, 'blockCount', asLooseNumber), MAX_HISTORY)
       const newest = arg(params, 1, 'newestBlock', asBlockNumber)
@@ -35,7 +48,7 @@ export function feeMethods(s: RpcSetup): RpcMethods {
       if ('number' in newest && newest.number > head.number) {
         throw new RpcError(RPC.server, `request beyond head block: requested ${newest.number}, head ${head.number}`)
       }
-      const ref = await findBlock(chain, newest)
+      const ref = findBlock(chain, newest)
       if (ref === undefined) throw new RpcError(RPC.server, 'header not found')
       return feeHistory(s, Math.min(count, headerOf(ref).number + 1), headerOf(ref), percentiles)
     }
@@ -61,22 +74,29 @@ async function feeHistory(
   const oldest = newest.number - count + 1
   const baseFees: string[] = []
   const ratios: number[] = []
+  const blobFees: string[] = []
+  const blobRatios: number[] = []
   const rewards: string[][] = []
   for (let number = oldest; number <= newest.number; number++) {
-    const header = number === newest.number ? newest : await s.chain.headerByNumber(number)
+    const header = number === newest.number ? newest : s.chain.header(number)
     if (header === undefined) throw new RpcError(RPC.server, 'header not found')
-    baseFees.push(toQuantity(header.baseFeePerGas))
+    baseFees.push(toQuantity(header.baseFeePerGas ?? 0n))
+    blobFees.push(toQuantity(blobBaseFee(s.forks, header) ?? 0n))
+    const schedule = blobScheduleAt(s.forks, header.timestamp)
+    blobRatios.push(schedule === undefined ? 0 : Number(header.blobGasUsed ?? 0n) / (schedule.max * BLOB_GAS))
     ratios.push(header.gasLimit === 0n ? 0 : Number(header.gasUsed) / Number(header.gasLimit))
     if (percentiles !== undefined) rewards.push((await rewardsOf(s, header, percentiles)).map(toQuantity))
   }
-  const after = newest.number < s.chain.head().number ? await s.chain.headerByNumber(newest.number + 1) : undefined
-  baseFees.push(toQuantity(after?.baseFeePerGas ?? s.chain.nextBaseFee()))
+  const after = newest.number < s.chain.head().number ? s.chain.header(newest.number + 1) : undefined
+  baseFees.push(toQuantity(after === undefined ? s.chain.nextBaseFee() : (after.baseFeePerGas ?? 0n)))
+  const blobFee = after === undefined ? nextBlobBaseFee(s.forks, newest, newest.timestamp) : blobBaseFee(s.forks, after)
+  blobFees.push(toQuantity(blobFee ?? 0n))
   return {
     oldestBlock: toQuantity(oldest),
     baseFeePerGas: baseFees,
     gasUsedRatio: ratios,
-    baseFeePerBlobGas: baseFees.map(() => '0x1'),
-    blobGasUsedRatio: ratios.map(() => 0),
+    baseFeePerBlobGas: blobFees,
+    blobGasUsedRatio: blobRatios,
     ...(percentiles === undefined ? {} : { reward: rewards })
   }
 }
@@ -85,7 +105,7 @@ async function feeHistory(
 async function rewardsOf(s: RpcSetup, header: BlockHeader, percentiles: number[]): Promise<bigint[]> {
   if (header.gasUsed === 0n) return percentiles.map(() => 0n)
   const paid = (await needReceipts(s, header))
-    .map(r => ({ tip: r.effectiveGasPrice - header.baseFeePerGas, gas: r.gasUsed }))
+    .map(r => ({ tip: r.effectiveGasPrice - (header.baseFeePerGas ?? 0n), gas: r.gasUsed }))
     .sort((a, b) => (a.tip < b.tip ? -1 : a.tip > b.tip ? 1 : 0))
   const total = paid.reduce((sum, p) => sum + p.gas, 0n)
   let at = 0
@@ -97,22 +117,32 @@ async function rewardsOf(s: RpcSetup, header: BlockHeader, percentiles: number[]
   })
 }
 
-/** The tip that got transactions into recent blocks: the 60th percentile of the lowest three of each. Cached for one head. */
-function tipOracle(s: RpcSetup): () => Promise<bigint> {
-  let cached: { head: Uint8Array; tip: Promise<bigint> } | undefined
+/** The tip that got transactions into recent blocks: the 60th percentile of the lowest three of each. Known at once for a head seen before. */
+function tipOracle(s: RpcSetup): () => bigint | Promise<bigint> {
+  let cached: { head: Uint8Array; tip: bigint | Promise<bigint> } | undefined
   return () => {
     const head = s.chain.head()
-    if (cached?.head !== head.hash) cached = { head: head.hash, tip: suggest(s, head) }
-    return cached.tip
+    if (cached?.head === head.hash) return cached.tip
+    const made: typeof cached = { head: head.hash, tip: suggest(s, head) }
+    cached = made
+    void Promise.resolve(made.tip).then(
+      tip => {
+        made.tip = tip
+      },
+      () => {
+        if (cached === made) cached = undefined
+      }
+    )
+    return made.tip
   }
 }
 
 async function suggest(s: RpcSetup, head: BlockHeader): Promise<bigint> {
   const samples: bigint[] = []
   for (let number = head.number; number > 0 && number > head.number - TIP_BLOCKS; number--) {
-    const header = number === head.number ? head : await s.chain.headerByNumber(number)
+    const header = number === head.number ? head : s.chain.header(number)
     if (header === undefined || header.gasUsed === 0n) continue
-    const tips = (await needReceipts(s, header)).map(r => r.effectiveGasPrice - header.baseFeePerGas)
+    const tips = (await needReceipts(s, header)).map(r => r.effectiveGasPrice - (header.baseFeePerGas ?? 0n))
     tips.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
     samples.push(...tips.filter(t => t > 0n).slice(0, TIP_SAMPLES))
   }

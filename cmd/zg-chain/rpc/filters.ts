@@ -92,7 +92,7 @@ export function filterMethods(s: RpcSetup): RpcMethods {
     if (filter.kind === 'block') {
       const out: Hex[] = []
       for (let number = from; number <= head; number++) {
-        const header = await chain.headerByNumber(number)
+        const header = chain.header(number)
         if (header !== undefined) out.push(toHex(header.hash))
       }
       filter.told = Math.max(filter.told, head)

@@ -75,8 +75,8 @@ export function heightOf(s: RpcSetup, at: BlockParam | undefined): number {
 /** @throws {RpcError} −32602 for a range that runs backwards, −32005 with a narrower one when it is too wide. */
 export async function queryLogs(s: RpcSetup, query: LogQuery): Promise<PlacedLog[]> {
   if (query.blockHash !== undefined) {
-    const header = await s.chain.headerByHash(query.blockHash)
-    if (header === undefined || !(await isCanonical(s.chain, header))) throw new RpcError(RPC.server, 'unknown block')
+    const header = s.chain.header(query.blockHash)
+    if (header === undefined || !isCanonical(s.chain, header)) throw new RpcError(RPC.server, 'unknown block')
     return rangeLogs(s, query, header.number, header.number)
   }
   const from = heightOf(s, query.fromBlock)

@@ -15,14 +15,18 @@ import { filterMethods } from './filters.ts'
 import { logMethods } from './logs.ts'
 import { nodeMethods } from './node.ts'
 import { poolMethods } from './pool.ts'
+import { simulateMethods } from './simulate.ts'
 import { stateMethods } from './state.ts'
 import { subscriptionMethods } from './subscriptions.ts'
 import { transactionMethods } from './transactions.ts'
 
 export type { RpcOptions } from './context.ts'
 
+/** History that is not kept any more (EIP-4444). */
+const RPC_PRUNED = 4444
+
 /**
- * All methods of a chain (chain.md 9.2, tracing and simulation apart).
+ * All methods of a chain (chain.md 9.2).
  * @param opts.dev - adds `evm_*`, `anvil_*`, `hardhat_*` and signing with the development keys; needs `chain.dev`.
  */
 export function chainMethods(chain: Chain, opts: RpcOptions): RpcMethods {
@@ -35,6 +39,7 @@ export function chainMethods(chain: Chain, opts: RpcOptions): RpcMethods {
     ...transactionMethods(s),
     ...fillMethods(s),
     ...executionMethods(s),
+    ...simulateMethods(s),
     ...feeMethods(s),
     ...logMethods(s),
     ...filterMethods(s),
@@ -51,22 +56,33 @@ export function chainMethods(chain: Chain, opts: RpcOptions): RpcMethods {
   return table
 }
 
-/** Expected failures of the layers below reach the caller as what they are; bugs pass through and become −32603. */
+/** Expected failures of the layers below reach the caller as what they are; bugs pass through and become −32603. What answers at once stays so. */
 function guarded(method: RpcMethod): RpcMethod {
-  return async (params, ctx) => {
+  return (params, ctx) => {
+    let answer: unknown
     try {
-      return await method(params, ctx)
+      answer = method(params, ctx)
     } catch (err) {
-      if (!(err instanceof ZgError)) throw err
-      const code =
-        err.code === 'ERR_BAD_INPUT' || err.code === 'ERR_USAGE'
-          ? RPC.params
-          : err.code === 'ERR_TIMEOUT'
-            ? RPC.limit
-            : err.code === 'ERR_UNAVAILABLE' || err.code === 'ERR_STOPPED'
-              ? RPC.unavailable
-              : RPC.server
-      throw new RpcError(code, err.message)
+      throw translated(err)
     }
+    return answer instanceof Promise ? answer.catch(rethrow) : answer
   }
+}
+
+function rethrow(err: unknown): never {
+  throw translated(err)
+}
+
+function translated(err: unknown): unknown {
+  if (!(err instanceof ZgError)) return err
+  if (err.code === 'ERR_NOT_FOUND' && err.facts?.includes('pruned')) return new RpcError(RPC_PRUNED, err.message)
+  const code =
+    err.code === 'ERR_BAD_INPUT' || err.code === 'ERR_USAGE'
+      ? RPC.params
+      : err.code === 'ERR_TIMEOUT'
+        ? RPC.limit
+        : err.code === 'ERR_UNAVAILABLE' || err.code === 'ERR_STOPPED'
+          ? RPC.unavailable
+          : RPC.server
+  return new RpcError(code, err.message)
 }

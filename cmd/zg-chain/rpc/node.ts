@@ -6,6 +6,9 @@ import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { RpcSetup } from './context.ts'
 import { arg, asBytes } from './decode.ts'
 
+/** Blocks back for which the engine makes proofs (native/evm/db/state_store.h). */
+const PROOF_WINDOW = 10_000
+
 export function nodeMethods(s: RpcSetup): RpcMethods {
   const { chain } = s
   const modules = ['eth', 'net', 'web3', 'txpool', 'rpc', 'debug', ...(s.dev ? ['evm', 'anvil', 'hardhat'] : [])]
@@ -27,14 +30,28 @@ export function nodeMethods(s: RpcSetup): RpcMethods {
     eth_capabilities: () => {
       const head = chain.head()
       const whole = { disabled: false, oldestBlock: '0x0' }
+      // Blocks, receipts and logs are kept for ever; states only as far back as the setting says.
+      const states =
+        s.history === undefined
+          ? whole
+          : {
+              disabled: false,
+              oldestBlock: toQuantity(Math.max(0, head.number - s.history)),
+              deleteStrategy: { type: 'window', retentionBlocks: toQuantity(s.history) }
+            }
+      const proofs = Math.min(s.history ?? PROOF_WINDOW, PROOF_WINDOW)
       return {
         head: { number: toQuantity(head.number), hash: toHex(head.hash) },
-        state: whole,
+        state: states,
         tx: whole,
         logs: whole,
         receipts: whole,
         blocks: whole,
-        stateproofs: whole
+        stateproofs: {
+          disabled: false,
+          oldestBlock: toQuantity(Math.max(0, head.number - proofs)),
+          deleteStrategy: { type: 'window', retentionBlocks: toQuantity(proofs) }
+        }
       }
     }
   }

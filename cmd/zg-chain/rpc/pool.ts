@@ -1,6 +1,5 @@
 /** `txpool_*`: what waits, by sender and nonce. */
 import type { RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
-import { equalBytes } from '../../../lib/base/bytes.ts'
 import { toHex, toQuantity } from '../../../lib/base/hex.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import type { Transaction } from '../core/types.ts'
@@ -40,9 +39,8 @@ export function poolMethods(s: RpcSetup): RpcMethods {
     },
     txpool_contentFrom: params => {
       const from = arg(params, 0, 'address', asAddress)
-      const { pending, queued } = pool.content()
-      const own = (txs: Transaction[]) =>
-        Object.fromEntries(txs.filter(tx => equalBytes(tx.from, from)).map(tx => [tx.nonce.toString(), whole(tx)]))
+      const { pending, queued } = pool.content(from)
+      const own = (txs: Transaction[]) => Object.fromEntries(txs.map(tx => [tx.nonce.toString(), whole(tx)]))
       return { pending: own(pending), queued: own(queued) }
     },
     txpool_inspect: () => {

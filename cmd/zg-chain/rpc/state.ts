@@ -11,26 +11,25 @@ const MAX_SLOTS = 1_024
 export function stateMethods(s: RpcSetup): RpcMethods {
   const { chain } = s
 
-  async function stateAt(params: RpcParams, index: number): Promise<StateReader> {
-    return chain.state(await needBlock(chain, optional(params, index, 'block', asBlock) ?? LATEST))
+  function stateAt(params: RpcParams, index: number): StateReader {
+    return chain.state(needBlock(chain, optional(params, index, 'block', asBlock) ?? LATEST))
   }
 
   return {
-    eth_getBalance: async params => {
+    eth_getBalance: params => {
       const address = arg(params, 0, 'address', asAddress)
-      const account = await (await stateAt(params, 1)).account(address)
-      return toQuantity(account?.balance ?? 0n)
+      return toQuantity(stateAt(params, 1).now.account(address)?.balance ?? 0n)
     },
-    eth_getCode: async params => {
+    eth_getCode: params => {
       const address = arg(params, 0, 'address', asAddress)
-      return toHex(await (await stateAt(params, 1)).code(address))
+      return toHex(stateAt(params, 1).now.code(address))
     },
-    eth_getStorageAt: async params => {
+    eth_getStorageAt: params => {
       const address = arg(params, 0, 'address', asAddress)
       const { slot } = arg(params, 1, 'storage key', asSlot)
-      return toHex(await (await stateAt(params, 2)).storage(address, slot))
+      return toHex(stateAt(params, 2).now.storage(address, slot))
     },
-    eth_getStorageValues: async params => {
+    eth_getStorageValues: params => {
       const request = arg(params, 0, 'requests', asObject)
       const wanted = Object.keys(request).map(key => ({
         key,
@@ -40,27 +39,25 @@ export function stateMethods(s: RpcSetup): RpcMethods {
       const total = wanted.reduce((n, w) => n + w.slots.length, 0)
       if (total === 0) throw new RpcError(RPC.params, 'empty request')
       if (total > MAX_SLOTS) throw invalid('requests', `${total} slots, at most ${MAX_SLOTS}`)
-      const state = await stateAt(params, 1)
+      const state = stateAt(params, 1).now
       const out: [string, string[]][] = []
       for (const { address, slots } of wanted) {
-        const values: string[] = []
-        for (const slot of slots) values.push(toHex(await state.storage(address, slot)))
-        out.push([toHex(address), values])
+        out.push([toHex(address), slots.map(slot => toHex(state.storage(address, slot)))])
       }
       return Object.fromEntries(out)
     },
-    eth_getTransactionCount: async params => {
+    eth_getTransactionCount: params => {
       const address = arg(params, 0, 'address', asAddress)
-      const ref = await needBlock(chain, optional(params, 1, 'block', asBlock) ?? LATEST)
-      if (ref.kind === 'pending') return toQuantity(await chain.pool.pendingNonce(address))
-      return toQuantity((await chain.state(ref).account(address))?.nonce ?? 0n)
+      const ref = needBlock(chain, optional(params, 1, 'block', asBlock) ?? LATEST)
+      if (ref.kind === 'pending') return toQuantity(chain.pool.pendingNonceNow(address))
+      return toQuantity(chain.state(ref).now.account(address)?.nonce ?? 0n)
     },
     eth_getProof: async params => {
       const address = arg(params, 0, 'address', asAddress)
       const keys = (optional(params, 1, 'storageKeys', (v, n) => asArray(v, n, MAX_SLOTS)) ?? []).map((key, i) =>
         asSlot(key, `storageKeys[${i}]`)
       )
-      const proof = await (await stateAt(params, 2)).proof(
+      const proof = await stateAt(params, 2).proof(
         address,
         keys.map(k => k.slot)
       )

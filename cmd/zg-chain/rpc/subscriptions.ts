@@ -23,8 +23,8 @@ export function subscriptionMethods(s: RpcSetup): RpcMethods {
     switch (kind) {
       case 'newHeads':
         return push =>
-          chain.onBlock(e => {
-            if (!e.removed) push(encodeHeader(e.block.header))
+          chain.onHead(e => {
+            if (!e.removed) push(encodeHeader(e.header))
           })
       case 'logs': {
         const query = asLogQuery(params[1] ?? {}, 'filter')

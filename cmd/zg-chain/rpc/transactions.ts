@@ -1,6 +1,5 @@
 /** Sending transactions and reading them back, from the pool or from blocks. */
 import { RPC, type RpcContext, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
-import { equalBytes } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { PoolRefusal } from '../core/api.ts'
@@ -20,6 +19,7 @@ import {
   optional
 } from './decode.ts'
 import { encodeReceipt, encodeTransaction, placeOf } from './encode.ts'
+import { blobFeeOf } from './rules.ts'
 
 /** How long eth_sendRawTransactionSync waits when the caller names no time, and at most (EIP-7966). */
 const SYNC_DEFAULT_MS = 20_000
@@ -39,7 +39,7 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
   }
 
   async function inBlock(at: BlockParam, index: number): Promise<[Transaction, Block | undefined] | undefined> {
-    const ref = await findBlock(chain, at)
+    const ref = findBlock(chain, at)
     if (ref === undefined) return undefined
     if (ref.kind === 'pending') {
       const tx = chain.pool.content().pending[index]
@@ -65,13 +65,14 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
   async function receipt(hash: Uint8Array): Promise<Record<string, unknown> | null> {
     const found = await mined(hash)
     if (found === undefined) return null
-    return encodeReceipt(found.block, await needReceipts(s, found.block.header), found.index)
+    const { header } = found.block
+    return encodeReceipt(found.block, await needReceipts(s, header), found.index, blobFeeOf(s.forks, header))
   }
 
   const hashed = (hash: Uint8Array): BlockParam => ({ hash, requireCanonical: false })
 
   return {
-    eth_sendRawTransaction: async params => toHex(await submit(s, arg(params, 0, 'transaction', asBytes))),
+    eth_sendRawTransaction: params => submit(s, arg(params, 0, 'transaction', asBytes)).then(toHex),
 
     eth_sendRawTransactionSync: async (params, ctx) => {
       const raw = arg(params, 0, 'transaction', asBytes)
@@ -103,15 +104,12 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
     eth_getTransactionBySenderAndNonce: async params => {
       const sender = arg(params, 0, 'sender', asAddress)
       const nonce = arg(params, 1, 'nonce', asUint64)
-      const { pending, queued } = chain.pool.content()
-      const mine = (tx: Transaction) => tx.nonce === nonce && equalBytes(tx.from, sender)
-      const waiting = [...pending, ...queued].find(mine)
-      const number = await blockOfNonce(s, sender, nonce)
-      const header = number === undefined ? undefined : await chain.headerByNumber(number)
-      const block = header === undefined ? undefined : await chain.blockByHash(header.hash)
-      const index = block?.transactions.findIndex(mine) ?? -1
-      if (block !== undefined && index >= 0) {
-        return encodeTransaction(block.transactions[index]!, placeOf(block.header, index))
+      const { pending, queued } = chain.pool.content(sender)
+      const waiting = [...pending, ...queued].find(tx => tx.nonce === nonce)
+      const hash = chain.bySenderAndNonce(sender, nonce)
+      const found = hash === undefined ? undefined : await mined(hash)
+      if (found !== undefined) {
+        return encodeTransaction(found.block.transactions[found.index]!, placeOf(found.block.header, found.index))
       }
       return waiting === undefined ? null : encodeTransaction(waiting)
     },
@@ -125,25 +123,6 @@ export function transactionMethods(s: RpcSetup): RpcMethods {
     const tx = found?.block.transactions[found.index] ?? waiting ?? chain.pool.get(hash)
     return tx === undefined ? null : toHex(tx.raw)
   }
-}
-
-/** The block after which the sender's nonce first was above `nonce`, by bisection over the states. */
-async function blockOfNonce(s: RpcSetup, sender: Uint8Array, nonce: bigint): Promise<number | undefined> {
-  const above = async (number: number): Promise<boolean> => {
-    const header = await s.chain.headerByNumber(number)
-    if (header === undefined) return false
-    const account = await s.chain.state({ kind: 'block', header }).account(sender)
-    return (account?.nonce ?? 0n) > nonce
-  }
-  let high = s.chain.head().number
-  if (!(await above(high)) || (await above(0))) return undefined
-  let low = 0
-  while (low + 1 < high) {
-    const middle = Math.floor((low + high) / 2)
-    if (await above(middle)) high = middle
-    else low = middle
-  }
-  return high
 }
 
 /** Puts a raw transaction into the pool; a refusal reaches the caller in the pool's words. */

@@ -1,112 +1,124 @@
 /**
- * `zg-chain verify`: recomputes what a chain on disk claims. The state root from every account and slot, and for the last blocks their
- * hashes, their links and the roots of their lists, all by code that shares nothing with the engine that wrote them.
+ * `zg-chain verify`: is what lies in a data directory what it says it is? The block log from end to end (hashes link, bodies and receipts
+ * give the roots of their headers), and the state root of the head computed anew from every account and slot, by other code than the
+ * engine's.
  */
-import { systemClock } from '../../../lib/adapters/clock.ts'
-import { dataDir } from '../../../lib/adapters/paths.ts'
-import { systemRandom } from '../../../lib/adapters/random.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { formatCount } from '../../../lib/base/units.ts'
-import type { VerbFn } from '../../../lib/cli/types.ts'
+import type { VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
-import { encodeHeader } from '../core/block.ts'
 import type { ZgChain } from '../core/chain.ts'
-import { EMPTY_CODE_HASH } from '../core/hash.ts'
-import { accountRoot, receiptsRoot, storageRoot, transactionsRoot } from '../core/trie-root.ts'
-import { readGenesis } from '../genesis-file.ts'
-import { openChain } from '../open.ts'
-import { accounts, slots } from '../state-file.ts'
+import { EMPTY_TRIE_ROOT } from '../core/hash.ts'
+import { decodeAccountRange, decodeRecord, decodeStorageRange, type RangeAccount } from '../core/records.ts'
+import { accountRoot, receiptsRoot, storageRoot, transactionsRoot, withdrawalsRoot } from '../core/trie-root.ts'
+import { number } from '../print.ts'
+import { openDirectory } from './directory.ts'
+
+/** Entries of one page of the state. */
+const PAGE = 4_096
 
 export const verify: VerbFn = async (ctx, _args, opts) => {
-  const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'chain')
-  const genesis = await readGenesis(dir)
-  if (genesis === undefined) throw new ZgError('ERR_CONFIG', `no chain in '${dir}'`)
-  // Development changes on top of the head show only to a chain that allows them.
-  const chain = await openChain({
-    dir,
-    genesis,
-    clock: systemClock,
-    random: systemRandom,
-    blockTimeMs: 0,
-    dev: { accounts: [] }
-  })
+  const at = await openDirectory(ctx, opts)
   try {
-    const head = chain.head()
-    const progress = ctx.progress('verifying', { unit: 'items' })
-    const state = await verifyState(chain, n => progress.update(n))
-    const blocks = await verifyBlocks(chain, opts.blocks as number, ctx.signal)
-    progress.done()
+    const head = at.chain.head()
+    const from = (opts.fromBlock as number | undefined) ?? 0
+    const transactions = await verifyBlocks(ctx, at.chain, Math.min(from, head.number), head.number)
+    const state = await verifyState(ctx, at.chain)
+    const good = equalBytes(state.root, head.stateRoot)
     ctx.print(
       {
-        type: 'verified',
-        number: head.number,
+        type: 'verify',
+        dir: at.dir,
+        blockNumber: head.number,
         hash: toHex(head.hash),
-        stateRoot: toHex(state.root),
+        stateRoot: toHex(head.stateRoot),
+        computed: toHex(state.root),
         accounts: state.accounts,
         slots: state.slots,
-        blocks,
-        pending: chain.pool.counts().pending
+        transactions,
+        good
       },
-      `block ${formatCount(head.number)} ${toHex(head.hash)}: ${formatCount(state.accounts)} accounts, ${formatCount(state.slots)} slots, ${formatCount(blocks)} blocks hold`
+      good
+        ? `block ${number(ctx, head.number)} is whole: ${number(ctx, transactions)} transactions, ${number(ctx, state.accounts)} accounts, ${number(ctx, state.slots)} slots`
+        : `the state of block ${head.number} has root ${toHex(state.root)}, its header says ${toHex(head.stateRoot)}`
     )
+    return good ? 0 : 1
   } finally {
-    await chain.close()
+    await at.close()
   }
 }
 
-/** The root over all accounts; each account's storage root and code are checked on the way. @throws {ZgError} ERR_CORRUPT. */
-export async function verifyState(
-  chain: ZgChain,
-  progress: (accounts: number) => void = () => {}
+async function verifyBlocks(ctx: VerbContext, chain: ZgChain, from: number, to: number): Promise<number> {
+  const progress = ctx.progress('blocks', { total: to - from + 1, unit: 'items' })
+  let transactions = 0
+  let parent: Uint8Array | undefined
+  for (let n = from; n <= to; n++) {
+    ctx.signal.throwIfAborted()
+    const bad = (what: string): ZgError => new ZgError('ERR_CORRUPT', `block ${n}: ${what}`)
+    const record = await chain.native.block(n)
+    if (record === undefined) throw bad('it is missing')
+    const { block, receipts } = decodeRecord(record)
+    const { header } = block
+    if (header.number !== n) throw bad(`its header says ${header.number}`)
+    if (parent !== undefined && !equalBytes(parent, header.parentHash))
+      throw bad('it does not follow on the one before')
+    if (chain.native.numberOf(header.hash) !== n) throw bad('its hash is not in the index')
+    // The genesis has neither.
+    if (n > 0) {
+      if (!equalBytes(transactionsRoot(block.transactions), header.transactionsRoot))
+        throw bad('its transactions have another root')
+      if (!equalBytes(receiptsRoot(receipts), header.receiptsRoot)) throw bad('its receipts have another root')
+      const withdrawals = block.withdrawals ?? []
+      if (header.withdrawalsRoot !== undefined && !equalBytes(withdrawalsRoot(withdrawals), header.withdrawalsRoot))
+        throw bad('its withdrawals have another root')
+    }
+    parent = header.hash
+    transactions += block.transactions.length
+    progress.update(n - from + 1)
+  }
+  progress.done()
+  return transactions
+}
+
+async function verifyState(
+  ctx: VerbContext,
+  chain: ZgChain
 ): Promise<{ root: Uint8Array; accounts: number; slots: number }> {
-  const all: Parameters<typeof accountRoot>[0][number][] = []
-  let slotCount = 0
-  for await (const account of accounts(chain)) {
-    const storage: { hash: Uint8Array; value: Uint8Array }[] = []
-    for await (const slot of slots(chain, account)) storage.push(slot)
-    slotCount += storage.length
-    const name = toHex(account.address ?? account.hash)
-    if (!equalBytes(storageRoot(storage), account.storageRoot)) throw wrong(`storage root of ${name}`)
-    if (account.address !== undefined && !equalBytes(account.codeHash, EMPTY_CODE_HASH)) {
-      const code = chain.native.code(account.address, undefined)
-      if (!equalBytes(keccak256(code), account.codeHash)) throw wrong(`code of ${name}`)
+  const progress = ctx.progress('state', { unit: 'items' })
+  const all: RangeAccount[] = []
+  let slots = 0
+  const number = chain.head().number
+  let start: Uint8Array | undefined = new Uint8Array(32)
+  while (start !== undefined) {
+    ctx.signal.throwIfAborted()
+    const page: ReturnType<typeof decodeAccountRange> = decodeAccountRange(
+      await chain.native.accountRange(start, PAGE, number)
+    )
+    for (const account of page.accounts) {
+      if (!equalBytes(account.storageRoot, EMPTY_TRIE_ROOT)) slots += await verifyStorage(chain, account, number)
+      all.push(account)
     }
-    all.push(account)
-    if (all.length % 1_000 === 0) progress(all.length)
+    progress.update(all.length)
+    start = page.next
   }
-  const root = accountRoot(all)
-  // Development changes since the head have a root that no header names; the proof of any account knows it.
-  const { accountProof } = await chain.state({ kind: 'block', header: chain.head() }).proof(new Uint8Array(20), [])
-  const claimed = accountProof[0] === undefined ? chain.head().stateRoot : keccak256(accountProof[0])
-  if (!equalBytes(root, claimed)) throw wrong(`state root ${toHex(claimed)}, computed ${toHex(root)}`)
-  return { root, accounts: all.length, slots: slotCount }
+  progress.done()
+  return { root: accountRoot(all), accounts: all.length, slots }
 }
 
-/** The last `count` blocks, the newest first. @returns how many were there. @throws {ZgError} ERR_CORRUPT. */
-export async function verifyBlocks(chain: ZgChain, count: number, signal?: AbortSignal): Promise<number> {
-  let checked = 0
-  for (let n = chain.head().number; n >= 0 && checked < count; n--, checked++) {
-    signal?.throwIfAborted()
-    const stored = await chain.stored(n)
-    if (stored === undefined) throw wrong(`block ${n} (it is missing)`)
-    const { header, transactions } = stored.block
-    if (!equalBytes(keccak256(encodeHeader(header)), header.hash)) throw wrong(`hash of block ${n}`)
-    if (n > 0 && !equalBytes(chain.header(n - 1)?.hash ?? new Uint8Array(0), header.parentHash))
-      throw wrong(`parent of block ${n}`)
-    if (!equalBytes(transactionsRoot(transactions), header.transactionsRoot)) throw wrong(`transactions of block ${n}`)
-    if (!equalBytes(receiptsRoot(stored.receipts), header.receiptsRoot)) throw wrong(`receipts of block ${n}`)
-    for (const [i, tx] of transactions.entries()) {
-      const place = chain.native.locate(tx.hash)
-      if (place?.number !== n || place.index !== i) throw wrong(`index of transaction ${toHex(tx.hash)}`)
-    }
+async function verifyStorage(chain: ZgChain, account: RangeAccount, number: number): Promise<number> {
+  if (account.address === undefined || !equalBytes(keccak256(account.address), account.hash))
+    throw new ZgError('ERR_CORRUPT', `the address of account ${toHex(account.hash)} is not known`)
+  const slots: { hash: Uint8Array; value: Uint8Array }[] = []
+  let start: Uint8Array | undefined = new Uint8Array(32)
+  while (start !== undefined) {
+    const page: ReturnType<typeof decodeStorageRange> = decodeStorageRange(
+      await chain.native.storageRange(account.address, start, PAGE, number)
+    )
+    slots.push(...page.slots)
+    start = page.next
   }
-  return checked
-}
-
-function wrong(what: string): ZgError {
-  return new ZgError('ERR_CORRUPT', `wrong ${what}`, {
-    hint: 'restore the data directory from a copy, or make the chain anew'
-  })
+  if (!equalBytes(storageRoot(slots), account.storageRoot))
+    throw new ZgError('ERR_CORRUPT', `the storage of ${toHex(account.address)} has another root than its account says`)
+  return slots.length
 }

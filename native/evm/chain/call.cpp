@@ -231,6 +231,9 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
   BlockEnv env = c.env;
   if (tx.gas_price == U256{}) env.base_fee = U256{};
   WorkingState state(base);
+  // Without a price nobody pays, and BASEFEE must not exceed GASPRICE: code sees 0 for both, as from geth.
+  BlockEnv env = c.env;
+  if (tx.gas_price.is_zero() && tx.max_priority_fee.is_zero()) env.base_fee = {};
   TransitionOptions options;
   options.is_call = true;
   if (c.watch != nullptr) {
