@@ -1,7 +1,7 @@
 /**
  * Runs all public fixtures of EVM behaviour on the native engine and prints counts; exit status 1 when any case fails.
  *
- *   npm run test:evm [-- --only state,block,vectors] [--jobs N] [--match TEXT] [--forks Prague,Osaka]
+ *   npm run test:evm [-- --only state,block,vectors] [--jobs N] [--match TEXT] [--forks Prague,Osaka] [--seconds N]
  *
  * Files are spread over N processes (default: all cores). What is left out is printed with its reason.
  */
@@ -24,9 +24,12 @@ const { values } = parseArgs({
     only: { type: 'string' },
     jobs: { type: 'string' },
     match: { type: 'string' },
-    forks: { type: 'string' }
+    forks: { type: 'string' },
+    seconds: { type: 'string' }
   }
 })
+/** No file takes long; one that does is a hang, and counts as failed. */
+const secondsPerFile = Number(values.seconds ?? 120)
 const forks = values.forks?.split(',')
 
 if (process.send !== undefined) {
@@ -72,12 +75,18 @@ async function main(): Promise<number> {
     new Promise((resolve, reject) => {
       const child = fork(import.meta.filename, process.argv.slice(2), { execArgv: process.execArgv })
       let current: Job | undefined
+      let limit: NodeJS.Timeout | undefined
       const give = (): void => {
         current = wanted[next++]
-        if (current === undefined) child.disconnect()
-        else child.send(current)
+        if (current === undefined) {
+          child.disconnect()
+          return
+        }
+        child.send(current)
+        limit = setTimeout(() => child.kill('SIGKILL'), secondsPerFile * 1000)
       }
       child.on('message', (outcome: Outcome) => {
+        clearTimeout(limit)
         const c = counts.get(current!.suite) ?? { cases: 0, failed: 0 }
         c.cases += outcome.cases
         c.failed += outcome.failures.length
@@ -86,10 +95,11 @@ async function main(): Promise<number> {
         give()
       })
       child.on('exit', code => {
+        clearTimeout(limit)
         if (current === undefined) resolve()
         else {
           // The engine must not die, whatever a fixture says: the file counts as failed, and another process goes on.
-          failures.push(`${relative(dir, current.file)}: the process ended with ${code ?? 'a signal'}`)
+          failures.push(`${relative(dir, current.file)}: the process ended with ${code ?? `a signal (limit ${secondsPerFile} s)`}`)
           worker().then(resolve, reject)
         }
       })

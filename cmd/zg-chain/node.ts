@@ -67,7 +67,8 @@ export const node: VerbFn = async (ctx, _args, opts) => {
       dev,
       clientVersion: `zg-chain/v${version()}/${process.platform}-${process.arch}/node${process.versions.node}`,
       now: () => systemClock.now(),
-      monotonic: () => systemClock.monotonic()
+      monotonic: () => systemClock.monotonic(),
+      forks: genesis.config
     })
     const rpcLog = ctx.log('rpc')
     const port = opts.rpcPort as number

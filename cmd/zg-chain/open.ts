@@ -1,4 +1,5 @@
 /** Opens a chain on the native execution client; makes it on first use. The RPC is built on what this answers. */
+import { availableParallelism } from 'node:os'
 import { bytesToBig, equalBytes } from '../../lib/base/bytes.ts'
 import { fromHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
@@ -115,7 +116,7 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     genesis: encodeGenesis(o.genesis),
     dev: o.dev,
     archive: o.history === undefined,
-    history: o.history ?? 0,
+    history: o.history ?? 1,
     // Flat values first: they answer every read; blocks of tables and the write buffer share the rest.
     cacheBytes: Math.floor(cacheBytes * 0.6),
     blockCacheBytes: Math.floor(cacheBytes * 0.2),
@@ -123,7 +124,7 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     poolCount: limits.count,
     poolBytes: limits.bytes,
     queuedPerSender: limits.queuedPerSender,
-    threads: 0,
+    threads: Math.min(64, availableParallelism()),
     sync: o.kept ?? true,
     logSegmentBytes: o.segmentBytes ?? SEGMENT_BYTES,
     ...(zg === undefined ? {} : { zg })

@@ -37,6 +37,8 @@ export interface EthereumjsOptions {
   blockHash(number: number): Promise<Uint8Array | undefined>
   /** Bound of the cache of trie nodes; default 64 MiB. */
   cacheBytes?: number
+  /** Changed constants of the rules (differential tests). */
+  wrongParams?: Parameters<typeof pragueRules>[1]
   /** No further transaction is started in a block after this long; default 2,000 ms. */
   buildTimeMs?: number
 }
@@ -51,7 +53,7 @@ interface Waiting {
 
 /** @throws {ZgError} ERR_CORRUPT from any method when a node of a known state is missing. */
 export function openEthereumjs(opts: EthereumjsOptions): ExecutionEngine {
-  const common: Common = pragueRules(opts.chainId)
+  const common: Common = pragueRules(opts.chainId, opts.wrongParams)
   const store = new NodeStore(opts.kv, opts.cacheBytes ?? 64 * 1024 * 1024)
   const waiting = new Map<string, Waiting>()
   const execOpts: ExecutionOptions = { common, clock: opts.clock, blockHash: opts.blockHash }

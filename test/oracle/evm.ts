@@ -20,8 +20,11 @@ const TURN_MS = 8
 const SYSTEM_GAS = 30_000_000n
 const SYSTEM_ADDRESS = addressOf(Uint8Array.from({ length: 20 }, (_, i) => (i === 19 ? 0xfe : 0xff)))
 
-/** Prague rules under our chain id. */
-export function pragueRules(chainId: number): Common {
+/**
+ * Prague rules under our chain id.
+ * @param wrong - constants to be changed: the canary of differential tests.
+ */
+export function pragueRules(chainId: number, wrong?: typeof paramsEVM): Common {
   // Every fork from the start: mainnet's own heights would make block 1,920,000 demand the DAO fork's extra data.
   const hardforks: ChainConfig['hardforks'] = []
   for (const fork of Mainnet.hardforks) {
@@ -34,6 +37,7 @@ export function pragueRules(chainId: number): Common {
     customCrypto: { keccak256: data => keccak256(data), kzg }
   })
   takeParamsOnce(common)
+  if (wrong !== undefined) common.updateParams(wrong)
   return common
 }
 

@@ -6,6 +6,7 @@
 import * as ethers from 'ethers'
 import fc from 'fast-check'
 import t from 'tap'
+import { GENESIS_DEFAULTS } from '../../cmd/zg-chain/core/genesis.ts'
 import { openChain } from '../../cmd/zg-chain/open.ts'
 import { chainMethods, type RpcOptions } from '../../cmd/zg-chain/rpc/methods.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
@@ -40,6 +41,7 @@ async function open(opts: Partial<RpcOptions> & { onDemand?: boolean } = {}) {
   }))
   const chain = await openChain({
     genesis: {
+      ...GENESIS_DEFAULTS,
       chainId: 31337,
       timestamp: 1_700_000_000,
       gasLimit: 30_000_000n,

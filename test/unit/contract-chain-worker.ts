@@ -11,11 +11,11 @@ import { SimpleStateManager } from '@ethereumjs/statemanager'
 import { Account, Address, createAddressFromString, createZeroAddress } from '@ethereumjs/util'
 import { keccak_256 } from '@noble/hashes/sha3.js'
 import { AbiCoder } from 'ethers'
-import { hostPrecompiles } from '../../cmd/zg-chain/engine-ethereumjs/precompiles.ts'
 import { bigToBytes, padLeft } from '../../lib/base/bytes.ts'
 import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
 import { type AllocEntry, buildAlloc, type StorageParams } from '../../lib/contracts/genesis.ts'
 import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
+import { hostPrecompiles } from '../oracle/precompiles.ts'
 import type { Call, Outcome, StartOptions } from './contract-chain.ts'
 
 /**

@@ -15,6 +15,7 @@ import { headerOf, type RpcSetup } from './context.ts'
 import {
   asAccessList,
   asAddress,
+  asArray,
   asAuthorizations,
   asBytes,
   asHash,

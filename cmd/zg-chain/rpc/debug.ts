@@ -64,7 +64,11 @@ export function debugMethods(s: RpcSetup): RpcMethods {
     },
     debug_traceBlockByHash: params => {
       const hash = arg(params, 0, 'blockHash', asHash)
-      return traceBlock({ hash, requireCanonical: false }, readTraceOptions(params[1], 'options'), `block ${toHex(hash)} not found`)
+      return traceBlock(
+        { hash, requireCanonical: false },
+        readTraceOptions(params[1], 'options'),
+        `block ${toHex(hash)} not found`
+      )
     },
     debug_traceBlock: params => {
       const raw = arg(params, 0, 'block', asBytes)
@@ -124,7 +128,8 @@ export function debugMethods(s: RpcSetup): RpcMethods {
       const limit = Math.min(optional(params, 4, 'maxResult', asLooseNumber) ?? MAX_RANGE, MAX_RANGE)
       const block = await needWholeBlock(s, { hash, requireCanonical: false })
       // The engine has the states between blocks only: the first transaction's is the parent's, the one behind the last the block's own.
-      const number = index === 0 ? block.header.number - 1 : index >= block.transactions.length ? block.header.number : undefined
+      const number =
+        index === 0 ? block.header.number - 1 : index >= block.transactions.length ? block.header.number : undefined
       const header = number === undefined ? undefined : chain.header(number)
       if (header === undefined) {
         throw new RpcError(RPC.server, 'only the states before the first and after the last transaction are kept')

@@ -1,5 +1,5 @@
 /** eth_call, eth_estimateGas and eth_createAccessList (chain.md 9.4). */
-import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
+import type { RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { toHex, toQuantity } from '../../../lib/base/hex.ts'
 import type { AccessListEntry, CallResult } from '../core/types.ts'
 import { type CallArgs, callGas, type Overrides, prepare, readCall, readOverrides, run } from './call.ts'

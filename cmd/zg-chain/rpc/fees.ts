@@ -4,8 +4,8 @@ import { toQuantity } from '../../../lib/base/hex.ts'
 import type { BlockHeader } from '../core/types.ts'
 import { needReceipts } from './blocks.ts'
 import { findBlock, headerOf, type RpcSetup } from './context.ts'
-import { blobBaseFee, blobScheduleAt, nextBlobBaseFee } from './rules.ts'
 import { arg, asArray, asBlockNumber, asLooseNumber, invalid, optional } from './decode.ts'
+import { blobBaseFee, blobScheduleAt, nextBlobBaseFee } from './rules.ts'
 
 /** Blocks of one eth_feeHistory. */
 const MAX_HISTORY = 1_024
@@ -27,7 +27,9 @@ export function feeMethods(s: RpcSetup): RpcMethods {
     // Never below the next base fee, or a transaction at this price would wait.
     eth_gasPrice: () => {
       const known = tip()
-      return typeof known === 'bigint' ? toQuantity(chain.nextBaseFee() + known) : known.then(t => toQuantity(chain.nextBaseFee() + t))
+      return typeof known === 'bigint'
+        ? toQuantity(chain.nextBaseFee() + known)
+        : known.then(t => toQuantity(chain.nextBaseFee() + t))
     },
     eth_maxPriorityFeePerGas: () => {
       const known = tip()

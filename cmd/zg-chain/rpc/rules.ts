@@ -54,7 +54,12 @@ export function nextBlobBaseFee(forks: ForkConfig, parent: BlockHeader, timestam
   let excessBlobGas = excess > target ? excess - target : 0n
   const osaka = forks.osakaTime !== undefined && forks.osakaTime <= timestamp
   const current = blobBaseFee(forks, parent)
-  if (osaka && excess >= target && current !== undefined && (parent.baseFeePerGas ?? 0n) * BLOB_BASE_COST > current * BLOB_GAS) {
+  if (
+    osaka &&
+    excess >= target &&
+    current !== undefined &&
+    (parent.baseFeePerGas ?? 0n) * BLOB_BASE_COST > current * BLOB_GAS
+  ) {
     const { max, target: aim } = schedule
     excessBlobGas = (parent.excessBlobGas ?? 0n) + ((parent.blobGasUsed ?? 0n) * BigInt(max - aim)) / BigInt(max)
   }

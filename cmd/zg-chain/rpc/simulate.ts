@@ -3,12 +3,32 @@ import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/ty
 import { fromUtf8 } from '../../../lib/base/bytes.ts'
 import { toHex, toQuantity } from '../../../lib/base/hex.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
-import { decodeRlp, encodeRlp, type RlpInput, type RlpItem, rlpBytes, rlpList, rlpNumber } from '../../../lib/codec/rlp.ts'
+import {
+  decodeRlp,
+  encodeRlp,
+  type RlpInput,
+  type RlpItem,
+  rlpBytes,
+  rlpList,
+  rlpNumber
+} from '../../../lib/codec/rlp.ts'
 import { decodeBlock, overrideFields, splitList } from '../core/records.ts'
 import type { Withdrawal } from '../core/types.ts'
 import { type CallArgs, readBlockOverride, readCall, readStateOverrides } from './call.ts'
 import { LATEST, needBlock, type RpcSetup } from './context.ts'
-import { arg, asAddress, asArray, asBlock, asBoolean, asObject, asUint64, field, type JsonObject, need, optional } from './decode.ts'
+import {
+  arg,
+  asAddress,
+  asArray,
+  asBlock,
+  asBoolean,
+  asObject,
+  asUint64,
+  field,
+  type JsonObject,
+  need,
+  optional
+} from './decode.ts'
 import { encodeBlock, encodeLog } from './encode.ts'
 
 /** Blocks of one request, filled gaps included; calls of one block; withdrawals of one block. */
@@ -29,7 +49,8 @@ export function simulateMethods(s: RpcSetup): RpcMethods {
     const override = field(o, 'blockOverrides', name, readSimOverride) ?? NO_OVERRIDE
     const state = field(o, 'stateOverrides', name, readStateOverrides)
     const calls = field(o, 'calls', name, (v, n) => asArray(v, n, Number.MAX_SAFE_INTEGER)) ?? []
-    if (calls.length > MAX_CALLS) throw new RpcError(TOO_MANY_CALLS, `too many calls: ${calls.length}, at most ${MAX_CALLS}`)
+    if (calls.length > MAX_CALLS)
+      throw new RpcError(TOO_MANY_CALLS, `too many calls: ${calls.length}, at most ${MAX_CALLS}`)
     return [
       override,
       state === undefined ? [] : overrideFields(state),
@@ -54,7 +75,11 @@ export function simulateMethods(s: RpcSetup): RpcMethods {
       const at = ref.kind === 'pending' ? { kind: 'block' as const, header: ref.parent } : ref
       const [code, text, answer] = splitList(await chain.simulate(request, at, LIMITS.ethCallMs))
       const failed = Number(rlpNumber(decodeRlp(code!)))
-      if (failed !== 0) throw new RpcError(failed === 4444 ? failed : -failed, fromUtf8(rlpBytes(decodeRlp(text!))) ?? 'simulation failed')
+      if (failed !== 0)
+        throw new RpcError(
+          failed === 4444 ? failed : -failed,
+          fromUtf8(rlpBytes(decodeRlp(text!))) ?? 'simulation failed'
+        )
       return splitList(answer!).map(block => showBlock(block, flag('returnFullTransactions')))
     }
   }

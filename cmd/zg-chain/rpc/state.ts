@@ -11,8 +11,8 @@ const MAX_SLOTS = 1_024
 export function stateMethods(s: RpcSetup): RpcMethods {
   const { chain } = s
 
-  async function stateAt(params: RpcParams, index: number): Promise<StateReader> {
-    return chain.stateneedBlock(chain, optional(params, index, 'block', asBlock) ?? LATEST)
+  function stateAt(params: RpcParams, index: number): StateReader {
+    return chain.state(needBlock(chain, optional(params, index, 'block', asBlock) ?? LATEST))
   }
 
   return {

@@ -26,7 +26,10 @@ export function readTraceOptions(value: unknown, name: string): TraceOptions {
   const tracer = field(o, 'tracer', name, asString)
   const timeout = field(o, 'timeout', name, asString)
   return {
-    tracer: tracer === undefined || tracer === '' ? structLogs(o, name) : named(tracer, field(o, 'tracerConfig', name, asObject)),
+    tracer:
+      tracer === undefined || tracer === ''
+        ? structLogs(o, name)
+        : named(tracer, field(o, 'tracerConfig', name, asObject)),
     timeoutMs: timeout === undefined ? LIMITS.ethCallMs : Math.min(duration(timeout, `${name}.timeout`), MAX_TIMEOUT_MS)
   }
 }
@@ -60,7 +63,10 @@ function mux(config: JsonObject): Tracer {
   const parts = names.map(name => {
     if (name === MUX) throw invalid('tracerConfig', `${MUX} within itself`)
     const options = config[name]
-    const part = named(name, options === null || options === undefined ? undefined : asObject(options, `tracerConfig.${name}`))
+    const part = named(
+      name,
+      options === null || options === undefined ? undefined : asObject(options, `tracerConfig.${name}`)
+    )
     return `${part.name} ${part.config}`
   })
   return { name: MUX, config: parts.join(';') }

@@ -73,6 +73,31 @@ Failure ChainImpl::build(const BlockAttributes& attributes, uint64_t budget_ms, 
   return stopped();
 }
 
+namespace {
+
+// The blocks before a payload, for its uncles: kept ones, then those of the chain.
+class PayloadAncestry final : public Ancestry {
+ public:
+  PayloadAncestry(ChainImpl& chain, const Hash& parent) : chain_(chain), next_(parent) {}
+  const Block* ancestor(uint64_t depth) const override {
+    while (blocks_.size() < depth) {
+      auto block = chain_.kept(next_, nullptr);
+      if (block == nullptr) block = chain_.by_hash(next_);
+      if (block == nullptr) return nullptr;
+      next_ = block->block.header.parent_hash;
+      blocks_.push_back(std::move(block));
+    }
+    return &blocks_[depth - 1]->block;
+  }
+
+ private:
+  ChainImpl& chain_;
+  mutable Hash next_;
+  mutable std::vector<std::shared_ptr<const StoredBlock>> blocks_;
+};
+
+}  // namespace
+
 Failure ChainImpl::new_payload(ByteView raw_block, Hash& hash) {
   if (Failure f = stopped()) return f;
   Stopwatch watch;
@@ -122,7 +147,9 @@ Failure ChainImpl::new_payload(ByteView raw_block, Hash& hash) {
     layer = store_->apply(parent_state, diff);
     return view_of(*layer).root();
   };
-  BlockOutcome outcome = execute_block(*parent_state, parent, b, config(), precompiles(), overlay, root_of, options_.threads);
+  const PayloadAncestry ancestry(*this, b.header.parent_hash);
+  BlockOutcome outcome = execute_block(*parent_state, parent, b, config(), precompiles(), overlay, root_of, options_.threads,
+                                       b.ommers.empty() ? nullptr : &ancestry);
   if (Failure f = stopped()) return f;
   if (!outcome.error.empty()) return {ChainError::rejected, outcome.error};
   // Signatures with a high s, valid in Frontier only.

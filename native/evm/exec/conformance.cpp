@@ -148,7 +148,7 @@ Bytes run_state(ByteView request) {
   WorkingState state(pre);
   TxOutcome outcome;
   if (!tx_item.is_list) {
-    outcome.refusal = TxRefusal::type_not_supported;
+    outcome.refusal = TxRefusal::invalid_signature;
     outcome.text = as_chars(tx_item.payload);
   } else {
     Transaction tx;
@@ -162,10 +162,12 @@ Bytes run_state(ByteView request) {
       outcome = run_transaction(state, config, *rev, env, precompiles, tx, options);
     }
   }
-  // A block reward of nothing.
-  state.begin_transaction();
-  state.add_balance(state.account(env.coinbase), {});
-  state.finish_transaction(*rev);
+  // A block reward of nothing; a transaction of a later fork makes no block at all.
+  if (outcome.refusal != TxRefusal::type_not_supported) {
+    state.begin_transaction();
+    state.add_balance(state.account(env.coinbase), {});
+    state.finish_transaction(*rev);
+  }
   const Hash root = pre.root_with(state.take_diff());
   return answer_state(root, hash_logs(outcome.logs), outcome.gas_used, outcome.text);
 }

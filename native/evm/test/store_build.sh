@@ -4,7 +4,7 @@
 set -e
 name=$1
 shift
-out=build/store
+out=${ZG_STORE_OUT:-build/store}
 mkdir -p "$out"
 level=$(node -p "require('path').dirname(require.resolve('classic-level/package.json'))")/deps/leveldb/leveldb-1.20
 flags="-std=c++20 -O2 -g -fno-exceptions -fno-rtti -Wall -Wextra -pthread -Inative/evm -Inative/codec -I$level/include -I$level $*"
