@@ -22,30 +22,6 @@ U256 word(rlp::Reader& r) {
   return U256::from_be(v);
 }
 
-// A precompile of Ethereum at another address.
-class Moved final : public StatefulPrecompile {
- public:
-  Moved(const Address& at, PrecompileFn fn) : at_(at), fn_(fn) {}
-  [[nodiscard]] Address address() const override { return at_; }
-  PrecompileResult run(const StatefulCall& call) const override { return fn_(call.input, call.gas); }
-
- private:
-  Address at_;
-  PrecompileFn fn_;
-};
-
-// One of the chain's own.
-class MovedPlugin final : public StatefulPrecompile {
- public:
-  MovedPlugin(const Address& at, const StatefulPrecompile& inner) : at_(at), inner_(inner) {}
-  [[nodiscard]] Address address() const override { return at_; }
-  PrecompileResult run(const StatefulCall& call) const override { return inner_.run(call); }
-
- private:
-  Address at_;
-  const StatefulPrecompile& inner_;
-};
-
 struct Collect {
   std::vector<WorkingState::Warm> warm;
 };
@@ -90,14 +66,41 @@ bool OverriddenState::has_storage(const Address& address) const {
   return it->second.mode == AccountOverride::Mode::diff && base_.has_storage(address);
 }
 
-Precompiles moved_precompiles(const Precompiles& base, const Overrides& over, Revision rev) {
-  Precompiles out = base;
+std::string move_precompiles(Precompiles& precompiles, const Overrides& over, Revision rev) {
+  const Precompiles before = precompiles;
   for (const auto& [address, o] : over) {
+    const bool is_precompile = before.acts_at(rev, address);
+    // What stands there now is the caller's.
+    if (is_precompile) precompiles.put(address, std::nullopt);
     if (!o.move_precompile_to) continue;
-    if (const PrecompileFn fn = find_precompile(rev, address)) out.add(std::make_shared<Moved>(*o.move_precompile_to, fn));
-    else if (const StatefulPrecompile* plugin = base.stateful(address)) out.add(std::make_shared<MovedPlugin>(*o.move_precompile_to, *plugin));
+    const Address& to = *o.move_precompile_to;
+    if (!is_precompile) return "account " + to_hex(address) + " is not a precompile";
+    if (to == address) return "MovePrecompileToAddress referenced itself in replacement: account " + to_hex(to);
+    const auto taken = [&](const auto& other) { return other.first == to || (other.first != address && other.second.move_precompile_to == to); };
+    if (std::any_of(over.begin(), over.end(), taken)) return "account " + to_hex(to) + " is already overridden";
+    Address from = address;
+    (void)before.resolve(from);
+    precompiles.put(to, from);
   }
-  return out;
+  return {};
+}
+
+void apply_overrides(WorkingState& state, const Overrides& over) {
+  state.begin_transaction();
+  for (const auto& [address, o] : over) {
+    Account& account = state.account(address);
+    if (o.nonce) state.set_nonce(account, *o.nonce);
+    if (o.code) state.set_code(account, *o.code);
+    if (o.balance) state.set_balance(account, *o.balance);
+    if (o.mode == AccountOverride::Mode::state) {
+      account.cleared = true;
+      account.slots.each([](Slot& s) { s.original = s.current = U256{}; });
+    }
+    for (const auto& [key, value] : o.slots) state.set_slot(account, state.slot(account, key), value);
+    if (!o.slots.empty() && !account.exists) state.set_nonce(account, account.now.nonce);
+  }
+  // Under rules that leave empty accounts alone: what was asked for stays.
+  state.finish_transaction(Revision::homestead);
 }
 
 // ---- decoding
@@ -213,15 +216,25 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
   const Revision rev = chain.config().revision_at(c.env.number, c.env.timestamp);
   const OverriddenState over(*c.state, c.overrides);
   const StateReader& base = c.overrides.empty() ? *c.state : static_cast<const StateReader&>(over);
-  const bool moves = std::any_of(c.overrides.begin(), c.overrides.end(), [](const auto& o) { return o.second.move_precompile_to.has_value(); });
+  CallOutcome out;
   Precompiles moved;
-  if (moves) moved = moved_precompiles(chain.precompiles(), c.overrides, rev);
-  const Precompiles& precompiles = moves ? moved : chain.precompiles();
+  if (!c.overrides.empty()) {
+    moved = chain.precompiles();
+    if (auto why = move_precompiles(moved, c.overrides, rev); !why.empty()) {
+      out.tx.refusal = TxRefusal::override_invalid;
+      out.tx.text = std::move(why);
+      return out;
+    }
+  }
+  const Precompiles& precompiles = c.overrides.empty() ? chain.precompiles() : moved;
   WorkingState state(base);
+  // Without a price nobody pays, and BASEFEE must not exceed GASPRICE: code sees 0 for both, as from geth.
+  BlockEnv env = c.env;
+  if (tx.gas_price.is_zero() && tx.max_priority_fee.is_zero()) env.base_fee = {};
   TransitionOptions options;
   options.is_call = true;
   if (c.watch != nullptr) {
-    c.watch->begin(state, tx, c.env, rev, precompiles);
+    c.watch->begin(state, tx, env, rev, precompiles);
     options.tracer = c.watch->tracer();
   }
   options.stop = c.stop;
@@ -230,8 +243,7 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
     options.context = &collect;
     options.before_finish = [](void* context, WorkingState& s) { static_cast<Collect*>(context)->warm = s.warm_set(); };
   }
-  CallOutcome out;
-  out.tx = run_transaction(state, chain.config(), rev, c.env, precompiles, tx, options);
+  out.tx = run_transaction(state, chain.config(), rev, env, precompiles, tx, options);
   if (c.watch != nullptr) c.watch->end(out.tx);
   if (!c.wants_access_list) return out;
   const auto machine = precompiles.addresses(rev);
