@@ -31,6 +31,10 @@ const HEIGHT = parseInteger(0, Number.MAX_SAFE_INTEGER)
 const FROM_BLOCK: OptionSpec = { flags: '--from-block <n>', help: 'first block', parse: HEIGHT, env: false }
 const DIRECTORY_EXITS = { 66: 'no chain there', 74: 'damaged data', 75: 'a node runs on it' }
 const JWT_SECRET = '--jwt-secret <file>'
+const JSON_LINES: OptionSpec[] = [
+  { flags: '--jsonl', help: 'JSON lines on stdin and stdout', env: false },
+  { flags: '--jobs <n>', help: 'processes to spread the lines over', parse: parseInteger(1, 256), env: false }
+]
 const SEND_EXITS = {
   69: 'no node',
   75: 'in no block in time',
@@ -400,6 +404,20 @@ await tool({
       ],
       exits: { 1: 'some failed or were refused', 69: 'no node', 75: 'no progress in time', 77: 'no money' },
       load: async () => (await import('./verbs/bench.ts')).bench
+    },
+    {
+      name: 'statetest',
+      summary: 'run state tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain statetest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/statetest.ts')).statetest
+    },
+    {
+      name: 'blocktest',
+      summary: 'run block tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain blocktest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/blocktest.ts')).blocktest
     },
     {
       name: 'keys new',
