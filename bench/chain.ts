@@ -185,7 +185,10 @@ for (let round = 0; round < ROUNDS; round++) {
         figure(name, 'start to first answer ms', node.startMs)
         const o = options(node, workload)
         let load = prepared.get(workload)
-        if (load === undefined) prepared.set(workload, (load = await prepareLoad(o)))
+        if (load === undefined) {
+          load = await prepareLoad(o)
+          prepared.set(workload, load)
+        }
         const r: LoadResult = await runLoad({ ...o, prepared: load })
         if (r.included !== COUNT)
           throw new Error(`${name} took in ${r.included} of ${COUNT}: ${r.refusal ?? `${r.failed} failed`}`)

@@ -129,14 +129,15 @@ function creates(runtime: string): string {
 const LOGGER = '0x33600760206000a2'
 const abi = ethers.AbiCoder.defaultAbiCoder()
 
-t.test('nothing is missing that clients call, and what is not there yet is absent', async t => {
+t.test('nothing is missing that clients call, and nothing is there that must not be', async t => {
   const { methods, chain } = await open()
   const wanted = `web3_clientVersion web3_sha3 net_version net_listening net_peerCount eth_chainId eth_syncing eth_accounts
     eth_mining eth_hashrate eth_coinbase rpc_modules eth_blockNumber eth_getBlockByNumber eth_getBlockByHash
     eth_getBlockTransactionCountByNumber eth_getBlockTransactionCountByHash eth_getUncleCountByBlockNumber
     eth_getUncleCountByBlockHash eth_getUncleByBlockNumberAndIndex eth_getUncleByBlockHashAndIndex eth_getBlockReceipts
     eth_getHeaderByNumber eth_getHeaderByHash debug_getRawHeader debug_getRawBlock debug_getRawReceipts
-    debug_getRawTransaction debug_getBadBlocks eth_getBalance eth_getCode eth_getStorageAt eth_getStorageValues
+    debug_getRawTransaction debug_getBadBlocks debug_traceTransaction debug_traceCall debug_traceBlock
+    debug_traceBlockByNumber debug_traceBlockByHash debug_accountRange debug_storageRangeAt eth_simulateV1 eth_getBalance eth_getCode eth_getStorageAt eth_getStorageValues
     eth_getTransactionCount eth_getProof eth_sendRawTransaction eth_sendRawTransactionSync eth_getTransactionByHash
     eth_getTransactionByBlockHashAndIndex eth_getTransactionByBlockNumberAndIndex eth_getRawTransactionByHash
     eth_getRawTransactionByBlockHashAndIndex eth_getRawTransactionByBlockNumberAndIndex eth_getTransactionReceipt
@@ -149,14 +150,7 @@ t.test('nothing is missing that clients call, and what is not there yet is absen
     ${['anvil', 'hardhat'].flatMap(p => ['setBalance', 'setCode', 'setStorageAt', 'setNonce', 'impersonateAccount', 'stopImpersonatingAccount', 'autoImpersonateAccount', 'reset', 'mine', 'setNextBlockBaseFeePerGas', 'setCoinbase', 'dropTransaction'].map(m => `${p}_${m}`)).join(' ')}`
   const missing = wanted.split(/\s+/).filter(name => methods[name] === undefined)
   t.same(missing, [])
-  for (const name of [
-    'debug_traceTransaction',
-    'eth_simulateV1',
-    'personal_sign',
-    'constructor',
-    '__proto__',
-    'toString'
-  ]) {
+  for (const name of ['personal_sign', 'constructor', '__proto__', 'toString']) {
     t.equal(methods[name], undefined, name)
   }
   const plain = chainMethods(chain, { dev: false })
@@ -166,7 +160,7 @@ t.test('nothing is missing that clients call, and what is not there yet is absen
   )
   const outside = { ...new Connection().ctx, transport: 'http' as const }
   const inside = { ...new Connection().ctx, transport: 'unix' as const }
-  await t.rejects(Promise.resolve(plain.debug_getRawBlock!(['latest'], outside)), { code: -32601 })
+  await t.rejects(async () => plain.debug_getRawBlock!(['latest'], outside), { code: -32601 })
   t.match(await plain.debug_getRawBlock!(['latest'], inside), /^0xf9/)
   await chain.close()
 })
@@ -506,7 +500,7 @@ t.test('subscribers hear of every block, in order, when it can be read already',
   await rpc('evm_mine')
   t.equal(connection.pushed.length, before, 'a closed connection gets nothing')
   const { notify, ...http } = new Connection().ctx
-  await t.rejects(Promise.resolve(methods.eth_subscribe!(['newHeads'], http)), { code: -32601 })
+  await t.rejects(async () => methods.eth_subscribe!(['newHeads'], http), { code: -32601 })
   await chain.close()
 })
 
@@ -673,5 +667,227 @@ t.test('no parameter is an internal error', async t => {
     { seed, numRuns: 1_500 }
   )
   t.equal(({} as { to?: string }).to, undefined, 'prototypes are as they were')
+  await chain.close()
+})
+
+/** CALLs the account in its first word of calldata with no data, then stores 1 in slot 7. */
+const CALLER = '0x600060006000600060006000355af15060016007550000'
+
+t.test('tracers show what ran in the shapes of geth', async t => {
+  const { rpc, send, chain } = await open()
+  const target = '0x00000000000000000000000000000000000000c1'
+  const inner = '0x00000000000000000000000000000000000000c2'
+  await rpc('anvil_setCode', target, CALLER)
+  await rpc('anvil_setCode', inner, LOGGER)
+  const data = `0x${inner.slice(2).padStart(64, '0')}`
+  const receipt = await send(alice.address, { to: target, data, gas: '0x186a0' })
+  t.equal(receipt.status, '0x1')
+  const trace = async (options?: unknown): Promise<Json> =>
+    JSON.parse((await rpc('debug_traceTransaction', receipt.transactionHash, options)).text)
+
+  const logs = await trace()
+  t.equal(`0x${logs.gas.toString(16)}`, receipt.gasUsed)
+  t.equal(logs.failed, false)
+  t.equal(logs.structLogs[0].op, 'PUSH1')
+  t.same(Object.keys(logs.structLogs[0]), ['pc', 'op', 'gas', 'gasCost', 'depth', 'stack'])
+  const store = logs.structLogs.find((l: Json) => l.op === 'SSTORE')
+  t.same(store.storage, { [`0x${'7'.padStart(64, '0')}`]: `0x${'1'.padStart(64, '0')}` })
+  t.ok(logs.structLogs.some((l: Json) => l.depth === 2))
+  const bare = await trace({ disableStack: true, disableStorage: true, enableMemory: true, limit: 500 })
+  t.ok(bare.structLogs.length < logs.structLogs.length, 'the limit holds')
+  t.ok(bare.structLogs.every((l: Json) => l.stack === undefined && Array.isArray(l.memory)))
+
+  const calls = await trace({ tracer: 'callTracer', tracerConfig: { withLog: true } })
+  t.equal(calls.gasUsed, receipt.gasUsed)
+  t.equal(calls.calls[0].to, inner)
+  t.equal(calls.calls[0].from, target)
+  t.equal(calls.calls[0].logs.length, 1)
+  t.equal((await trace({ tracer: 'callTracer', tracerConfig: { onlyTopCall: true } })).calls, undefined)
+  const flat = await trace({ tracer: 'flatCallTracer' })
+  t.same(
+    flat.map((f: Json) => f.traceAddress),
+    [[], [0]]
+  )
+  t.equal(flat[1].transactionHash, receipt.transactionHash)
+  const before = await trace({ tracer: 'prestateTracer' })
+  t.same(Object.keys(before), [...Object.keys(before)].sort())
+  t.equal(before[target].code, CALLER)
+  t.same(before[target].storage, { [`0x${'7'.padStart(64, '0')}`]: `0x${'0'.padStart(64, '0')}` })
+  const diff = await trace({ tracer: 'prestateTracer', tracerConfig: { diffMode: true } })
+  t.same(diff.post[target].storage, { [`0x${'7'.padStart(64, '0')}`]: `0x${'1'.padStart(64, '0')}` })
+  t.equal(diff.pre[inner], undefined, 'what did not change is not told')
+  t.equal(diff.post[alice.address].nonce, 1)
+  t.same(await trace({ tracer: '4byteTracer' }), { '0x00000000-28': 1 })
+  t.same(await trace({ tracer: 'noopTracer' }), {})
+  const mux = await trace({
+    tracer: 'muxTracer',
+    tracerConfig: { callTracer: { onlyTopCall: true }, '4byteTracer': null }
+  })
+  t.same(Object.keys(mux), ['4byteTracer', 'callTracer'])
+
+  const block = JSON.parse((await rpc('debug_traceBlockByNumber', receipt.blockNumber, { tracer: 'callTracer' })).text)
+  t.same(
+    block.map((b: Json) => b.txHash),
+    [receipt.transactionHash]
+  )
+  const raw = await rpc('debug_getRawBlock', receipt.blockNumber)
+  const again = JSON.parse((await rpc('debug_traceBlockByHash', receipt.blockHash, { tracer: 'callTracer' })).text)
+  t.same(again, block)
+  t.match(raw, /^0xf9/)
+  const called = await rpc('debug_traceCall', { to: target, data }, 'latest', {
+    tracer: 'prestateTracer',
+    stateOverrides: { [inner]: { code: '0x00' } }
+  })
+  t.equal(JSON.parse(called.text)[inner].code, '0x00', 'overrides hold in a traced call')
+  await chain.close()
+})
+
+t.test('simulated blocks are sealed, linked and priced', async t => {
+  const { rpc, refused, chain } = await open()
+  const to = '0x00000000000000000000000000000000000000d1'
+  const blocks = await rpc('eth_simulateV1', {
+    blockStateCalls: [
+      { stateOverrides: { [NOBODY]: { balance: '0x64' } }, calls: [{ from: NOBODY, to, value: '0x5' }] },
+      { blockOverrides: { number: '0x4' }, calls: [{ from: NOBODY, to, value: '0x6' }] }
+    ],
+    traceTransfers: true,
+    returnFullTransactions: true
+  })
+  t.equal(blocks.length, 4, 'the gap is filled')
+  t.equal(blocks[0].parentHash, (await rpc('eth_getBlockByNumber', 'latest', false)).hash)
+  for (const [i, block] of blocks.entries()) if (i > 0) t.equal(block.parentHash, blocks[i - 1].hash)
+  t.equal(blocks[0].calls[0].logs[0].address, `0x${'ee'.repeat(20)}`)
+  t.equal(blocks[3].transactions[0].nonce, '0x1', 'nonces go on from block to block')
+  t.equal(await rpc('eth_getBalance', to), '0x0', 'nothing happened')
+  const one = (fields: Json, more: Json = {}) => ({ blockStateCalls: [{ calls: [fields] }], ...more })
+  for (const [request, code] of [
+    [one({ from: NOBODY, to, value: '0x1' }), -38014],
+    [one({ from: alice.address, to, nonce: '0x9' }, { validation: true }), -38011],
+    [one({ from: alice.address, to }, { validation: true }), -38012],
+    [one({ from: alice.address, to, gas: '0x1' }), -38013],
+    [one({ from: alice.address, to, gas: '0xffffffffff' }), -38015],
+    [{ blockStateCalls: [{ blockOverrides: { number: '0x0' } }] }, -38020],
+    [{ blockStateCalls: [{ blockOverrides: { time: '0x1' } }] }, -38021],
+    [{ blockStateCalls: new Array(257).fill({}) }, -38026],
+    [{ blockStateCalls: [] }, -32602]
+  ] as const) {
+    t.equal((await refused('eth_simulateV1', request)).code, code, `${code}`)
+  }
+  await chain.close()
+})
+
+t.test('bad input is refused with the right code and words', async t => {
+  const { rpc, refused, send, chain } = await open()
+  const wallet = new ethers.Wallet(alice.privateKey)
+  const fields = { chainId: 31337, nonce: 0, to: bob.address, gasLimit: 21_000n, maxFeePerGas: 10n * GWEI, type: 2 }
+  const signed = (more: object = {}) => wallet.signTransaction({ ...fields, ...more })
+  const good = await signed()
+  const code = (runtime: string) => rpc('anvil_setCode', NOBODY, runtime)
+  const table: [what: string, method: string, params: unknown[], code: number, words: RegExp][] = [
+    ['nothing', 'eth_sendRawTransaction', ['0x'], -32000, /typed transaction too short|rlp/],
+    ['an empty list', 'eth_sendRawTransaction', ['0xc0'], -32000, /rlp/],
+    ['a list that is cut off', 'eth_sendRawTransaction', [good.slice(0, -2)], -32000, /rlp/],
+    ['bytes behind it', 'eth_sendRawTransaction', [`${good}00`], -32000, /rlp/],
+    ['an unknown type', 'eth_sendRawTransaction', [`0x05${good.slice(4)}`], -32000, /transaction type not supported/],
+    ['a length of 2^56', 'eth_sendRawTransaction', ['0x02ffffffffffffffff'], -32000, /rlp/],
+    ['another chain', 'eth_sendRawTransaction', [await signed({ chainId: 1 })], -32000, /invalid chain id for signer/],
+    [
+      'absurd gas',
+      'eth_sendRawTransaction',
+      [await signed({ gasLimit: 2n ** 63n })],
+      -32000,
+      /exceeds block gas limit/
+    ],
+    [
+      'too little gas',
+      'eth_sendRawTransaction',
+      [await signed({ gasLimit: 20_999n })],
+      -32000,
+      /intrinsic gas too low/
+    ],
+    [
+      'more than there is',
+      'eth_sendRawTransaction',
+      [await signed({ value: 2n ** 200n })],
+      -32000,
+      /insufficient funds/
+    ],
+    [
+      'tip above the fee',
+      'eth_sendRawTransaction',
+      [await signed({ maxPriorityFeePerGas: 11n * GWEI })],
+      -32000,
+      /max priority fee per gas higher/
+    ],
+    [
+      'oversized calldata',
+      'eth_sendRawTransaction',
+      [await signed({ data: `0x${'00'.repeat(200_000)}`, gasLimit: 29_000_000n })],
+      -32000,
+      /oversized data/
+    ],
+    [
+      'a broken signature',
+      'eth_sendRawTransaction',
+      [`${good.slice(0, -64)}${'ff'.repeat(32)}`],
+      -32000,
+      /invalid|signature|sender/
+    ],
+    ['a number of 10^6 digits', 'eth_getBlockByNumber', [`0x${'1'.repeat(1_000_000)}`, false], -32602, /invalid block/],
+    ['a decimal of 10^6 digits', 'anvil_setBalance', [NOBODY, '9'.repeat(1_000_000)], -32602, /invalid balance/],
+    ['a prototype as address', 'eth_getBalance', ['__proto__'], -32602, /invalid address/],
+    [
+      'prototype names in overrides',
+      'eth_call',
+      [{ to: NOBODY }, 'latest', JSON.parse('{"__proto__":{"balance":"0x1"}}')],
+      -32602,
+      /invalid/
+    ],
+    [
+      'a prototype as tracer',
+      'debug_traceCall',
+      [{ to: NOBODY }, 'latest', { tracer: 'constructor' }],
+      -32000,
+      /tracer not found/
+    ],
+    ['nested arrays', 'eth_getLogs', [{ topics: [[[[[]]]]] }], -32602, /invalid/],
+    ['a wide range of topics', 'eth_getLogs', [{ topics: new Array(5).fill(null) }], -32602, /topics/],
+    [
+      'both data and input',
+      'eth_call',
+      [{ to: NOBODY, data: '0x01', input: '0x02' }],
+      -32602,
+      /both "data" and "input"/
+    ],
+    ['a state of the future', 'eth_getBalance', [NOBODY, '0xffffff'], -32000, /header not found/],
+    ['a trace of genesis', 'debug_traceBlockByNumber', ['0x0'], -32000, /genesis is not traceable/],
+    ['a block that is none', 'debug_traceBlock', ['0xc0'], -32000, /./],
+    ['a duration that is none', 'debug_traceCall', [{ to: NOBODY }, 'latest', { timeout: 'soon' }], -32602, /duration/]
+  ]
+  for (const [what, method, params, wanted, words] of table) {
+    const err = await refused(method, ...params)
+    t.equal(err.code, wanted, `${what}: ${err.message.slice(0, 100)}`)
+    t.match(err.message, words, what)
+  }
+
+  // JUMPDEST PUSH0 JUMP: never ends.
+  await code('0x5b5f56')
+  t.equal((await refused('eth_call', { to: NOBODY })).message, 'out of gas', 'an endless call ends with its gas')
+  t.match((await refused('eth_estimateGas', { to: NOBODY })).message, /gas required exceeds allowance/)
+  // Calls itself with all gas for ever.
+  await code('0x5f5f5f5f5f305af100')
+  t.equal(await rpc('eth_call', { to: NOBODY }), '0x', 'recursion ends at depth or gas')
+  // Returns 2^40 bytes.
+  await code('0x65010000000000 5ff3'.replace(' ', ''))
+  t.equal((await refused('eth_call', { to: NOBODY })).message, 'out of gas', 'a return bomb costs more than there is')
+  // Returns a megabyte: allowed, and no more than that.
+  await code('0x620fffff5ff3')
+  t.equal((await rpc('eth_call', { to: NOBODY })).length, 2 + 2 * 0xfffff)
+  // A loop under the structLogs tracer grows until it is stopped.
+  await code('0x5b5f5f5f5f5050505f56')
+  const huge = await refused('debug_traceCall', { to: NOBODY }, 'latest', { enableMemory: true })
+  t.equal(huge.code, -32000)
+  t.match(huge.message, /tracing failed/)
+  t.equal((await send(alice.address, { to: bob.address, value: '0x1' })).status, '0x1', 'the chain goes on')
   await chain.close()
 })

@@ -138,14 +138,13 @@ function callFields(c: CallArgs): RlpInput[] {
   ]
 }
 
-/** [block, hash, [sender…], [[returnData, [log…], gasUsed, maxUsedGas, status, errorCode, errorText, errorData]…]] */
+/** [block, hash, [sender…], [[returnData, [[address, [topic…], data, index]…], gasUsed, maxUsedGas, status, errorCode, errorText, errorData]…]] */
 function showBlock(raw: Uint8Array, full: boolean): unknown {
   const [blockRaw, hash, senders, calls] = splitList(raw)
   const from = Buffer.concat(rlpList(decodeRlp(senders!)).map(x => rlpBytes(x)))
   const block = decodeBlock(blockRaw!, new Uint8Array(from))
   block.header.hash = rlpBytes(decodeRlp(hash!))
   const { header, transactions } = block
-  let logs = 0
   const shown = rlpList(decodeRlp(calls!)).map((call, i) => {
     const [returnData, logItems, gasUsed, maxUsedGas, status, code, text, data] = rlpList(call)
     const failed = rlpNumber(status) === 0n
@@ -158,8 +157,7 @@ function showBlock(raw: Uint8Array, full: boolean): unknown {
           blockNumber: header.number,
           blockTimestamp: header.timestamp,
           transactionHash: transactions[i]!.hash,
-          transactionIndex: i,
-          logIndex: logs++
+          transactionIndex: i
         })
       ),
       gasUsed: toQuantity(rlpNumber(gasUsed)),
@@ -177,6 +175,11 @@ function showError(code: number, text: Uint8Array, data: Uint8Array): unknown {
 }
 
 function logOf(item: RlpItem) {
-  const [address, topics, data] = rlpList(item)
-  return { address: rlpBytes(address), topics: rlpList(topics).map(t => rlpBytes(t)), data: rlpBytes(data) }
+  const [address, topics, data, index] = rlpList(item)
+  return {
+    address: rlpBytes(address),
+    topics: rlpList(topics).map(t => rlpBytes(t)),
+    data: rlpBytes(data),
+    logIndex: Number(rlpNumber(index))
+  }
 }

@@ -233,8 +233,8 @@ TxOutcome run_transaction(WorkingState& state, const ChainConfig& config, Revisi
   state.begin_transaction();
   if (!state.has_always_warm()) state.always_warm(precompiles.addresses(rev));
   (void)state.sub_balance(sender, fees.upfront);
-  // At 2^64 − 1 only a call gets here, and its nonce is nobody's business.
-  state.set_nonce(sender, sender.now.nonce == ~uint64_t{0} ? sender.now.nonce : sender.now.nonce + 1);
+  // At 2^64 − 1 only a call gets here, and begins again at 0 as in geth.
+  state.set_nonce(sender, sender.now.nonce + 1);
   if (rev >= Revision::berlin) {
     (void)state.warm(sender);
     if (tx.to) (void)state.warm(state.account(*tx.to));

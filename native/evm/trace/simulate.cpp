@@ -204,30 +204,39 @@ class SimHashes final : public BlockHashes {
   std::vector<Hash> own_;
 };
 
-// Transfers of the coin as logs of ERC-7528's address, between the contracts' own logs.
-class TransferTracer final : public Tracer {
+// The logs of one call; with `transfers` also those of the coin, under ERC-7528's address.
+class LogTracer final : public Tracer {
  public:
-  std::vector<Log> logs;
+  struct Numbered {
+    Log log;
+    uint64_t index;  // in the block
+  };
+  // `next`: number of the next log of the block. As in geth it counts logs of failed frames too.
+  LogTracer(bool transfers, uint64_t& next) : transfers_(transfers), next_(next) {}
+  std::vector<Numbered> logs;
   [[nodiscard]] bool wants_steps() const override { return false; }
   void on_enter(const Message& m, ByteView) override {
     marks_.push_back(logs.size());
-    if (m.value.is_zero() || m.kind == CallKind::delegatecall || m.kind == CallKind::staticcall) return;
+    if (!transfers_ || m.value.is_zero() || m.kind == CallKind::delegatecall || m.kind == CallKind::staticcall) return;
     static constexpr uint8_t kTransfer[32] = {0xdd, 0xf2, 0x52, 0xad, 0x1b, 0xe2, 0xc8, 0x9b, 0x69, 0xc2, 0xb0, 0x68, 0xfc, 0x37, 0x8d, 0xaa,
                                               0x95, 0x2b, 0xa7, 0xf1, 0x63, 0xc4, 0xa1, 0x16, 0x28, 0xf5, 0x5a, 0x4d, 0xf5, 0x23, 0xb3, 0xef};
-    Log& log = logs.emplace_back();
+    Log log;
     std::memset(log.address.b, 0xee, 20);
     log.topics = {Hash::from(kTransfer), U256::from(m.sender).be(),
                   U256::from(m.kind == CallKind::callcode ? m.code_address : m.recipient).be()};
     const Hash value = m.value.be();
     log.data.assign(value.b, value.b + 32);
+    on_log(log);
   }
   void on_exit(const Message&, const Result& r, uint64_t) override {
     if (r.status != Status::success) logs.resize(marks_.back());
     marks_.pop_back();
   }
-  void on_log(const Log& log) override { logs.push_back(log); }
+  void on_log(const Log& log) override { logs.push_back({log, next_++}); }
 
  private:
+  const bool transfers_;
+  uint64_t& next_;
   std::vector<size_t> marks_;
 };
 
@@ -328,22 +337,24 @@ SimulationError Simulation::transaction_of(const SimCall& c, const Header& h, ui
   return {};
 }
 
-void write_log(rlp::Writer& w, const Log& log) {
+void write_log(rlp::Writer& w, const LogTracer::Numbered& numbered) {
+  const Log& log = numbered.log;
   const size_t at = w.open();
   w.address(log.address);
   const size_t topics = w.open();
   for (const Hash& t : log.topics) w.hash(t);
   w.close(topics);
   w.bytes(log.data);
+  w.u64(numbered.index);
   w.close(at);
 }
 
-void write_call(rlp::Writer& w, const TxOutcome& o, const std::vector<Log>& logs) {
+void write_call(rlp::Writer& w, const TxOutcome& o, const std::vector<LogTracer::Numbered>& logs) {
   const size_t at = w.open();
   const bool good = o.status == Status::success;
   w.bytes(good || o.status == Status::revert ? ByteView(o.output) : ByteView{});
   const size_t list = w.open();
-  for (const Log& log : logs) write_log(w, log);
+  for (const auto& log : logs) write_log(w, log);
   w.close(list);
   w.u64(o.gas_used);
   w.u64(o.gas_peak);
@@ -373,20 +384,20 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
   apply_overrides(state_, b.overrides);
   before_block(state_, h, rev, env, precompiles);
 
-  uint64_t gas = 0, blob_gas = 0;
+  uint64_t gas = 0, blob_gas = 0, next_log = 0;
   std::vector<Receipt> receipts;
   rlp::Writer calls;
   const size_t all_calls = calls.open();
   for (const SimCall& c : b.calls) {
     Transaction tx;
     if (SimulationError e = transaction_of(c, h, gas, tx); e.code != 0) return e;
-    TransferTracer transfers;
+    LogTracer tracer(request_.trace_transfers, next_log);
     TransitionOptions options;
     options.is_call = !request_.validation;
     options.any_sender = true;
     options.sender = &c.from;
     options.stop = &stop_;
-    if (request_.trace_transfers) options.tracer = &transfers;
+    options.tracer = &tracer;
     TxOutcome o = run_transaction(state_, config_, rev, env, precompiles, tx, options);
     if (o.refusal != TxRefusal::none)
       return {code_of(o.refusal), "err: " + o.text + " (supplied gas " + std::to_string(tx.gas_limit) + ")"};
@@ -394,7 +405,7 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
     gas += o.gas_used;
     gas_left_ -= std::min(gas_left_, o.gas_used);
     blob_gas += tx.blob_hashes.size() * kGasPerBlob;
-    write_call(calls, o, request_.trace_transfers ? transfers.logs : o.logs);
+    write_call(calls, o, tracer.logs);
     if (calls.out.size() + out.out.size() > kMostAnswer) return {-32005, "the answer is larger than " + std::to_string(kMostAnswer >> 20) + " MiB"};
     Receipt& r = receipts.emplace_back();
     r.type = tx.type;
@@ -421,6 +432,7 @@ SimulationError Simulation::block(const SimBlock& b, const std::shared_ptr<const
     credit_withdrawals(state_, b.withdrawals, rev);
     h.withdrawals_root = withdrawals_root(b.withdrawals);
   }
+  pay_rewards(state_, block, rev);
   if (rev >= Revision::cancun) h.blob_gas_used = blob_gas;
   h.gas_used = gas;
   h.transactions_root = transactions_root(block.transactions);

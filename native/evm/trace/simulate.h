@@ -5,7 +5,7 @@
 //   overrides as of lib/evm/types.ts
 //   call      [from, to | '', [gas], [gasPrice], [maxFee], [tip], value, data, [accessList], [authorizations], [nonce], [maxBlobFee], [blobHashes]]
 //   answer    [0, '', blocks] or [−code, text, []] of a JSON-RPC error
-//   blocks    [[block, hash, [sender…], [[returnData, [log…], gasUsed, maxUsedGas, status, errorCode, errorText, errorData]…]]…]
+//   blocks    [[block, hash, [sender…], [[returnData, [[address, [topic…], data, index]…], gasUsed, maxUsedGas, status, errorCode, errorText, errorData]…]]…]
 //             errorCode: 3 reverted, else 0; see cmd/zg-chain/rpc/simulate.ts
 #pragma once
 
