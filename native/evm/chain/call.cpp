@@ -227,9 +227,6 @@ CallOutcome run_call(const Chain& chain, const CallContext& c, const Transaction
     }
   }
   const Precompiles& precompiles = c.overrides.empty() ? chain.precompiles() : moved;
-  // A call that names no price pays none, and sees no base fee either (as in geth).
-  BlockEnv env = c.env;
-  if (tx.gas_price == U256{}) env.base_fee = U256{};
   WorkingState state(base);
   // Without a price nobody pays, and BASEFEE must not exceed GASPRICE: code sees 0 for both, as from geth.
   BlockEnv env = c.env;
