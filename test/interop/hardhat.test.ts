@@ -19,7 +19,9 @@ if (!existsSync(newer) || !existsSync(hardhat)) {
   t.plan(0, 'hardhat and a newer Node are not available for this platform')
 } else {
   const box = sandbox('interop-hardhat')
-  const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', '0'], { env: box.env })
+  const node = await startTool('zg-chain', ['node', '--dev', '--rpc-port', '0', '--block-time', 'on-demand'], {
+    env: box.env
+  })
   t.teardown(async () => {
     await node.stop()
     box.remove()

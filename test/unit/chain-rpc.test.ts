@@ -13,7 +13,7 @@ import { systemClock } from '../../lib/adapters/clock.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { systemRandom } from '../../lib/adapters/random.ts'
-import { fromHex, type Hex, toQuantity } from '../../lib/base/hex.ts'
+import { fromHex, type Hex, toHex, toQuantity } from '../../lib/base/hex.ts'
 import { ChainClient } from '../../lib/clients/chain.ts'
 import { signTransaction } from '../../lib/clients/sign.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
@@ -716,7 +716,7 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   const diff = await trace({ tracer: 'prestateTracer', tracerConfig: { diffMode: true } })
   t.same(diff.post[target].storage, { [`0x${'7'.padStart(64, '0')}`]: `0x${'1'.padStart(64, '0')}` })
   t.equal(diff.pre[inner], undefined, 'what did not change is not told')
-  t.equal(diff.post[alice.address].nonce, 1)
+  t.equal(diff.post[alice.address.toLowerCase()].nonce, 1)
   t.same(await trace({ tracer: '4byteTracer' }), { '0x00000000-28': 1 })
   t.same(await trace({ tracer: 'noopTracer' }), {})
   const mux = await trace({
@@ -734,6 +734,17 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   const again = JSON.parse((await rpc('debug_traceBlockByHash', receipt.blockHash, { tracer: 'callTracer' })).text)
   t.same(again, block)
   t.match(raw, /^0xf9/)
+  await rpc('evm_setAutomine', false)
+  const pair = [
+    await rpc('eth_sendTransaction', { from: bob.address, data: creates(LOGGER), gas: '0x186a0' }),
+    await rpc('eth_sendTransaction', { from: bob.address, to: target, data, gas: '0x186a0' })
+  ]
+  await rpc('evm_mine')
+  const kinds = []
+  for (const hash of pair) {
+    kinds.push(JSON.parse((await rpc('debug_traceTransaction', hash, { tracer: 'callTracer' })).text).type)
+  }
+  t.same(kinds, ['CREATE', 'CALL'], 'each of one block is found')
   const called = await rpc('debug_traceCall', { to: target, data }, 'latest', {
     tracer: 'prestateTracer',
     stateOverrides: { [inner]: { code: '0x00' } }
@@ -782,6 +793,18 @@ t.test('bad input is refused with the right code and words', async t => {
   const fields = { chainId: 31337, nonce: 0, to: bob.address, gasLimit: 21_000n, maxFeePerGas: 10n * GWEI, type: 2 }
   const signed = (more: object = {}) => wallet.signTransaction({ ...fields, ...more })
   const good = await signed()
+  const unsigned = {
+    type: 2,
+    chainId: 31337n,
+    nonce: 0n,
+    maxFeePerGas: 10n * GWEI,
+    maxPriorityFeePerGas: GWEI,
+    gasLimit: 21_000n,
+    to: fromHex(bob.address),
+    value: 0n,
+    data: new Uint8Array(0),
+    accessList: []
+  }
   const code = (runtime: string) => rpc('anvil_setCode', NOBODY, runtime)
   const table: [what: string, method: string, params: unknown[], code: number, words: RegExp][] = [
     ['nothing', 'eth_sendRawTransaction', ['0x'], -32000, /typed transaction too short|rlp/],
@@ -815,7 +838,7 @@ t.test('bad input is refused with the right code and words', async t => {
     [
       'tip above the fee',
       'eth_sendRawTransaction',
-      [await signed({ maxPriorityFeePerGas: 11n * GWEI })],
+      [toHex(signTransaction({ ...unsigned, maxPriorityFeePerGas: 11n * GWEI }, fromHex(alice.privateKey)))],
       -32000,
       /max priority fee per gas higher/
     ],
@@ -884,7 +907,7 @@ t.test('bad input is refused with the right code and words', async t => {
   await code('0x620fffff5ff3')
   t.equal((await rpc('eth_call', { to: NOBODY })).length, 2 + 2 * 0xfffff)
   // A loop under the structLogs tracer grows until it is stopped.
-  await code('0x5b5f5f5f5f5050505f56')
+  await code('0x5b5f618000525f56')
   const huge = await refused('debug_traceCall', { to: NOBODY }, 'latest', { enableMemory: true })
   t.equal(huge.code, -32000)
   t.match(huge.message, /tracing failed/)

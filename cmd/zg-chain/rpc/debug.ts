@@ -89,8 +89,9 @@ export function debugMethods(s: RpcSetup): RpcMethods {
       }
       const call = prepare(s, args, at, overrides, { gas, checkGas: true })
       const { trace, error } = await chain.call({ ...call.request, gas }, at, { ...call.overrides, tracer, timeoutMs })
-      if (trace !== undefined) return new JsonText(trace)
-      throw new RpcError(RPC.server, `tracing failed: ${error?.text ?? 'the trace is too large'}`)
+      // Without text there was no room or no time for it.
+      if (trace !== undefined && trace !== '') return new JsonText(trace)
+      throw new RpcError(RPC.server, `tracing failed: ${error?.kind === 'refused' ? error.text : 'it is too large, or its time was over'}`)
     },
 
     debug_accountRange: async params => {
