@@ -56,7 +56,7 @@ export async function killNode(opts: {
       report.kills++
       report.acknowledged += told.acknowledged.length
       if (sending) report.underLoad++
-      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--blocks', '64', '--json'], { env: box.env })
+      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--json'], { env: box.env })
       const left = parseRecords(checked.stdout).find(r => r.type === 'verified') as { number: number } | undefined
       if (checked.code !== 0 || left === undefined)
         report.faults.push(`kill ${report.kills}: verify says ${checked.stderr}`)

@@ -18,7 +18,6 @@ import { orderedRoot } from '../../cmd/zg-chain/core/trie-root.ts'
 import type { Block, CallRequest, PlacedLog } from '../../cmd/zg-chain/core/types.ts'
 import { type OpenChainOptions, openChain } from '../../cmd/zg-chain/open.ts'
 import { allocOf } from '../../cmd/zg-chain/state-file.ts'
-import { verifyBlocks, verifyState } from '../../cmd/zg-chain/verbs/verify.ts'
 import { concat, equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { encodeRlp } from '../../lib/codec/rlp.ts'
@@ -26,6 +25,7 @@ import { SYSTEM_CONTRACTS } from '../../lib/contracts/system-contracts.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
 import { openEthereumjs } from '../oracle/engine.ts'
 import { memoryKv } from '../oracle/memory.ts'
+import { verifyBlocks, verifyState } from '../oracle/verify-chain.ts'
 
 const CHAIN_ID = 31337
 const ETHER = 10n ** 18n
