@@ -161,23 +161,6 @@ await tool({
       load: async () => (await import('./verbs/init.ts')).init
     },
     {
-      name: 'verify',
-      summary: 'recompute state and blocks of a chain on disk',
-      examples: ['zg-chain verify --dir ~/chain', 'zg-chain verify --dir ~/chain --blocks 10'],
-      options: [
-        { flags: '--dir <dir>', help: 'its data; the usual place otherwise' },
-        {
-          flags: '--blocks <n>',
-          help: 'how many of the last blocks; the state is always checked whole',
-          default: '1000',
-          parse: parseInteger(0, 1_000_000_000),
-          env: false
-        }
-      ],
-      exits: { 74: 'something is wrong', 75: 'a node has it open', 78: 'no chain there' },
-      load: async () => (await import('./verbs/verify.ts')).verify
-    },
-    {
       name: 'send',
       args: '<to> [words...]',
       summary: 'send money, or call a contract and change it',

@@ -14,6 +14,6 @@ t.test('a node that is killed twenty times under load keeps every block and ever
   const report = await killNode({ kills: 20, seed })
   t.same(report.faults, [])
   t.equal(report.kills, 20)
-  t.ok(report.acknowledged > 100, `${report.acknowledged} transactions accepted, ${report.height} blocks`)
+  t.ok(report.acknowledged > 20, `${report.acknowledged} transactions accepted, ${report.height} blocks`)
   t.ok(report.underLoad > 0, `${report.underLoad} kills with transactions on their way`)
 })

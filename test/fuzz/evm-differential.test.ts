@@ -6,7 +6,7 @@
 import t from 'tap'
 import { differential } from '../oracle/differential.ts'
 
-t.setTimeout(280_000)
+t.setTimeout(550_000)
 const seed = Number(process.env.ZG_SEED ?? Date.now() % 1_000_000)
 
 t.test('random programs on random states: the native client and @ethereumjs agree', async t => {

@@ -56,14 +56,18 @@ export async function killNode(opts: {
       report.kills++
       report.acknowledged += told.acknowledged.length
       if (sending) report.underLoad++
-      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--blocks', '64', '--json'], { env: box.env })
-      const left = parseRecords(checked.stdout).find(r => r.type === 'verified') as { number: number } | undefined
-      if (checked.code !== 0 || left === undefined)
+      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--json'], { env: box.env })
+      const left = parseRecords(checked.stdout).find(r => r.type === 'verify') as
+        | { blockNumber: number; good: boolean }
+        | undefined
+      if (checked.code !== 0 || left?.good !== true)
         report.faults.push(`kill ${report.kills}: verify says ${checked.stderr}`)
       else {
-        report.height = left.number
-        if (told.head !== undefined && left.number < told.head.number)
-          report.faults.push(`kill ${report.kills}: block ${told.head.number} was reported, the head is ${left.number}`)
+        report.height = left.blockNumber
+        if (told.head !== undefined && left.blockNumber < told.head.number)
+          report.faults.push(
+            `kill ${report.kills}: block ${told.head.number} was reported, the head is ${left.blockNumber}`
+          )
       }
       opts.progress?.(report)
     }
