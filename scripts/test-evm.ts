@@ -99,7 +99,9 @@ async function main(): Promise<number> {
         if (current === undefined) resolve()
         else {
           // The engine must not die, whatever a fixture says: the file counts as failed, and another process goes on.
-          failures.push(`${relative(dir, current.file)}: the process ended with ${code ?? `a signal (limit ${secondsPerFile} s)`}`)
+          failures.push(
+            `${relative(dir, current.file)}: the process ended with ${code ?? `a signal (limit ${secondsPerFile} s)`}`
+          )
           worker().then(resolve, reject)
         }
       })

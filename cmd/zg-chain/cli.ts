@@ -31,6 +31,10 @@ const HEIGHT = parseInteger(0, Number.MAX_SAFE_INTEGER)
 const FROM_BLOCK: OptionSpec = { flags: '--from-block <n>', help: 'first block', parse: HEIGHT, env: false }
 const DIRECTORY_EXITS = { 66: 'no chain there', 74: 'damaged data', 75: 'a node runs on it' }
 const JWT_SECRET = '--jwt-secret <file>'
+const JSON_LINES: OptionSpec[] = [
+  { flags: '--jsonl', help: 'JSON lines on stdin and stdout', env: false },
+  { flags: '--jobs <n>', help: 'processes to spread the lines over', parse: parseInteger(1, 256), env: false }
+]
 const SEND_EXITS = {
   69: 'no node',
   75: 'in no block in time',
@@ -106,13 +110,21 @@ await tool({
     {
       name: 'engine',
       summary: 'run the execution client alone, for a consensus client elsewhere',
-      examples: ['zg-chain engine --dir ~/chain', 'zg-chain engine --dir ~/chain --jwt-secret jwt.hex --engine-port 8551'],
+      examples: [
+        'zg-chain engine --dir ~/chain',
+        'zg-chain engine --dir ~/chain --jwt-secret jwt.hex --engine-port 8551'
+      ],
       daemon: true,
       options: [
         DIR,
         { flags: '--engine-port <port>', help: 'Engine API; 0 picks a free one', default: '8551', parse: parsePort },
         { flags: JWT_SECRET, help: 'the shared secret, made when missing; jwt.hex in the directory otherwise' },
-        { flags: '--rpc-port <port>', help: 'HTTP and WebSocket; 0 picks a free one', default: '8545', parse: parsePort },
+        {
+          flags: '--rpc-port <port>',
+          help: 'HTTP and WebSocket; 0 picks a free one',
+          default: '8545',
+          parse: parsePort
+        },
         { flags: '--rpc-host <host>', help: 'address to listen on', default: '127.0.0.1' },
         { flags: '--gas-limit <gas>', help: 'gas limit that built blocks move towards', parse: parseGasLimit },
         { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
@@ -269,7 +281,15 @@ await tool({
           flags: '--tracer <name>',
           help: 'what is recorded',
           default: 'callTracer',
-          choices: ['callTracer', 'prestateTracer', 'flatCallTracer', '4byteTracer', 'noopTracer', 'muxTracer', 'structLogs'],
+          choices: [
+            'callTracer',
+            'prestateTracer',
+            'flatCallTracer',
+            '4byteTracer',
+            'noopTracer',
+            'muxTracer',
+            'structLogs'
+          ],
           env: false
         },
         { flags: '--tracer-config <json>', help: "the tracer's own settings", env: false, advanced: true },
@@ -325,7 +345,10 @@ await tool({
     {
       name: 'bench',
       summary: 'send signed transactions to a node and measure what it takes in',
-      examples: ['zg-chain bench', 'zg-chain bench --workload erc20 --count 20000 --rpc-url http://127.0.0.1:8545 --json'],
+      examples: [
+        'zg-chain bench',
+        'zg-chain bench --workload erc20 --count 20000 --rpc-url http://127.0.0.1:8545 --json'
+      ],
       options: [
         {
           flags: '--workload <name>',
@@ -334,10 +357,34 @@ await tool({
           choices: ['transfer', 'erc20', 'swap'],
           env: false
         },
-        { flags: '--count <n>', help: 'transactions', default: '10000', parse: parseInteger(1, 10_000_000), env: false },
-        { flags: '--senders <n>', help: 'accounts that send', default: '100', parse: parseInteger(1, 10_000), env: false },
-        { flags: '--batch <n>', help: 'transactions a request', default: '100', parse: parseInteger(1, 1_000), env: false },
-        { flags: '--in-flight <n>', help: 'requests under way at once', default: '8', parse: parseInteger(1, 1_000), env: false },
+        {
+          flags: '--count <n>',
+          help: 'transactions',
+          default: '10000',
+          parse: parseInteger(1, 10_000_000),
+          env: false
+        },
+        {
+          flags: '--senders <n>',
+          help: 'accounts that send',
+          default: '100',
+          parse: parseInteger(1, 10_000),
+          env: false
+        },
+        {
+          flags: '--batch <n>',
+          help: 'transactions a request',
+          default: '100',
+          parse: parseInteger(1, 1_000),
+          env: false
+        },
+        {
+          flags: '--in-flight <n>',
+          help: 'requests under way at once',
+          default: '8',
+          parse: parseInteger(1, 1_000),
+          env: false
+        },
         {
           flags: '--ahead <n>',
           help: 'transactions sent and in no block yet, at most',
@@ -345,13 +392,32 @@ await tool({
           parse: parseInteger(1, 1_000_000),
           env: false
         },
-        { flags: '--pid <pid>', help: "the node's process, for its CPU time", parse: parseInteger(1, 4_194_304), env: false },
+        {
+          flags: '--pid <pid>',
+          help: "the node's process, for its CPU time",
+          parse: parseInteger(1, 4_194_304),
+          env: false
+        },
         { flags: '--timeout <duration>', help: 'how long without progress', default: '60s', parse: parseDuration },
         { flags: '-f, --from <account>', help: 'a devnet account that pays for it all', default: '0', env: false },
         RPC_OPTION
       ],
       exits: { 1: 'some failed or were refused', 69: 'no node', 75: 'no progress in time', 77: 'no money' },
       load: async () => (await import('./verbs/bench.ts')).bench
+    },
+    {
+      name: 'statetest',
+      summary: 'run state tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain statetest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/statetest.ts')).statetest
+    },
+    {
+      name: 'blocktest',
+      summary: 'run block tests of the public fixtures, one JSON request a line',
+      examples: ['zg-chain blocktest --jsonl < requests.jsonl > answers.jsonl'],
+      options: JSON_LINES,
+      load: async () => (await import('./verbs/blocktest.ts')).blocktest
     },
     {
       name: 'keys new',

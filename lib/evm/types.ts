@@ -2,7 +2,7 @@
  * The native execution client as JavaScript sees it (native/evm behind native/napi/evm_*.cpp). Structured values cross the border as RLP
  * (lib/codec/rlp.ts): one strict codec on both sides. Numbers in RLP are canonical; absent optional values are empty strings.
  *
- *   block record    [block, hash, senders, receipts]   block = rlp of the block as hashed; senders: 20 bytes each, joined; receipts: list of
+ *   block record    [block, hash, senders, receipts]   block = rlp of the block as hashed, a string; senders: 20 bytes each, joined; receipts: list of
  *   receipt         [type, status (or 32 bytes of post-state), cumulativeGas, gasUsed, effectiveGasPrice, bloom, logs, created]
  *   log             [address, [topic…], data]
  *   transaction     [raw, hash, sender]

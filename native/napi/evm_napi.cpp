@@ -1,5 +1,7 @@
 // Binding of native/evm: checks arguments, calls, returns. lib/evm/native.ts is its only caller. This file: opening a chain.
 #include "evm_chain.h"
+#include "evm_precompile.h"
+#include "evm_sign.h"
 #include "evm_tests.h"
 
 #include "chain/genesis.h"
@@ -158,6 +160,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                                               {"loadSnapshot", nullptr, load_snapshot, nullptr, nullptr, nullptr, napi_enumerable, nullptr}};
   (void)napi_define_properties(env, exports, 3, methods);
   register_evm_tests(env, exports);
+  zg::register_precompile(env, exports);
+  zg::register_sign(env, exports);
   return exports;
 }
 

@@ -22,6 +22,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ops: ['base', 'adapters/http.ts', 'adapters/jsonrpc/types.ts'],
   contracts: ['base', 'crypto', 'codec'],
   infer: ['base', 'native'],
+  evm: ['base', 'codec', 'crypto', 'native'],
   clients: ['adapters', 'codec', 'crypto', 'base', 'contracts', 'ports', 'native', 'ops'],
   // native: `--version --verbose` names the CPU features in use.
   cli: ['base', 'ops', 'crypto', 'adapters', 'native'],

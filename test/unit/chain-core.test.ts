@@ -249,7 +249,8 @@ t.test('every transaction type executes, and another engine accepts the very blo
   const parent = { stateRoot: genesis.stateRoot, header: genesis }
   const seal = (change: Partial<Block['header']>): Block => {
     const { hash: _, ...fields } = { ...one.header, ...change }
-    return { ...one, header: { ...fields, hash: fromHex(keccak256(encodeHeader(fields))) } }
+    const header = { ...fields, hash: fromHex(keccak256(encodeHeader(fields))) }
+    return { header, transactions: one.transactions, ommers: [], raw: one.raw }
   }
   for (const change of [
     { stateRoot: new Uint8Array(32) },
@@ -300,12 +301,12 @@ t.test('calls answer data, revert reasons and gas, see overrides and the block, 
   t.equal(oog.gasUsed, 1_000_000n)
   t.same(
     (await chain.call(request(contract('loader'), '0x', { gas: 20_000n }), here)).error?.kind,
-    'out of gas',
+    'refused',
     'intrinsic'
   )
   t.equal((await chain.call(request(bob.address), here)).gasUsed, 21_000n)
   const poor = await chain.call(request(alice.address, '0x', { from: fromHex(dave.address), value: 1n }), here)
-  t.equal(poor.error?.text, 'insufficient funds for gas * price + value')
+  t.match(poor.error?.text, 'insufficient funds for gas * price + value')
   const fee = await chain.call(request(contract('baseFee')), here)
   t.equal(toHex(fee.returnData), `0x${word(0)}`, 'no price, no base fee')
   const paid = await chain.call(request(contract('baseFee'), '0x', { gasPrice: 10n * GWEI }), here)
@@ -373,7 +374,7 @@ t.test('the pool refuses in the words of geth and orders by tip, nonce and arriv
     ['insufficient funds for gas * price + value', await sign(dave, ok)],
     ['max priority fee per gas higher than max fee per gas', tipAboveCap],
     ['invalid chain id for signer', await sign(alice, { ...ok, chainId: 1 })],
-    ['transaction type not supported', concat(Uint8Array.of(3), fromHex('0xc0'))],
+    ['transaction type not supported', concat(Uint8Array.of(5), fromHex('0xc0'))],
     [
       'max initcode size exceeded',
       await sign(alice, { nonce: 0, data: `0x${'00'.repeat(49_153)}`, gasLimit: 3_000_000n })
@@ -839,7 +840,7 @@ t.test('list roots match a trie library, transactions match their signer', async
   const tx = decodeTransaction(raw, { chainId: BigInt(CHAIN_ID) })
   t.equal(toHex(tx.from), alice.address.toLowerCase())
   t.equal(toHex(tx.hash), keccak256(raw))
-  t.throws(() => decodeTransaction(raw, { chainId: 1n }), PoolRefusal)
+  t.throws(() => decodeTransaction(raw, { chainId: 1n }), { message: /invalid chain id/ })
 })
 
 /** A receipt's fields, whatever holds them. */
@@ -851,8 +852,7 @@ function plainReceipt(r: Awaited<ReturnType<ZgChain['receipts']>> extends (infer
 /** What an index must answer, by looking at every log. */
 function matches(log: PlacedLog, filter: { addresses: Uint8Array[]; topics: Uint8Array[][] }): boolean {
   if (filter.addresses.length > 0 && !filter.addresses.some(a => equalBytes(a, log.address))) return false
-  return filter.topics.every((any, i) => {
-    const topic = log.topics[i]
-    return any.length === 0 || (topic !== undefined && any.some(x => equalBytes(x, topic)))
-  })
+  // A place that the log does not have is no wildcard, as in geth.
+  if (filter.topics.length > log.topics.length) return false
+  return filter.topics.every((any, i) => any.length === 0 || any.some(x => equalBytes(x, log.topics[i]!)))
 }

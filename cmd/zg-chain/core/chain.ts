@@ -363,7 +363,8 @@ export class ZgChain implements Chain {
       [],
       this.nextGasLimit(),
       new Uint8Array(0),
-      settings.nextBaseFee === undefined ? [] : [settings.nextBaseFee]
+      // With a base fee the engine takes the gas limit as it is: both may jump in development.
+      settings.nextBaseFee === undefined && !settings.gasLimitNow ? [] : [this.nextBaseFee()]
     ])
     const built = await asking(native.build(attributes, this.#buildMs()))
     if (built.transactions === 0 && !how.empty) return false

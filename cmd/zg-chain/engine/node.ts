@@ -42,7 +42,8 @@ const PASSED_ON = [
 export const externalNode: VerbFn = async (ctx, _args, opts) => {
   const log = ctx.log('node')
   for (const name of ['dev', 'inMemory', 'showKeys'])
-    if (opts[name] === true) throw new ZgError('ERR_USAGE', "'--engine-url' goes without '--dev': the state is the other client's")
+    if (opts[name] === true)
+      throw new ZgError('ERR_USAGE', "'--engine-url' goes without '--dev': the state is the other client's")
   const secretFile = opts.jwtSecret as string | undefined
   if (secretFile === undefined) {
     throw new ZgError('ERR_USAGE', "'--engine-url' needs '--jwt-secret'", {
@@ -50,16 +51,23 @@ export const externalNode: VerbFn = async (ctx, _args, opts) => {
     })
   }
   const blockTimeMs = opts.blockTime as number
-  if (blockTimeMs === 0) throw new ZgError('ERR_USAGE', "an execution client elsewhere does not tell of transactions: give a '--block-time'")
+  if (blockTimeMs === 0)
+    throw new ZgError('ERR_USAGE', "an execution client elsewhere does not tell of transactions: give a '--block-time'")
   const stop = new AbortController()
   const client = new EngineClient(opts.engineUrl as string, await jwtSecret(secretFile, false), { signal: stop.signal })
   const { name } = await client.introduce(version())
   const [head, chainId] = await Promise.all([client.head(), client.call<string>('eth_chainId')])
-  const state: ConsensusState = { height: Number(head.number), head: head.hash, lastBlockMs: undefined, trouble: undefined }
+  const state: ConsensusState = {
+    height: Number(head.number),
+    head: head.hash,
+    lastBlockMs: undefined,
+    trouble: undefined
+  }
   log.info('execution client found', { name, height: state.height, chainId: Number(chainId) })
 
   const methods: RpcMethods = Object.create(null)
-  for (const method of PASSED_ON) methods[method] = async params => new JsonText(JSON.stringify(await client.call(method, params).catch(passed)))
+  for (const method of PASSED_ON)
+    methods[method] = async params => new JsonText(JSON.stringify(await client.call(method, params).catch(passed)))
   const metrics = createMetrics('zg_chain')
   metrics.gauge('head_block', 'Height of the newest block', () => state.height)
   const started = systemClock.now()

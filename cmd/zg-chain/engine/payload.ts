@@ -4,7 +4,6 @@
  */
 import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { type Hex, toHex, toQuantity } from '../../../lib/base/hex.ts'
-import { orderedRoot } from '../core/trie-root.ts'
 import {
   decodeRlp,
   encodeRlp,
@@ -15,6 +14,7 @@ import {
   rlpNumber
 } from '../../../lib/codec/rlp.ts'
 import { keccak256, sha256 } from '../../../lib/crypto/hash.ts'
+import { orderedRoot } from '../core/trie-root.ts'
 
 /** Forks that the Engine API tells apart, oldest first. */
 export const FORKS = ['paris', 'shanghai', 'cancun', 'prague', 'osaka'] as const

@@ -72,7 +72,8 @@ export const engine: VerbFn = async (ctx, _args, opts) => {
     )
     const host = opts.rpcHost as string
     const allowedHosts = (opts.allowHost as string[] | undefined) ?? []
-    const onBug = (method: string, err: unknown): void => log.error('a method failed', { method, reason: messageOf(err) })
+    const onBug = (method: string, err: unknown): void =>
+      log.error('a method failed', { method, reason: messageOf(err) })
     const onCall = rpcMetrics(metrics, Object.keys(withEngine))
     const routes = [opsRoutes({ ready: () => vitals.readiness(), metrics })]
     const listen = async (port: number, more: Partial<Parameters<typeof serveRpc>[0]>): Promise<RpcServer> => {
@@ -126,7 +127,20 @@ export function forksOf(genesis: Genesis): (timestamp: number) => Fork {
   if (config.terminalTotalDifficulty === undefined)
     throw new ZgError('ERR_CONFIG', 'this chain has no terminalTotalDifficulty: nobody can drive it by payloads')
   const from = (time: number | undefined): number => time ?? Number.POSITIVE_INFINITY
-  const [shanghai, cancun, prague, osaka] = [config.shanghaiTime, config.cancunTime, config.pragueTime, config.osakaTime].map(from)
+  const [shanghai, cancun, prague, osaka] = [
+    config.shanghaiTime,
+    config.cancunTime,
+    config.pragueTime,
+    config.osakaTime
+  ].map(from)
   return time =>
-    time >= osaka! ? 'osaka' : time >= prague! ? 'prague' : time >= cancun! ? 'cancun' : time >= shanghai! ? 'shanghai' : 'paris'
+    time >= osaka!
+      ? 'osaka'
+      : time >= prague!
+        ? 'prague'
+        : time >= cancun!
+          ? 'cancun'
+          : time >= shanghai!
+            ? 'shanghai'
+            : 'paris'
 }

@@ -66,7 +66,9 @@ export const importBlocks: VerbFn = async (ctx, [file], opts) => {
       if (failure === 'rejected')
         throw new ZgError('ERR_REJECTED', `block ${height} is invalid: ${messageOf(err)}`, { cause: err })
       if (failure === 'not found')
-        throw new ZgError('ERR_BAD_INPUT', `block ${height} does not follow on block ${native.head().number}`, { cause: err })
+        throw new ZgError('ERR_BAD_INPUT', `block ${height} does not follow on block ${native.head().number}`, {
+          cause: err
+        })
       throw fromNative(err)
     }
     await at.chain.headMoved()

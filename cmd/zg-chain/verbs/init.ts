@@ -7,11 +7,16 @@ import { systemRandom } from '../../../lib/adapters/random.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
-import type { Genesis } from '../core/genesis.ts'
+import { formatGenesis, type Genesis } from '../core/genesis.ts'
 import { buildGenesis, readGenesis, readGenesisFile, writeGenesis } from '../genesis-file.ts'
 import { openChain } from '../open.ts'
 
 export const init: VerbFn = async (ctx, _args, opts) => {
+  if (opts.print === true) {
+    const text = formatGenesis(await newGenesis(ctx, opts))
+    ctx.print({ type: 'genesis_file', genesis: JSON.parse(text) }, text.trimEnd())
+    return
+  }
   const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'chain')
   const lock = await lockDirectory(dir)
   try {

@@ -2,6 +2,7 @@
 import type { VerbFn } from '../../../lib/cli/types.ts'
 
 export const node: VerbFn = async (ctx, args, opts) => {
-  if (opts.engineUrl !== undefined) return (await import('../engine/node.ts')).externalNode(ctx, args, opts)
-  return (await import('../node.ts')).node(ctx, args, opts)
+  const run: VerbFn =
+    opts.engineUrl === undefined ? (await import('../node.ts')).node : (await import('../engine/node.ts')).externalNode
+  await run(ctx, args, opts)
 }

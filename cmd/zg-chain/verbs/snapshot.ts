@@ -23,7 +23,14 @@ export const snapshotSave: VerbFn = async (ctx, [file], opts) => {
     const head = at.chain.head()
     const { size } = await stat(path)
     ctx.print(
-      { type: 'snapshot', file, blockNumber: head.number, hash: toHex(head.hash), stateRoot: toHex(head.stateRoot), size },
+      {
+        type: 'snapshot',
+        file,
+        blockNumber: head.number,
+        hash: toHex(head.hash),
+        stateRoot: toHex(head.stateRoot),
+        size
+      },
       `block ${number(ctx, head.number)} in ${file}, ${formatSize(size)}`
     )
   } finally {
@@ -49,7 +56,14 @@ export const snapshotLoad: VerbFn = async (ctx, [file], opts) => {
   try {
     const head = at.chain.head()
     ctx.print(
-      { type: 'snapshot', file, blockNumber: head.number, hash: toHex(head.hash), stateRoot: toHex(head.stateRoot), dir },
+      {
+        type: 'snapshot',
+        file,
+        blockNumber: head.number,
+        hash: toHex(head.hash),
+        stateRoot: toHex(head.stateRoot),
+        dir
+      },
       `block ${number(ctx, head.number)} in ${dir}`
     )
   } finally {

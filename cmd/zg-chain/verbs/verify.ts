@@ -61,11 +61,13 @@ async function verifyBlocks(ctx: VerbContext, chain: ZgChain, from: number, to: 
     const { block, receipts } = decodeRecord(record)
     const { header } = block
     if (header.number !== n) throw bad(`its header says ${header.number}`)
-    if (parent !== undefined && !equalBytes(parent, header.parentHash)) throw bad('it does not follow on the one before')
+    if (parent !== undefined && !equalBytes(parent, header.parentHash))
+      throw bad('it does not follow on the one before')
     if (chain.native.numberOf(header.hash) !== n) throw bad('its hash is not in the index')
     // The genesis has neither.
     if (n > 0) {
-      if (!equalBytes(transactionsRoot(block.transactions), header.transactionsRoot)) throw bad('its transactions have another root')
+      if (!equalBytes(transactionsRoot(block.transactions), header.transactionsRoot))
+        throw bad('its transactions have another root')
       if (!equalBytes(receiptsRoot(receipts), header.receiptsRoot)) throw bad('its receipts have another root')
       const withdrawals = block.withdrawals ?? []
       if (header.withdrawalsRoot !== undefined && !equalBytes(withdrawalsRoot(withdrawals), header.withdrawalsRoot))

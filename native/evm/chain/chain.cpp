@@ -139,6 +139,11 @@ Failure ChainImpl::start() {
 Failure ChainImpl::open_store() {
   make_directory(options_.kv.env, options_.dir);
   std::string message;
+  bool is_held = false;
+  if (!lock_.take(options_.kv.env, options_.dir, is_held, message)) {
+    if (is_held) return {ChainError::locked, "another process has the directory '" + options_.dir + "' open"};
+    return {ChainError::io, message};
+  }
   switch (KvStore::open(options_.dir + "/state", options_.kv, kv_, message)) {
     case KvStore::Error::none:
       break;

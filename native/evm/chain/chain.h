@@ -159,6 +159,9 @@ class Chain {
   // Writes the state of the head with its block and the last 256 hashes into a new file. Any thread. See chain/snapshot.h.
   virtual Failure save_snapshot(const std::string& path) = 0;
 
+  // The root of the head's state from its flat values alone: scrub, tests. Reads everything.
+  virtual Hash recompute_state_root() const = 0;
+
   // Figures for metrics: name, value.
   virtual std::vector<std::pair<std::string, double>> stats() const = 0;
   // Waits for what is running, writes nothing more.

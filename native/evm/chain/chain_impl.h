@@ -9,6 +9,7 @@
 
 #include "chain/block_log.h"
 #include "chain/chain.h"
+#include "chain/files.h"
 #include "chain/index.h"
 #include "chain/journal.h"
 
@@ -91,6 +92,7 @@ class ChainImpl final : public Chain, private BlockHashes {
   Failure write_state(std::span<const AccountWrite> writes) override;
   Failure save_snapshot(const std::string& path) override;
 
+  Hash recompute_state_root() const override { return store_->recompute_root(); }
   std::vector<std::pair<std::string, double>> stats() const override;
   void close() override;
 
@@ -124,6 +126,7 @@ class ChainImpl final : public Chain, private BlockHashes {
   void journal_accepted(std::span<const PooledTx> txs, std::vector<Pool::Answer>& answers, std::span<const size_t> which);
 
   Options options_;
+  DirectoryLock lock_;  // first, so that it goes last
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<StateStore> store_;
   std::unique_ptr<BlockLog> log_;

@@ -1,7 +1,11 @@
 #include "chain/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "leveldb/env.h"
 #include "util/crc32c.h"
@@ -53,6 +57,28 @@ bool sync_directory(leveldb::Env* env, const std::string& dir) {
   const bool ok = ::fsync(fd) == 0;
   ::close(fd);
   return ok;
+}
+
+bool DirectoryLock::take(leveldb::Env* env, const std::string& dir, bool& is_held_elsewhere, std::string& message) {
+  is_held_elsewhere = false;
+  if (env != leveldb::Env::Default()) return true;
+  const std::string path = dir + "/chain.lock";
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd_ < 0) {
+    message = path + ": " + std::strerror(errno);
+    return false;
+  }
+  int r = 0;
+  do r = ::flock(fd_, LOCK_EX | LOCK_NB);
+  while (r != 0 && errno == EINTR);
+  if (r == 0) return true;
+  is_held_elsewhere = errno == EWOULDBLOCK;
+  message = path + ": " + std::strerror(errno);
+  return false;
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (fd_ >= 0) ::close(fd_);
 }
 
 void make_directory(leveldb::Env* env, const std::string& dir) { (void)env->CreateDir(dir); }

@@ -29,6 +29,17 @@ bool record_is_sound(const RecordHead& head, ByteView payload) noexcept;
 // Makes names in a directory durable: a new or renamed file is not there after a power cut otherwise. Only on the real disk; a simulated one decides
 // for itself. False: it failed.
 bool sync_directory(leveldb::Env* env, const std::string& dir);
+// Held from a successful take() until its end. flock, because LevelDB's own lock is a record lock: a second, refused open in the same process would drop it.
+class DirectoryLock {
+ public:
+  ~DirectoryLock();
+  // False: another one holds it, in this process or another, or the file cannot be made (`message`). On a simulated disk it is always there.
+  bool take(leveldb::Env* env, const std::string& dir, bool& is_held_elsewhere, std::string& message);
+
+ private:
+  int fd_ = -1;
+};
+
 // Creates a directory when it is missing, its parent being there.
 void make_directory(leveldb::Env* env, const std::string& dir);
 

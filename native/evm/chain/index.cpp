@@ -199,14 +199,26 @@ void put_block(KvBatch& batch, const StoredBlock& block, const BlockEntry& entry
   std::string place = number;
   place.resize(12);
   std::string by_hash = key('t', Hash{}), by_nonce = key('n', Address{}, 0);
-  for (uint32_t i = 0; i < block.block.transactions.size(); ++i) {
-    const Transaction& tx = block.block.transactions[i];
+  const auto& txs = block.block.transactions;
+  const auto place_at = [&](uint32_t i) -> std::string_view {
     for (size_t k = 0; k < 4; ++k) place[8 + k] = static_cast<char>(i >> (24 - 8 * k));
-    std::memcpy(by_hash.data() + 2, tx.hash.b, 32);
-    batch.put(by_hash, place);
-    std::memcpy(by_nonce.data() + 2, tx.sender.b, 20);
-    for (size_t k = 0; k < 8; ++k) by_nonce[22 + k] = static_cast<char>(tx.nonce >> (56 - 8 * k));
-    batch.put(by_nonce, place);
+    return place;
+  };
+  // In order of their keys: the memory table's list is walked where it was just touched.
+  std::vector<uint32_t> order(txs.size());
+  for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return txs[a].hash < txs[b].hash; });
+  for (const uint32_t i : order) {
+    std::memcpy(by_hash.data() + 2, txs[i].hash.b, 32);
+    batch.put(by_hash, place_at(i));
+  }
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return txs[a].sender != txs[b].sender ? txs[a].sender < txs[b].sender : txs[a].nonce < txs[b].nonce;
+  });
+  for (const uint32_t i : order) {
+    std::memcpy(by_nonce.data() + 2, txs[i].sender.b, 20);
+    for (size_t k = 0; k < 8; ++k) by_nonce[22 + k] = static_cast<char>(txs[i].nonce >> (56 - 8 * k));
+    batch.put(by_nonce, place_at(i));
   }
   const Holds holds(block);
   if (!holds.addresses.empty()) batch.put(key('l', h.number), {});

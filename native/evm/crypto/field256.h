@@ -53,7 +53,8 @@ struct Prime {
     return r;
   }
   static constexpr Prime one() noexcept { return raw(kOne); }
-  static Prime from(const U256& x) noexcept { return raw(x) * raw(kR2); }  // x below 2^256
+  // Of any x: as the second factor it may be above the modulus, as the first one the product's upper word would overflow.
+  static Prime from(const U256& x) noexcept { return raw(kR2) * raw(x); }
   [[nodiscard]] U256 number() const noexcept { return (*this * raw(U256{1})).v; }
   [[nodiscard]] bool is_zero() const noexcept { return v.is_zero(); }
   friend bool operator==(const Prime& a, const Prime& b) noexcept { return a.v == b.v; }

@@ -1,0 +1,107 @@
+/**
+ * Question: does a node's memory grow with the load it has carried? One zg-chain node, transfers and swaps in turn for as long as wanted,
+ * its resident memory read every few seconds.
+ *
+ *   npm run build && npm run bench:chain-soak -- --minutes 30 [--rate-count 5000]
+ *
+ * One JSON line a sample, at the end the slope of a straight line through the second half of the samples in MB an hour, with its standard
+ * error: a slope well above its error is a defect. No peer: the figure is the node's own.
+ */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { cpuSeconds, residentBytes, runLoad } from '../cmd/zg-chain/bench/driver.ts'
+import { WORKLOADS } from '../cmd/zg-chain/bench/workload.ts'
+import { fromHex } from '../lib/base/hex.ts'
+import { packageRoot } from '../lib/base/package-root.ts'
+import { DEV_ACCOUNTS } from '../lib/crypto/dev-accounts.ts'
+
+const { values: flags } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '30' },
+    count: { type: 'string', default: '5000' },
+    every: { type: 'string', default: '5' }
+  }
+})
+const MINUTES = Number(flags.minutes)
+const dir = mkdtempSync(join(tmpdir(), 'zg-soak-'))
+process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
+
+const child = spawn(
+  process.execPath,
+  [
+    join(packageRoot(), 'bin/zg-chain'),
+    'node',
+    '--dev',
+    '--dir',
+    dir,
+    '--rpc-port',
+    '0',
+    '--gas-limit',
+    '500000000',
+    '--json'
+  ],
+  { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NODE_OPTIONS: '' } }
+)
+const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
+const url = await new Promise<string>((resolve, reject) => {
+  createInterface({ input: child.stdout }).on('line', line => {
+    const record = JSON.parse(line) as { type: string; url: string }
+    if (record.type === 'ready') resolve(record.url)
+  })
+  child.once('close', () => reject(new Error('the node did not start')))
+})
+
+const began = performance.now()
+const samples: { hours: number; mb: number }[] = []
+let transactions = 0
+const sampler = setInterval(async () => {
+  const rss = await residentBytes(child.pid!)
+  if (rss === undefined) return
+  const seconds = (performance.now() - began) / 1000
+  samples.push({ hours: seconds / 3600, mb: rss / 1e6 })
+  process.stdout.write(
+    `${JSON.stringify({ seconds: Math.round(seconds), rss_mb: Math.round(rss / 1e5) / 10, transactions, cpu_seconds: await cpuSeconds(child.pid!) })}\n`
+  )
+}, Number(flags.every) * 1000)
+
+try {
+  for (let i = 0; performance.now() - began < MINUTES * 60_000; i++) {
+    const r = await runLoad({
+      url,
+      workload: WORKLOADS[i % WORKLOADS.length]!,
+      count: Number(flags.count),
+      senders: 100,
+      batch: 100,
+      inFlight: 4,
+      ahead: 10_000,
+      key: fromHex(DEV_ACCOUNTS[0]!.privateKey),
+      address: fromHex(DEV_ACCOUNTS[0]!.address),
+      timeoutMs: 60_000,
+      seed: `soak ${i}`
+    })
+    if (r.included !== r.sent)
+      throw new Error(`${r.sent - r.included} of ${r.sent} were not included: ${r.refusal ?? ''}`)
+    transactions += r.included
+  }
+} finally {
+  clearInterval(sampler)
+  child.kill('SIGTERM')
+  await gone
+}
+
+// The first half fills caches.
+const late = samples.slice(Math.floor(samples.length / 2))
+const mean = (f: (s: { hours: number; mb: number }) => number): number =>
+  late.reduce((sum, s) => sum + f(s), 0) / late.length
+const [mx, my] = [mean(s => s.hours), mean(s => s.mb)]
+const sxx = late.reduce((sum, s) => sum + (s.hours - mx) ** 2, 0)
+const slope = late.reduce((sum, s) => sum + (s.hours - mx) * (s.mb - my), 0) / sxx
+const residuals = late.reduce((sum, s) => sum + (s.mb - my - slope * (s.hours - mx)) ** 2, 0)
+const error = Math.sqrt(residuals / Math.max(1, late.length - 2) / sxx)
+process.stdout.write(
+  `${JSON.stringify({ minutes: MINUTES, transactions, samples: samples.length, mean_mb: Math.round(my), slope_mb_per_hour: Math.round(slope * 10) / 10, standard_error: Math.round(error * 10) / 10 })}\n`
+)

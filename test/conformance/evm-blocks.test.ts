@@ -1,0 +1,36 @@
+/**
+ * The quick set of the public fixtures, second half: precompile, RLP, trie and transaction vectors, and the Cancun block tests, valid
+ * and invalid blocks alike, on the native engine.
+ */
+import { join } from 'node:path'
+import t from 'tap'
+import { loadConformance } from '../../lib/native.ts'
+import { fixturesDir, jsonFiles, type Outcome, runBlockFile } from '../harness/evm-fixtures.ts'
+import { runVectors } from '../harness/evm-vectors.ts'
+
+const dir = fixturesDir()
+const skip = dir === undefined && 'the fixtures are not there'
+
+function all(files: string[], run: (file: string) => Outcome): Outcome {
+  const out: Outcome = { cases: 0, failures: [] }
+  for (const file of files) {
+    const one = run(file)
+    out.cases += one.cases
+    out.failures.push(...one.failures)
+  }
+  return out
+}
+
+t.test('vectors of precompiles, RLP, tries and transactions hold', { skip }, async t => {
+  const run = loadConformance()
+  const got = all(jsonFiles(join(dir!, 'vectors')), file => runVectors(run, file))
+  t.same(got.failures.slice(0, 20), [])
+  t.equal(got.cases, 3_308)
+})
+
+t.test('Cancun block tests end at the published head', { skip }, async t => {
+  const run = loadConformance()
+  const got = all(jsonFiles(join(dir!, 'blockchain')), file => runBlockFile(run, file, ['Cancun']))
+  t.same(got.failures.slice(0, 20), [])
+  t.equal(got.cases, 762)
+})
