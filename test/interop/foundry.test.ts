@@ -118,7 +118,10 @@ if (forge === undefined || cast === undefined) {
       await run(cast, 'send', '--json', '--rpc-url', node.url, '--private-key', key, address!, 'set(uint256)', '7')
     )
     t.equal(sent.status, '0x1')
-    t.match(await run(cast, 'run', '--rpc-url', node.url, sent.transactionHash), /60fe47b1.*Transaction successfully executed/s)
+    t.match(
+      await run(cast, 'run', '--rpc-url', node.url, sent.transactionHash),
+      /60fe47b1.*Transaction successfully executed/s
+    )
   })
 }
 

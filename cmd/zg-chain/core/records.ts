@@ -51,9 +51,7 @@ export interface StoredBlock {
 export function decodeRecord(record: Uint8Array): StoredBlock {
   const [block, hash, senders, receipts] = splitList(record)
   if (receipts === undefined) throw corrupt()
-  // The engine keeps the block as a string of its bytes.
-  const raw = block![0]! >= 0xc0 ? block! : payload(block!)
-  return new Stored(record, raw, payload(hash!), payload(senders!), receipts)
+  return new Stored(record, payload(block!), payload(hash!), payload(senders!), receipts)
 }
 
 /** A block without the engine's additions: senders are recovered when they are asked for. */

@@ -91,7 +91,10 @@ export function debugMethods(s: RpcSetup): RpcMethods {
       const { trace, error } = await chain.call({ ...call.request, gas }, at, { ...call.overrides, tracer, timeoutMs })
       // Without text there was no room or no time for it.
       if (trace !== undefined && trace !== '') return new JsonText(trace)
-      throw new RpcError(RPC.server, `tracing failed: ${error?.kind === 'refused' ? error.text : 'it is too large, or its time was over'}`)
+      throw new RpcError(
+        RPC.server,
+        `tracing failed: ${error?.kind === 'refused' ? error.text : 'it is too large, or its time was over'}`
+      )
     },
 
     debug_accountRange: async params => {
