@@ -101,7 +101,8 @@ export async function runLoad(opts: LoadOptions): Promise<LoadResult> {
   const { setup, load } = opts.prepared ?? (await prepareLoad(opts))
   for (const [i, step] of setup.entries()) {
     opts.onProgress?.('setup', i, setup.length)
-    const done = await drive(rpc, step, { ...opts, inFlight: 2 })
+    // One request after the other: the funder's transactions must come in the order of their nonces.
+    const done = await drive(rpc, step, { ...opts, inFlight: 1 })
     if (done.refused > 0) throw new ZgError('ERR_REJECTED', `the node refused what the load stands on: ${done.refusal}`)
     const { failed } = await check(rpc, done.blocks, new Set(step.map(s => toHex(s.hash))))
     if (failed > 0) throw new ZgError('ERR_REJECTED', `${failed} transactions that the load stands on failed`)
