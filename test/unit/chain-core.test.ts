@@ -272,7 +272,7 @@ t.test('every transaction type executes, and another engine accepts the very blo
     const { header } = seal(change)
     await t.rejects(
       native.native.newPayload(encodeBlock(header, one.transactions, { withdrawals: one.withdrawals })),
-      { failure: name === 'parentHash' ? 'not found' : 'rejected' } as object,
+      { failure: name === 'parentHash' ? 'not found' : 'rejected' } as unknown as Error,
       `${name}, native`
     )
   }

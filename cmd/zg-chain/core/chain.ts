@@ -469,7 +469,9 @@ export class ZgChain implements Chain {
 
   #buildMs(): number {
     const interval = this.producer.intervalMs
-    return interval === 0 ? BUILD_MS_MAX : Math.round(Math.min(BUILD_MS_MAX, Math.max(BUILD_MS_MIN, interval * BUILD_SHARE)))
+    return interval === 0
+      ? BUILD_MS_MAX
+      : Math.round(Math.min(BUILD_MS_MAX, Math.max(BUILD_MS_MIN, interval * BUILD_SHARE)))
   }
 
   /** Seconds of a block that is made now on `parent`: never decreasing. */

@@ -129,10 +129,11 @@ BuiltBlock build_block(const StateReader& parent_state, const Header& parent, co
   h.extra_data = attributes.extra_data;
   h.mix_hash = attributes.prev_randao;
   const Revision rev = config.revision_at(h.number, h.timestamp);
-  // As near to the wish as one block may move.
+  // As near to the wish as one block may move; who sets a base fee (development) may jump.
   const uint64_t room = parent.gas_limit / 1024 == 0 ? 0 : parent.gas_limit / 1024 - 1;
   const uint64_t wish = attributes.gas_limit == 0 ? parent.gas_limit : attributes.gas_limit;
-  h.gas_limit = std::max(std::clamp(wish, parent.gas_limit - room, parent.gas_limit + room), config.gas_limit_floor);
+  const uint64_t near = attributes.base_fee ? wish : std::clamp(wish, parent.gas_limit - room, parent.gas_limit + room);
+  h.gas_limit = std::max(near, config.gas_limit_floor);
   if (rev >= Revision::london) h.base_fee = attributes.base_fee ? *attributes.base_fee : next_base_fee(parent);
   if (rev >= Revision::cancun) {
     h.excess_blob_gas = next_excess_blob_gas(parent, config, h.timestamp);
@@ -158,6 +159,8 @@ BuiltBlock build_block(const StateReader& parent_state, const Header& parent, co
     TransitionOptions options;
     options.gas_available = h.gas_limit - gas;
     options.blob_gas_available = most_blob_gas - blob_gas;
+    // The mark of an account without a key (development), which may hold code: no signature looks like it.
+    options.any_sender = tx->s == U256{1} && tx->r == U256::from(tx->sender);
     TxOutcome outcome = run_transaction(state, config, rev, env, precompiles, *tx, options);
     if (outcome.refusal != TxRefusal::none) {
       source.settle(TransactionSource::Fate::invalid, outcome.text);
