@@ -50,7 +50,7 @@ struct U256 {
   // Big-endian, at most 32 bytes.
   static U256 from_be(ByteView v) noexcept {
     uint8_t full[32] = {};
-    std::memcpy(full + 32 - v.size(), v.data(), v.size());
+    if (!v.empty()) std::memcpy(full + 32 - v.size(), v.data(), v.size());
     return from_be(full);
   }
   void to_be(uint8_t* p) const noexcept {
