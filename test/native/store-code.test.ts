@@ -249,7 +249,7 @@ t.test('the modulus of the tower is irreducible', async t => {
   t.same(power(x, 128), x)
   const difference = power(x, 64).map((v, i) => v ^ x[i]!)
   // a^(2^128 − 1) as the product of a^(2^i).
-  let product = one
+  let product: Uint8Array = one
   let square: Uint8Array = difference
   for (let i = 0; i < 128; i++) {
     product = towerMul(product, square)
