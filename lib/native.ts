@@ -43,6 +43,55 @@ export interface Codec {
   readonly da: NativeDa | undefined
   /** Reed-Solomon of storage stripes. */
   readonly rs: ReedSolomon
+  /** Sealing and searching; absent in the reference: lib/codec/storage/pora-kernels.ts has them in TypeScript. */
+  readonly pora: NativePora | undefined
+}
+
+/** What a miner computes (storage.md 9), off the event loop. Arrays must not change before a promise settles. */
+export interface PoraKernels {
+  /**
+   * Seals 4,096-byte pieces.
+   * @param masks - 32 bytes a seal, its first mask.
+   * @param data - 4,096 bytes a seal, at most 4,096 seals.
+   */
+  seal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** The reverse. */
+  unseal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** Prepares up to 64 tries; all of minerId, subtask and range digest have 32 bytes. @param nonces - 32 bytes a try. */
+  pads(minerId: Uint8Array, nonces: Uint8Array, subtaskDigest: Uint8Array, rangeDigest: Uint8Array): Promise<PoraPads>
+  /** The best seal of each segment that a try reads. */
+  best(pads: PoraPads, reads: readonly PoraRead[]): Promise<PoraBest[]>
+}
+
+export interface NativePora extends PoraKernels {
+  /** The same on one path of the hashing by name (tests and benchmarks). */
+  with(path: string): PoraKernels
+}
+
+/** Prepared tries, one behind the other. */
+export interface PoraPads {
+  /** 64 bytes each. */
+  seeds: Uint8Array
+  /** 32 bytes each: which segment is read. */
+  recalls: Uint8Array
+  /** 16,384 bytes each. */
+  pads: Uint8Array
+}
+
+export interface PoraRead {
+  /** Which of the prepared tries. */
+  index: number
+  /** Bit i: seal i of the segment is held and counts. */
+  held: bigint
+  /** The sealed segment, 262,144 bytes; what is not held may be anything. */
+  sealed: Uint8Array
+}
+
+export interface PoraBest {
+  /** Of the seal with the lowest quality; undefined when none is held. */
+  seal: number | undefined
+  /** 32 bytes, big endian. */
+  quality: Uint8Array
 }
 
 /**
@@ -116,6 +165,29 @@ interface CodecAddon {
   da: DaAddon
   /** The kernels of native/napi/rs_napi.cpp. */
   rs?: RsAddon
+  /** The kernels of native/napi/pora_napi.cpp. */
+  pora?: PoraAddon
+}
+
+/** As {@link PoraKernels}, in flat arrays. */
+interface PoraAddon {
+  seal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  unseal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  pads(
+    miner: Uint8Array,
+    nonces: Uint8Array,
+    subtask: Uint8Array,
+    range: Uint8Array,
+    path?: string
+  ): Promise<Uint8Array>
+  best(
+    tries: Uint32Array,
+    seeds: Uint8Array,
+    pads: Uint8Array,
+    held: Uint8Array,
+    segments: readonly Uint8Array[],
+    path?: string
+  ): Promise<Uint8Array>
 }
 
 /** As {@link ReedSolomon}, except that shards are written into one array of the caller's. */
@@ -188,7 +260,8 @@ export function reference(): Codec {
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
     paths: [],
     da: undefined,
-    rs: referenceRs
+    rs: referenceRs,
+    pora: undefined
   }
 }
 
@@ -205,6 +278,7 @@ const referenceRs: ReedSolomon = {
 function native(addon: CodecAddon): Codec {
   const { cpu, paths } = addon.info()
   let rs: ReedSolomon | undefined
+  let pora: NativePora | undefined
   return {
     path: 'native',
     cpu,
@@ -221,6 +295,10 @@ function native(addon: CodecAddon): Codec {
     get rs() {
       rs ??= rsOf(built(addon.rs))
       return rs
+    },
+    get pora() {
+      pora ??= poraOf(built(addon.pora))
+      return pora
     }
   }
 }
@@ -293,6 +371,39 @@ function daOf(addon: DaAddon, path?: string): NativeDa {
       const out = new Uint8Array(indexes.length * w)
       await addon.decode(w, indexes, [...rows], out, path)
       return out
+    }
+  }
+}
+
+/** @param path - of the hashing; absent: the widest that ZG_CPU allows. */
+function poraOf(addon: PoraAddon, path?: string): NativePora {
+  return {
+    with: path => poraOf(addon, path),
+    seal: (masks, data) => addon.seal(masks, data, path),
+    unseal: (masks, data) => addon.unseal(masks, data, path),
+    pads: async (miner, nonces, subtask, range) => {
+      const flat = await addon.pads(miner, nonces, subtask, range, path)
+      const tries = nonces.length / 32
+      return {
+        seeds: flat.subarray(0, 64 * tries),
+        recalls: flat.subarray(64 * tries, 96 * tries),
+        pads: flat.subarray(96 * tries)
+      }
+    },
+    best: async (pads, reads) => {
+      if (reads.length === 0) return []
+      const held = new Uint8Array(8 * reads.length)
+      const bits = new DataView(held.buffer)
+      for (const [i, r] of reads.entries()) bits.setBigUint64(8 * i, r.held, true)
+      const flat = await addon.best(
+        Uint32Array.from(reads, r => r.index),
+        pads.seeds,
+        pads.pads,
+        held,
+        reads.map(r => r.sealed),
+        path
+      )
+      return split(flat, 33).map(a => ({ seal: a[0] === 64 ? undefined : a[0]!, quality: a.subarray(1) }))
     }
   }
 }
