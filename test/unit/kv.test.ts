@@ -6,7 +6,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { kvAdminMethods } from '../../cmd/zg-store/kv/admin.ts'
-import { type FollowOptions, type KvChain, KvFollower, type PlacedEvent } from '../../cmd/zg-store/kv/follow.ts'
+import { type FollowOptions, KvFollower } from '../../cmd/zg-store/kv/follow.ts'
 import { escapeKey, unescapeKey } from '../../cmd/zg-store/kv/keys.ts'
 import { checkSender, type KvTransaction, replay } from '../../cmd/zg-store/kv/replay.ts'
 import { kvMethods } from '../../cmd/zg-store/kv/rpc.ts'
@@ -16,7 +16,6 @@ import { systemClock } from '../../lib/adapters/clock.ts'
 import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { compareBytes, concat, equalBytes } from '../../lib/base/bytes.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
-import { hashBytes } from '../../lib/codec/storage/hasher.ts'
 import {
   ANY_VERSION,
   CONTROL_TYPES,
@@ -27,11 +26,11 @@ import {
   type KvControl,
   type KvOps
 } from '../../lib/codec/storage/kv.ts'
-import { keccak256 } from '../../lib/crypto/hash.ts'
 import { silentLog } from '../../lib/ops/log.ts'
 import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
+import { TestChain } from '../harness/kv-chain.ts'
 import vectors from '../vectors/storage-vectors.json' with { type: 'json' }
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
@@ -376,43 +375,6 @@ t.test('killed at any write, the node has the state after some submission, and g
 })
 
 // ---- the follower ------------------------------------------------------------------------------------------------------------
-
-class TestChain implements KvChain {
-  blocks: { hash: Uint8Array; events: PlacedEvent[] }[] = [{ hash: keccak256(text('genesis')), events: [] }]
-  files = new Map<string, Uint8Array>()
-  fork = 0
-
-  /** A block with these files; each `lost` one is nowhere to be had. */
-  add(...list: { by: number; streams: Uint8Array[]; data: Uint8Array; lost?: boolean }[]): void {
-    const block = this.blocks.length
-    let seq = this.blocks.reduce((n, b) => n + b.events.length, 0)
-    const events = list.map((f): PlacedEvent => {
-      const hash = hashBytes(f.data)
-      if (!f.lost) this.files.set(toHex(hash.root), f.data)
-      const submission = { size: f.data.length, tags: encodeStreamTags(f.streams), nodes: hash.nodes }
-      // The event's sender is free text: a forger writes somebody else's name there.
-      const event = {
-        sender: account(1),
-        identity: hash.root,
-        seq: seq++,
-        startPos: 0,
-        sectors: 1,
-        submission,
-        root: hash.root
-      }
-      return { event, block, txHash: toHex(concat(account(f.by), new Uint8Array(12))) }
-    })
-    this.blocks.push({ hash: keccak256(text(`${block} ${this.fork}`)), events })
-  }
-
-  head = async (): Promise<number> => this.blocks.length - 1
-  blockHash = async (n: number): Promise<Uint8Array | undefined> => this.blocks[n]?.hash
-  submissions = async (from: number, to: number): Promise<PlacedEvent[]> =>
-    this.blocks.slice(from, to + 1).flatMap(b => b.events)
-  count = async (): Promise<number> => this.blocks.reduce((n, b) => n + b.events.length, 0)
-  sender = async (txHash: string): Promise<Uint8Array> => fromHex(txHash).slice(0, 20)
-  nextHead = async (): Promise<void> => {}
-}
 
 function follower(db: KvDatabase, chain: TestChain, more: Partial<FollowOptions> = {}): KvFollower {
   return new KvFollower({

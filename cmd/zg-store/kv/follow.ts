@@ -239,9 +239,9 @@ export class KvFollower {
 
   /** Now and then: does the contract count more submissions than were read? Else a lost one would only show with the next. */
   async #checkCount(to: number, signal: AbortSignal): Promise<void> {
-    const { chain, clock, db, confirmations } = this.#o
+    const { chain, clock, db, confirmations, startBlock } = this.#o
     const { nextSeq, firstSeq, block } = db.progress
-    if (!this.#asked || confirmations > 1 || firstSeq === undefined) return
+    if (!this.#asked || confirmations > 1 || (firstSeq === undefined && startBlock > 0)) return
     if (clock.monotonic() - this.#countedAtMs < COUNT_MS) return
     const behind = (await chain.count()) > nextSeq
     // A submission between our last page and the count is normal: only the second look at the same number is a loss.
