@@ -44,8 +44,14 @@
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
         'native/codec/merkle.cpp',
+        'native/codec/rs.cpp',
+        'native/codec/rs_avx2.cpp',
+        'native/codec/rs_gfni.cpp',
+        'native/codec/rs_gfni512.cpp',
+        'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
-        'native/napi/da_napi.cpp'
+        'native/napi/da_napi.cpp',
+        'native/napi/rs_napi.cpp'
       ]
     },
     {

@@ -8,7 +8,9 @@ import { join } from 'node:path'
 import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
 import { packageRoot } from './base/package-root.ts'
+import { checkShape, recoveryPlan, rsEncode, rsReconstruct, shardBytes } from './crypto/reed-solomon.ts'
 import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
+import { checkPoint, shardSum, TOWER_BYTES } from './crypto/tower.ts'
 
 const SEGMENT_BYTES = 262_144
 const SECTOR_BYTES = 256
@@ -39,6 +41,35 @@ export interface Codec {
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
   readonly da: NativeDa | undefined
+  /** Reed-Solomon of storage stripes. */
+  readonly rs: ReedSolomon
+}
+
+/**
+ * Reed-Solomon of storage stripes (storage.md 11), off the event loop. Shards are read where they lie and must not change before a
+ * promise settles, nor their buffers be transferred away. Shapes: 1 ≤ k, 0 ≤ m, k + m ≤ 256; shards of a call have one length of 1
+ * to 262,144 bytes. Anything else is a ZgError ERR_BAD_INPUT.
+ */
+export interface ReedSolomon {
+  /** SIMD paths of this machine, narrowest first; none for the reference. */
+  readonly paths: readonly string[]
+  /** The same on one path by name (tests and benchmarks). */
+  with(path: string): ReedSolomon
+  /** The m parity shards of k data shards. */
+  encode(k: number, m: number, data: readonly Uint8Array[]): Promise<Uint8Array[]>
+  /**
+   * Makes shards again from any k others.
+   * @param shards - by index, undefined where not at hand; the first k present ones are used.
+   * @param wanted - indexes of the shards to return; one that is present is handed back as it is.
+   */
+  reconstruct(
+    k: number,
+    m: number,
+    shards: readonly (Uint8Array | undefined)[],
+    wanted: readonly number[]
+  ): Promise<Uint8Array[]>
+  /** Σ shard[i] · ρⁱ in the tower field for each of up to 256 shards (lib/codec/storage/tower.ts), 16 bytes each; ρ has 16 bytes. */
+  shardSums(rho: Uint8Array, shards: readonly Uint8Array[]): Promise<Uint8Array[]>
 }
 
 /**
@@ -83,6 +114,24 @@ interface CodecAddon {
   treeRoot(hashes: Uint8Array): Uint8Array
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
+  /** The kernels of native/napi/rs_napi.cpp. */
+  rs?: RsAddon
+}
+
+/** As {@link ReedSolomon}, except that shards are written into one array of the caller's. */
+interface RsAddon {
+  paths(): string[]
+  encode(k: number, m: number, data: readonly Uint8Array[], out: Uint8Array, path?: string): Promise<void>
+  reconstruct(
+    k: number,
+    m: number,
+    have: Uint16Array,
+    shards: readonly Uint8Array[],
+    wanted: Uint16Array,
+    out: Uint8Array,
+    path?: string
+  ): Promise<void>
+  shardSums(rho: Uint8Array, shards: readonly Uint8Array[], path?: string): Promise<Uint8Array>
 }
 
 /** The native kernels, on the widest SIMD path of the code or on one by name. */
@@ -138,12 +187,24 @@ export function reference(): Codec {
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
     paths: [],
-    da: undefined
+    da: undefined,
+    rs: referenceRs
   }
+}
+
+const referenceRs: ReedSolomon = {
+  paths: [],
+  with: path => {
+    throw new ZgError('ERR_BAD_INPUT', `the reference has no path '${path}'`)
+  },
+  encode: async (k, m, data) => rsEncode(k, m, data),
+  reconstruct: async (k, m, shards, wanted) => rsReconstruct(k, m, shards, wanted),
+  shardSums: async (rho, shards) => shards.map(shard => shardSum(rho, shard))
 }
 
 function native(addon: CodecAddon): Codec {
   const { cpu, paths } = addon.info()
+  let rs: ReedSolomon | undefined
   return {
     path: 'native',
     cpu,
@@ -156,7 +217,60 @@ function native(addon: CodecAddon): Codec {
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
     treeRoot: hashes => addon.treeRoot(checkedHashes(hashes)),
-    da: addon.da === undefined ? undefined : daOf(addon.da)
+    da: addon.da === undefined ? undefined : daOf(addon.da),
+    get rs() {
+      rs ??= rsOf(built(addon.rs))
+      return rs
+    }
+  }
+}
+
+/** A part of the addon that older builds lack. */
+function built<T>(part: T | undefined): T {
+  if (part !== undefined) return part
+  throw new ZgError('ERR_NATIVE', 'the native codec was built from an older source', {
+    hint: "run 'npm run build:native'"
+  })
+}
+
+/**
+ * The native code of storage stripes.
+ * @param path - one of `paths`; absent: the widest that ZG_CPU allows.
+ */
+function rsOf(addon: RsAddon, path?: string): ReedSolomon {
+  // Not filled with zeros first: the worker writes every byte. Not from Node's pool either, so that a shard can be transferred.
+  const room = (bytes: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
+  const cut = (out: Uint8Array, bytes: number): Uint8Array[] =>
+    Array.from({ length: out.length / bytes }, (_, i) => out.subarray(i * bytes, (i + 1) * bytes))
+  return {
+    paths: addon.paths(),
+    with: path => rsOf(addon, path),
+    encode: async (k, m, data) => {
+      checkShape(k, m)
+      if (data.length !== k) throw new ZgError('ERR_BAD_INPUT', `${data.length} data shards given, the code has ${k}`)
+      const bytes = shardBytes(data)
+      if (m === 0) return []
+      const out = room(m * bytes)
+      await addon.encode(k, m, [...data], out, path)
+      return cut(out, bytes)
+    },
+    reconstruct: async (k, m, shards, wanted) => {
+      const present = [...shards]
+      const asked = [...wanted]
+      const { have, given, bytes, missing } = recoveryPlan(k, m, present, asked)
+      const out = room(missing.length * bytes)
+      if (missing.length > 0) {
+        await addon.reconstruct(k, m, Uint16Array.from(have), given, Uint16Array.from(missing), out, path)
+      }
+      const made = cut(out, bytes)
+      return asked.map(w => present[w] ?? made[missing.indexOf(w)]!)
+    },
+    shardSums: async (rho, shards) => {
+      checkPoint(rho)
+      if (shards.length === 0) return []
+      shardBytes(shards)
+      return split(await addon.shardSums(rho, [...shards], path), TOWER_BYTES)
+    }
   }
 }
 
@@ -232,9 +346,9 @@ function checkedHashes(hashes: Uint8Array): Uint8Array {
   return hashes
 }
 
-function split(flat: Uint8Array): Uint8Array[] {
+function split(flat: Uint8Array, size = 32): Uint8Array[] {
   const out: Uint8Array[] = []
-  for (let i = 0; i < flat.length; i += 32) out.push(flat.subarray(i, i + 32))
+  for (let i = 0; i < flat.length; i += size) out.push(flat.subarray(i, i + size))
   return out
 }
 
