@@ -1,5 +1,6 @@
 /** The real chain behind the follower: logs of the flow contract, senders, pushed heads. */
 
+import { readU64be } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import { type ChainClient, type RpcLog, toNumber } from '../../../lib/clients/chain.ts'
@@ -7,6 +8,9 @@ import { HeadWatch } from '../../../lib/clients/head-watch.ts'
 import { decodeSubmitLog, SUBMIT_TOPIC } from '../../../lib/codec/storage/submission.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { KvChain, PlacedEvent } from './follow.ts'
+
+/** `numSubmissions()`. */
+const COUNT_SELECTOR = '0x77e19824'
 
 /** @param flow - 0x, the address whose events count. */
 export function followedChain(client: ChainClient, flow: string, clock: Clock): KvChain & { close(): void } {
@@ -25,6 +29,10 @@ export function followedChain(client: ChainClient, flow: string, clock: Clock): 
       const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
       for await (const page of client.getLogs(query)) logs.push(...page)
       return logs.filter(l => !l.removed).map(placed)
+    },
+    count: async () => {
+      const answer = await client.call<string>('eth_call', [{ to: flow, data: COUNT_SELECTOR }, 'latest'])
+      return readU64be(fromHex(answer, 'submission count', { size: 32 }), 24)
     },
     sender: async txHash => {
       const tx = await client.call<{ from: string } | null>('eth_getTransactionByHash', [txHash])
