@@ -44,6 +44,16 @@ const KEY_FILE: OptionSpec = {
   help: 'file with a key of 64 hex digits, mode 0600'
 }
 
+/** The key of whoever uses the tool, made by the first `put --encrypt`. */
+const DECRYPT: OptionSpec = { flags: '--decrypt', help: "decrypt with the key that 'put --encrypt' made", env: false }
+
+const SOCKET: OptionSpec = {
+  flags: '--socket <path>',
+  help: 'admin socket of a node, repeatable; default: all nodes of the running network',
+  repeat: true,
+  env: false
+}
+
 const SERVE = (port: string): OptionSpec[] => [
   { flags: '--rpc-port <port>', help: 'port', default: port, parse: parsePort },
   { flags: '--rpc-host <address>', help: 'address to listen on', default: '127.0.0.1' },
@@ -61,17 +71,19 @@ await tool({
   verbs: [
     {
       name: 'put',
-      args: '[file]',
-      summary: 'store a file or stdin and print its root',
+      args: '[file...]',
+      summary: 'store files, directories or stdin and print their roots',
       examples: [
         'zg-store put model.gguf',
         'tar c dir | zg-store put',
+        'zg-store put dir',
         'zg-store put --json < batch.bin | jq -r .root'
       ],
       options: [
         REPLICA,
         { flags: '--no-wait', help: 'return when one node has taken the data', env: false },
         { flags: '-n, --dry-run', help: 'print root, size and fee; send nothing', env: false },
+        { flags: '--encrypt', help: "encrypt with the key file, or with one's own, made when absent", env: false },
         KEY_FILE,
         { flags: '--tags <bytes>', help: 'tags of the submission: text, or hex with 0x', env: false },
         ...NODES,
@@ -96,11 +108,20 @@ await tool({
     {
       name: 'get',
       args: '<root...>',
-      summary: 'read files back, verified, to stdout or into a file',
-      examples: ['zg-store get $ROOT > model.gguf', 'zg-store get $ROOT -o model.gguf', 'zg-store get $ROOT | tar x'],
+      summary: 'read files back, verified, to stdout, a file or a directory',
+      examples: [
+        'zg-store get $ROOT > model.gguf',
+        'zg-store get $ROOT -o model.gguf',
+        'zg-store get $ROOT | tar x',
+        'zg-store get -r $ROOT -o dir',
+        'zg-store get $ROOT/docs/a.txt --range 0-499'
+      ],
       options: [
         { flags: '-o, --output <file>', help: 'write to a file; goes on after an interruption', env: false },
-        { flags: '-f, --force', help: 'replace an existing file', env: false },
+        { flags: '-r, --recursive', help: 'restore a folder into the directory --output', env: false },
+        { flags: '--range <range>', help: "bytes to read: '0-499', '500-', '-500' (the last 500)", env: false },
+        { flags: '-f, --force', help: 'replace existing files', env: false },
+        DECRYPT,
         KEY_FILE,
         { flags: '--proof', help: 'verify every segment (always done)', env: false },
         ...NODES
@@ -119,8 +140,9 @@ await tool({
     },
     {
       name: 'ls',
-      summary: 'list the newest files, newest first',
-      examples: ['zg-store ls', 'zg-store ls --limit 1000 --json | jq -r .root'],
+      args: '[root]',
+      summary: 'list the newest files, or what is in a folder',
+      examples: ['zg-store ls', 'zg-store ls --limit 1000 --json | jq -r .root', 'zg-store ls -R $ROOT/docs'],
       options: [
         {
           flags: '--limit <n>',
@@ -129,17 +151,52 @@ await tool({
           parse: parseInteger(1, 100_000),
           env: false
         },
+        { flags: '-R, --recursive', help: 'also what is in the folders of the folder', env: false },
+        DECRYPT,
+        KEY_FILE,
         ...NODES
       ],
-      exits: { 1: 'nothing is stored' },
+      exits: { 1: 'nothing is stored', 69: 'no such folder or path' },
       load: async () => (await import('./verbs/ls.ts')).ls
     },
     {
       name: 'root',
       args: '[file...]',
-      summary: 'print the root a file would have; no network',
-      examples: ['zg-store root model.gguf', 'tar c dir | zg-store root'],
+      summary: 'print or check the roots of files and directories; no network',
+      examples: ['zg-store root model.gguf', 'zg-store root *.bin > roots', 'zg-store root -c roots'],
+      options: [
+        { flags: '-c, --check', help: 'read roots and names from the files and check them', env: false },
+        { flags: '--ignore-missing', help: 'with --check: say nothing of files that are not there', env: false }
+      ],
+      exits: { 1: 'a root did not match, a file could not be read' },
       load: async () => (await import('./verbs/root.ts')).root
+    },
+    {
+      name: 'diff',
+      args: '<before> <after>',
+      summary: 'compare folders or files, each a path or a root',
+      examples: ['zg-store diff dir $ROOT', 'zg-store diff $ROOT $OTHER --json'],
+      options: [DECRYPT, KEY_FILE, ...NODES],
+      exits: { 0: 'equal', 1: 'different' },
+      load: async () => (await import('./verbs/diff.ts')).diff
+    },
+    {
+      name: 'repair',
+      args: '[root...]',
+      summary: 'have nodes here restore what is lost of files, or of all',
+      examples: ['zg-store repair', 'zg-store repair $ROOT --json'],
+      options: [SOCKET],
+      exits: { 1: 'something cannot be repaired', 69: 'no node here' },
+      load: async () => (await import('./verbs/maintain.ts')).repair
+    },
+    {
+      name: 'scrub',
+      args: '[root...]',
+      summary: 'have nodes here read and check what they hold',
+      examples: ['zg-store scrub', 'zg-store scrub $ROOT --socket /srv/store/admin.sock'],
+      options: [SOCKET],
+      exits: { 1: 'something is damaged and cannot be repaired', 69: 'no node here' },
+      load: async () => (await import('./verbs/maintain.ts')).scrub
     },
     {
       name: 'kv get',

@@ -169,6 +169,11 @@ export class RemoteFile {
     }
   }
 
+  async resumeAt(haveBytes: number, read: (offset: number, length: number) => Promise<Uint8Array>): Promise<number> {
+    const good = await this.checkPrefix(Math.min(haveBytes, this.sizeBytes), read)
+    return Math.min(good * SEGMENT_BYTES, this.sizeBytes)
+  }
+
   /**
    * How many whole segments of a local copy are right, counted from the start.
    * @param read - reads `length` bytes at an offset of the local copy.

@@ -3,6 +3,7 @@
  * place; a pipe is spooled to a temporary file (disk, not memory) that is gone when the process is.
  */
 import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert, systemCode, ZgError } from '../../base/errors.ts'
@@ -38,9 +39,12 @@ export function inputError(path: string, err: unknown): ZgError {
 class FileSource implements Source {
   readonly sizeBytes: number
   readonly path: string
+  /** Another one after every change. */
+  readonly version: string
   readonly #handle: FileHandle
   readonly #mtimeMs: number
-  constructor(handle: FileHandle, path: string, sizeBytes: number, mtimeMs: number) {
+  constructor(handle: FileHandle, path: string, sizeBytes: number, mtimeMs: number, inode = 0) {
+    this.version = `${inode} ${mtimeMs}`
     this.#handle = handle
     this.path = path
     this.sizeBytes = sizeBytes
@@ -85,6 +89,23 @@ export async function openSource(path: string): Promise<Source | { handle: FileH
     throw inputError(path, Object.assign(new Error('is a directory'), { code: 'EISDIR' }))
   }
   return s.isFile() ? new FileSource(handle, path, s.size, s.mtimeMs) : { handle }
+}
+
+/**
+ * A regular file and nothing else, not even through a link: for the files of a directory, which may change while it is read.
+ * @throws {ZgError} ERR_NO_INPUT, ERR_BAD_INPUT.
+ */
+export async function openRegular(path: string): Promise<Source & { readonly version: string }> {
+  let handle: FileHandle
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (err) {
+    throw inputError(path, err)
+  }
+  const s = await handle.stat()
+  if (s.isFile()) return new FileSource(handle, path, s.size, s.mtimeMs, s.ino)
+  await handle.close()
+  throw new ZgError('ERR_BAD_INPUT', `'${path}' is no longer a regular file`)
 }
 
 /** A file in memory, for small things that were made here (key-value records). */
