@@ -216,7 +216,7 @@ U256 exp(const U256& base, const U256& exponent) noexcept;
 std::string to_decimal(const U256& x);
 
 struct U256Hasher {
-  size_t operator()(const U256& x) const noexcept { return mix64(mix64(mix64(mix64(x.w[0]) ^ x.w[1]) ^ x.w[2]) ^ x.w[3]); }
+  size_t operator()(const U256& x) const noexcept { return mix256(x.w[0], x.w[1], x.w[2], x.w[3]); }
 };
 
 }  // namespace zg

@@ -8,6 +8,7 @@
 #include "chain/records.h"
 #include "chain/snapshot.h"
 #include "crypto/parallel.h"
+#include "db/pread_env.h"
 #include "leveldb/env.h"
 
 namespace zg {
@@ -91,7 +92,7 @@ Failure Chain::open(Options options, std::unique_ptr<Chain>& out) {
 }
 
 ChainImpl::ChainImpl(Options options) : options_(std::move(options)) {
-  if (options_.kv.env == nullptr) options_.kv.env = leveldb::Env::Default();
+  if (options_.kv.env == nullptr) options_.kv.env = pread_env();
 }
 
 ChainImpl::~ChainImpl() {

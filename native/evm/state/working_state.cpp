@@ -147,6 +147,7 @@ WorkingState::~WorkingState() = default;
 
 void WorkingState::begin_transaction() {
   ++tx_;
+  ++mark_;
   refund_ = 0;
   logs_.clear();
   impl_->forget_journal();
@@ -168,9 +169,13 @@ void WorkingState::abort_transaction() {
   logs_.clear();
 }
 
-size_t WorkingState::checkpoint() const noexcept { return impl_->journal.size(); }
+size_t WorkingState::checkpoint() noexcept {
+  ++mark_;
+  return impl_->journal.size();
+}
 
 void WorkingState::revert_to(size_t checkpoint) {
+  ++mark_;
   Impl& m = *impl_;
   while (m.journal.size() > checkpoint) {
     Entry& e = m.journal.back();
@@ -339,9 +344,13 @@ Slot& WorkingState::slot(Account& account, const U256& key) {
 }
 
 void WorkingState::set_slot(Account& account, Slot& slot, const U256& value) {
-  Entry& e = impl_->log(Undo::slot, &account);
-  e.slot = &slot;
-  e.value = slot.current;
+  // A second write since the last checkpoint would be undone to a value that nobody can come back to.
+  if (slot.saved_at != mark_) {
+    Entry& e = impl_->log(Undo::slot, &account);
+    e.slot = &slot;
+    e.value = slot.current;
+    slot.saved_at = mark_;
+  }
   slot.current = value;
 }
 
