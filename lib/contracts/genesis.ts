@@ -153,15 +153,7 @@ export async function buildAlloc(options: AllocOptions): Promise<AllocEntry[]> {
   return alloc
 }
 
-function checkOptions({
-  accounts,
-  chainId,
-  timestamp,
-  storage,
-  mine,
-  balance,
-  blobPriceWei = 0n
-}: AllocOptions): void {
+function checkOptions({ accounts, chainId, timestamp, storage, mine, balance, blobPriceWei = 0n }: AllocOptions): void {
   const bad = (what: string) => new ZgError('ERR_CONFIG', `genesis: ${what}`)
   if (!Number.isSafeInteger(chainId) || chainId < 1) throw bad(`chain id ${chainId} is out of range`)
   if (!Number.isSafeInteger(timestamp) || timestamp < 0) throw bad(`timestamp ${timestamp} is out of range`)
