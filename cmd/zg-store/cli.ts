@@ -199,6 +199,15 @@ await tool({
       load: async () => (await import('./verbs/maintain.ts')).scrub
     },
     {
+      name: 'quote',
+      args: '<size...>',
+      summary: 'show what storing a file, or so many bytes, costs',
+      examples: ['zg-store quote 1GiB', 'zg-store quote model.gguf', 'zg-store quote 64MiB --json | jq -r .fee_neuron'],
+      options: [CHAIN],
+      exits: { 66: 'neither a file nor a size', 69: 'chain does not answer' },
+      load: async () => (await import('./verbs/quote.ts')).quote
+    },
+    {
       name: 'kv get',
       args: '<stream> <key>',
       summary: 'print the value of a key of a stream',
@@ -250,6 +259,49 @@ await tool({
       options: NODE_OPTIONS,
       daemon: true,
       load: async () => (await import('./node/node.ts')).node
+    },
+    {
+      name: 'mine',
+      summary: 'earn the fees of the data that a storage node holds',
+      examples: ['zg-store mine', 'zg-store mine --node http://127.0.0.1:5678 --account 3 --cpu-limit 50 --json'],
+      daemon: true,
+      options: [
+        {
+          flags: '--node <url>',
+          help: "storage node whose data is mined (default: the network's first)",
+          parse: parseUrl
+        },
+        ...PAY,
+        { flags: '--chain <url>', help: 'the same as --rpc-url', env: false, parse: parseUrl, advanced: true },
+        { flags: '--beneficiary <account>', help: 'who is paid (default: the account itself), when an id is made' },
+        {
+          flags: '--cpu-limit <percent>',
+          help: 'share of a core to use; 200 is two cores',
+          default: '25',
+          parse: parseInteger(1, 6400)
+        },
+        { flags: '--dir <dir>', help: 'directory of sealed copies and of the miner id' },
+        { flags: '--cache-max <size>', help: 'most that sealed copies may take', default: '10GiB', parse: parseSize }
+      ],
+      exits: { 77: 'no money for gas' },
+      load: async () => (await import('./mine/mine.ts')).mine
+    },
+    {
+      name: 'mine rewards',
+      args: '[account]',
+      summary: 'show what an account has earned and not withdrawn',
+      examples: ['zg-store mine rewards', 'zg-store mine rewards 0x1111111111111111111111111111111111111111 --json'],
+      options: PAY,
+      load: async () => (await import('./mine/mine.ts')).rewards
+    },
+    {
+      name: 'mine withdraw',
+      args: '[account]',
+      summary: 'send an account what it has earned',
+      examples: ['zg-store mine withdraw', 'zg-store mine withdraw 3 --account 3'],
+      options: PAY,
+      exits: { 1: 'nothing is due' },
+      load: async () => (await import('./mine/mine.ts')).withdraw
     },
     {
       name: 'indexer',
