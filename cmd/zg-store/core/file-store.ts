@@ -381,6 +381,12 @@ export class FileStore {
     this.#presence.delete(toHex(root))
   }
 
+  /** These segments need not be sent any more: their stripe is durable. */
+  async gained(root: Uint8Array, first: number, count: number): Promise<void> {
+    const presence = await this.#presence.get(toHex(root))
+    if (presence !== undefined) for (let i = first; i < first + count; i++) mark(presence, i)
+  }
+
   /** The states alone, after the group has deleted the bytes. */
   pruned(root: Uint8Array): Promise<void> {
     return this.#serial(async () => {

@@ -10,6 +10,7 @@
  *                        members ◄── GroupNet ──┘      ──► Shards, Manifests on disk
  * ```
  */
+import { setMaxListeners } from 'node:events'
 import { equalBytes, u32be, view } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
@@ -20,6 +21,7 @@ import {
   claimed,
   claimStatement,
   encodeClaim,
+  isDurable,
   type Manifest,
   manifestStripe,
   segmentRootsOf
@@ -146,6 +148,8 @@ export class CodingGroup {
 
   private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
     this.#o = o
+    // Every request in flight listens to it.
+    setMaxListeners(0, this.#abort.signal)
     const times = { ...DEFAULT_TIMES, ...o.times }
     const id = o.key.publicKey
     const stats: GroupStats = {
@@ -499,9 +503,13 @@ export class CodingGroup {
     const { changed } = await this.#c.manifests.accept(list)
     if (changed.length === 0) return
     const roots = new Map<string, Uint8Array>()
-    for (const m of changed) roots.set(toHex(m.root), m.root)
+    for (const m of changed) {
+      roots.set(toHex(m.root), m.root)
+      if (!isDurable(m)) continue
+      const s = manifestStripe(m)
+      await this.#c.files.gained(m.root, s.firstSegment, s.segments)
+    }
     for (const root of roots.values()) {
-      this.#c.files.changed(root)
       await this.#spreader.touched(root)
       if ((await this.#completeFamily(root)) !== undefined) await this.#c.files.settle(root)
     }

@@ -95,6 +95,7 @@ export async function openCoding(
       txs: root => files().txsOf(root),
       settle: root => files().settle(root),
       changed: root => files().changed(root),
+      gained: (root, first, count) => files().gained(root, first, count),
       lost: root => files().lost(root),
       prune: root => files().pruned(root)
     },

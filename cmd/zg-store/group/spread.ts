@@ -36,6 +36,8 @@ interface Upload {
   states: Uint8Array
   durable: number
   fails: number
+  /** Parity of all stripes below was computed again. */
+  checkedTo: number
 }
 
 /** Segments of a stripe as they are to be coded. */
@@ -158,7 +160,8 @@ export class Spreader {
       code,
       states,
       durable: 0,
-      fails: 0
+      fails: 0,
+      checkedTo: 0
     }
     this.#uploads.set(key, up)
     return up
@@ -233,6 +236,7 @@ export class Spreader {
     up.code = code
     up.states = new Uint8Array(stripeCount(up.size, code))
     up.durable = 0
+    up.checkedTo = 0
     this.#waiting += pending(up) - before
     for (let t = 0; t < up.states.length; t++) this.#look(up, t)
     return true
@@ -272,7 +276,7 @@ export class Spreader {
     const family = (await this.#c.manifests.families(up.root)).find(f => f.k === up.code.k && f.m === up.code.m)
     if (family === undefined || family.durable < family.stripes) return
     // Durable by another entry node's hands: nothing is left to send from here.
-    for (let t = 0; t < up.states.length; t++) {
+    for (let t = 0; up.durable < up.states.length && t < up.states.length; t++) {
       if (up.states[t] === 2 || !stripeDurable(family, t)) continue
       const { segments, firstSegment } = stripeOf(up.size, up.code, t)
       let staged = 0
@@ -282,7 +286,9 @@ export class Spreader {
       this.#settled(staged)
     }
     if (family.whole < family.stripes) return
-    for (const m of await this.#c.manifests.family(up.root, up.code)) {
+    for (; up.checkedTo < up.states.length; up.checkedTo++) {
+      const m = await this.#c.manifests.get(up.root, up.code, up.checkedTo)
+      if (m === undefined) return
       if (manifestStripe(m).count > manifestStripe(m).need && !(await this.#c.manifests.isChecked(m))) return
     }
     if (this.#uploads.get(toHex(up.root)) !== up) return
