@@ -4,7 +4,7 @@
  */
 export { download, saveStream } from './store/download.ts'
 export { RemoteFile, readAll } from './store/get.ts'
-export { KvClient, type KvValue } from './store/kv.ts'
+export { KvClient, type KvEntry, type KvValue } from './store/kv.ts'
 export { type FileInfo, type NodeStatus, StoreNode } from './store/node.ts'
 export { type Member, NodePool, type Where } from './store/nodes.ts'
 export { hashSource, type PutOptions, type PutPhase, type PutResult, put, quote } from './store/put.ts'
