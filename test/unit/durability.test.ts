@@ -8,20 +8,20 @@ import { ASSUMED, GROUPS, type Group, generator, markovYears, simulate } from '.
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
 t.comment(`seed ${SEED}`)
 
-/** Widened from 95 % to five sigma: chance fails this test once in a million runs. */
-function holds(g: Group, years: number): boolean {
+/** Within so many sigma: at five, chance fails this test once in a million runs. */
+function holds(g: Group, years: number, sigma: number): boolean {
   const model = { ...ASSUMED, lossesPerYear: 0.25, repair: 'exponential' as const }
   const e = simulate(g, model, 20_000, SEED)
-  const half = (1 / e.low - 1 / e.years) * (5 / 1.96)
+  const half = (1 / e.low - 1 / e.years) * (sigma / 1.96)
   return Math.abs(1 / years - 1 / e.years) < half
 }
 
 t.test('simulation and Markov chain agree, and tell groups apart', t => {
   for (const g of GROUPS) {
     const model = { ...ASSUMED, lossesPerYear: 0.25, repair: 'exponential' as const }
-    t.ok(holds(g, markovYears(g, model)), `${g.k}+${g.m}`)
-    t.notOk(holds(g, markovYears({ k: g.k, m: g.m + 1 }, model)), `not ${g.k}+${g.m + 1}`)
-    t.notOk(holds(g, markovYears({ k: g.k, m: g.m - 1 }, model)), `not ${g.k}+${g.m - 1}`)
+    t.ok(holds(g, markovYears(g, model), 5), `${g.k}+${g.m}`)
+    t.notOk(holds(g, markovYears({ k: g.k, m: g.m + 1 }, model), 3), `not ${g.k}+${g.m + 1}`)
+    t.notOk(holds(g, markovYears({ k: g.k, m: g.m - 1 }, model), 3), `not ${g.k}+${g.m - 1}`)
   }
   t.end()
 })
