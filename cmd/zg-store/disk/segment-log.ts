@@ -260,13 +260,19 @@ export class SegmentLog {
   /**
    * Forgets all segments of a file. Files of the log in which nothing is left are removed; space inside others comes back only then.
    * @param extra - further operations for the same atomic batches; applied with the first one.
+   * @param only - of these alone; by default of all.
    * @returns how many segments there were.
    */
-  async forget(root: Uint8Array, extra: readonly KvOp[] = []): Promise<number> {
+  async forget(
+    root: Uint8Array,
+    extra: readonly KvOp[] = [],
+    only: (index: number) => boolean = () => true
+  ): Promise<number> {
     let count = 0
     let ops: KvOp[] = [...extra]
     const dead = new Map<number, number>()
     for await (const [index, at] of this.locations(root)) {
+      if (!only(index)) continue
       ops.push({ del: indexKey(root, index) })
       dead.set(at.file, (dead.get(at.file) ?? 0) + HEADER_BYTES + 32 * at.siblings + at.dataSize)
       count++

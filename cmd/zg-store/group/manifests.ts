@@ -14,6 +14,7 @@
 import { concat, equalBytes, u32be, u64be, view } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import {
+  claimed,
   decodeManifest,
   encodeManifest,
   isDurable,
@@ -34,9 +35,11 @@ export interface Family extends Code {
   readonly root: Uint8Array
   size: number
   stripes: number
-  /** Stripes of which enough shards are acknowledged. */
+  /** Stripes of which enough shards are acknowledged, and of which all are. */
   durable: number
-  readonly bits: Uint8Array
+  whole: number
+  /** For each stripe: 0, 1 durable, 2 whole. */
+  readonly states: Uint8Array
   epoch: number
 }
 
@@ -188,18 +191,18 @@ export class Manifests {
     })
   }
 
-  /** Forgets manifests of a root, all or those of one code, with their marks. */
-  forget(root: Uint8Array, code?: Code): Promise<Manifest[]> {
+  /** Forgets manifests of a root, all or those that `which` says, with their marks. */
+  forget(root: Uint8Array, which?: (m: Manifest) => boolean): Promise<Manifest[]> {
     return this.#serial(async () => {
       const gone: Manifest[] = []
       const ops: KvOp[] = []
       for await (const m of this.ofRoot(root)) {
-        if (code !== undefined && (m.k !== code.k || m.m !== code.m)) continue
+        if (which !== undefined && !which(m)) continue
         gone.push(m)
         this.#flip(root, hash16(encodeManifest(m)))
         ops.push({ del: manifestKey(root, m, m.stripe) }, { del: manifestKey(root, m, m.stripe, 'c') })
       }
-      if (code === undefined) ops.push({ del: rootKey('l', root) })
+      if (which === undefined) ops.push({ del: rootKey('l', root) })
       ops.push(this.#sumOp(root[0]!))
       await this.#kv.batch(ops, { sync: true })
       this.#families.delete(toHex(root))
@@ -279,6 +282,10 @@ export class Manifests {
     if (ops.length > 0) await this.#kv.batch(ops)
   }
 
+  async unmarkChecked(m: Manifest): Promise<void> {
+    await this.#kv.batch([{ del: manifestKey(m.root, m, m.stripe, 'c') }])
+  }
+
   #flip(root: Uint8Array, h: Uint8Array): void {
     xor(this.#sums.subarray(16 * root[0]!, 16 * root[0]! + 16), h)
   }
@@ -298,21 +305,20 @@ function note(families: Family[], m: Manifest): void {
   let f = families.find(x => x.k === m.k && x.m === m.m)
   if (f === undefined) {
     const stripes = stripeCount(m.size, m)
-    f = { root: m.root, k: m.k, m: m.m, size: m.size, stripes, durable: 0, bits: new Uint8Array((stripes + 7) >> 3), epoch: 0 }
+    f = { root: m.root, k: m.k, m: m.m, size: m.size, stripes, durable: 0, whole: 0, states: new Uint8Array(stripes), epoch: 0 }
     families.push(f)
   }
   f.epoch = Math.max(f.epoch, m.epoch)
-  const [at, bit] = [m.stripe >> 3, 1 << (m.stripe & 7)]
-  if (at >= f.bits.length) return
-  const was = (f.bits[at]! & bit) !== 0
-  const is = isDurable(m)
-  if (is === was) return
-  f.bits[at] = f.bits[at]! ^ bit
-  f.durable += is ? 1 : -1
+  if (m.stripe >= f.stripes) return
+  const was = f.states[m.stripe]!
+  const now = claimed(m) === m.claims.length ? 2 : isDurable(m) ? 1 : 0
+  f.states[m.stripe] = now
+  f.durable += +(now > 0) - +(was > 0)
+  f.whole += +(now > 1) - +(was > 1)
 }
 
 export function stripeDurable(f: Family, stripe: number): boolean {
-  return ((f.bits[stripe >> 3] ?? 0) & (1 << (stripe & 7))) !== 0
+  return (f.states[stripe] ?? 0) > 0
 }
 
 function hash16(bytes: Uint8Array): Uint8Array {

@@ -65,6 +65,8 @@ export interface GroupFiles {
   settle(root: Uint8Array): Promise<boolean>
   /** What is known of a root has changed. */
   changed(root: Uint8Array): void
+  /** Segments of a durable stripe: they need not be sent any more. */
+  gained(root: Uint8Array, first: number, count: number): Promise<void>
   /** A stripe is below k: final turns false. */
   lost(root: Uint8Array): Promise<void>
   /** The group has deleted it. */

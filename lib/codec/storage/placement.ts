@@ -6,17 +6,6 @@
 import { compareBytes, equalBytes, u32be } from '../../base/bytes.ts'
 import { keccak256 } from '../../crypto/hash.ts'
 import type { Member } from './members.ts'
-import type { Code } from './shard-name.ts'
-
-/** The code of a group of n live members. */
-export function codeFor(n: number): Code {
-  if (n >= 12) return { k: 8, m: 4 }
-  if (n >= 9) return { k: 6, m: 3 }
-  if (n >= 6) return { k: 4, m: 2 }
-  if (n >= 4) return { k: 2, m: 2 }
-  if (n === 3) return { k: 2, m: 1 }
-  return n === 2 ? { k: 1, m: 1 } : { k: 1, m: 0 }
-}
 
 /** The members in the order of one stripe: rising keccak(id ‖ root ‖ stripe). */
 export function ranked<M extends Member>(members: readonly M[], root: Uint8Array, stripe: number): M[] {
