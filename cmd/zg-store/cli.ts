@@ -219,10 +219,40 @@ await tool({
           help: 'value as of this submission',
           parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
           env: false
-        }
+        },
+        { flags: '--proof', help: 'check it against the flow root on the chain', env: false },
+        { ...CHAIN, help: 'chain to check against' },
+        { flags: '--flow <address>', help: 'flow contract; that of the running network when absent', env: 'ZG_FLOW' },
+        { ...KEY_FILE, help: 'with --proof: key file of an encrypted stream' }
       ],
-      exits: { 1: 'there is no value' },
+      exits: { 1: 'there is no value', 65: 'the proof does not hold' },
       load: async () => (await import('./verbs/kv.ts')).kvGet
+    },
+    {
+      name: 'kv list',
+      args: '<stream> [prefix]',
+      summary: 'list the keys of a stream in byte order',
+      examples: [
+        'zg-store kv list 0xf2bd',
+        'zg-store kv list 0xf2bd user/ --reverse --limit 10',
+        'zg-store kv list 0xf2bd --values --json | jq -r .value'
+      ],
+      options: [
+        { flags: '--reverse', help: 'from the last to the first', env: false },
+        { flags: '--from <key>', help: 'begin at this key', env: false },
+        { flags: '--limit <n>', help: 'keys to list', parse: parseInteger(1, Number.MAX_SAFE_INTEGER), env: false },
+        { flags: '-l, --long', help: 'with version and size', env: false },
+        { flags: '--values', help: 'with their values', env: false },
+        {
+          flags: '--at <seq>',
+          help: 'keys as of this submission',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
+          env: false
+        },
+        { flags: '--kv <url>', help: 'key-value node to ask', parse: parseUrl }
+      ],
+      exits: { 1: 'there is no key' },
+      load: async () => (await import('./verbs/kv.ts')).kvList
     },
     {
       name: 'kv put',
@@ -244,6 +274,7 @@ await tool({
         { flags: '--kv <url>', help: 'key-value node that must have applied it', parse: parseUrl },
         { flags: '--wait', help: 'wait until it is applied (the default)', default: true, env: false, advanced: true },
         { flags: '--no-wait', help: 'return when it is stored', env: false },
+        { ...KEY_FILE, help: 'store it encrypted, for nodes that have the key' },
         REPLICA,
         ...NODES,
         ...PAY,

@@ -6,7 +6,7 @@ export { type Change, type Difference, diffFolders } from './store/diff.ts'
 export { download, saveStream } from './store/download.ts'
 export { entryAt, readFolder, restoreFolder, walkFolder } from './store/folder.ts'
 export { RemoteFile, readAll } from './store/get.ts'
-export { KvClient, type KvValue } from './store/kv.ts'
+export { KvClient, type KvEntry, type KvValue } from './store/kv.ts'
 export { type FileInfo, type NodeStatus, StoreNode } from './store/node.ts'
 export { type Member, NodePool, type Where } from './store/nodes.ts'
 export {
