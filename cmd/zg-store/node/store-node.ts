@@ -41,6 +41,7 @@ import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
+import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { nodeMethods } from './rpc.ts'
@@ -198,7 +199,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       cors: 'any',
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
-      routes: [rawRoutes({ store: files, index }), opsRoutes({ ready, metrics }), admission()],
+      routes: [peersRoute(() => peers), rawRoutes({ store: files, index }), opsRoutes({ ready, metrics }), admission()],
       onCall: rpcMetrics(metrics, Object.keys(methods)),
       onBug
     })

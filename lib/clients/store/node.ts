@@ -50,6 +50,8 @@ export interface RawFileState {
   missing: [number, number][]
 }
 
+/** Peers that a node may tell of. */
+const PEERS_MAX = 256
 const ROOTS_MAX_BYTES = 512 * 1024 * 1024
 
 export class StoreNode {
@@ -122,6 +124,16 @@ export class StoreNode {
       this.#raw = answer.status === 404 && errorOf(answer).code === 'ERR_NOT_FOUND'
     }
     return this.#raw
+  }
+
+  /** Client URLs of the nodes that this one is connected to, as they say themselves; none from a foreign node. */
+  async peers(opts: CallOptions = {}): Promise<string[]> {
+    const answer = await exchange(`${this.#base}/v1/peers`, opts)
+    if (answer.status !== 200) return []
+    const { peers } = record(json(answer.body), this.url)
+    if (!Array.isArray(peers)) return []
+    const urls = peers.slice(0, PEERS_MAX).map(p => (p as { url?: unknown } | null)?.url)
+    return urls.filter(u => typeof u === 'string')
   }
 
   /** What the node wants of a submission; null when its event was not seen here yet. */
