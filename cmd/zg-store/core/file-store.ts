@@ -214,10 +214,13 @@ export class FileStore {
     return Array.from({ length: count }, (_, i) => has(presence, first + i))
   }
 
-  /** A segment as submission `tx` has it, verified; undefined when it is not held. */
-  async read(tx: Tx, index: number): Promise<ServedSegment | undefined> {
+  /**
+   * A segment as submission `tx` has it, verified; undefined when it is not held.
+   * @param into - memory for it, a slot of node/buffers.ts; the data may lie in it or not.
+   */
+  async read(tx: Tx, index: number, into?: Uint8Array): Promise<ServedSegment | undefined> {
     if (tx.status === 'pruned') return undefined
-    const found = await this.#o.log.read(tx.root, index)
+    const found = await this.#o.log.read(tx.root, index, into)
     if (found === undefined) return undefined
     const data = fit(found.data, segmentWireBytes(shape(tx.size), index))
     return { data, leaf: found.leaf, packed: found.proof, proof: unpackProof(found.leaf, tx.root, found.proof) }

@@ -18,7 +18,7 @@ import { systemClock } from '../../../lib/adapters/clock.ts'
 import { systemDisk } from '../../../lib/adapters/disk.ts'
 import { serveRpc } from '../../../lib/adapters/jsonrpc/server.ts'
 import { RPC, RpcError, type RpcServer } from '../../../lib/adapters/jsonrpc/types.ts'
-import { openKv } from '../../../lib/adapters/kv.ts'
+import { type LevelKv, openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
@@ -44,7 +44,8 @@ import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
-import { nodeMethods } from './rpc.ts'
+import { frameMethods, type NodeRpcOptions, nodeMethods } from './rpc.ts'
+import { rpcRoute } from './rpc-route.ts'
 
 export interface StoreNodeOptions {
   /** Data directory, made when absent. */
@@ -112,7 +113,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
   try {
     const lock = await lockDirectory(o.dir)
     closers.push(() => lock.release())
-    const kv = await openKv(join(o.dir, 'index'))
+    const kv = quick(await openKv(join(o.dir, 'index')))
     closers.push(() => kv.close())
     const shard = o.shard ?? { shardId: 0, numShard: 1 }
     await keepShard(kv, shard)
@@ -179,7 +180,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     metrics.gauge('peers', 'connected peers', () => peers?.count() ?? 0)
     metrics.gauge('files_wanted', 'files being fetched from peers', () => replicator.pending)
 
-    const methods = nodeMethods({
+    const face: NodeRpcOptions = {
       store: files,
       index,
       log,
@@ -188,7 +189,9 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         return { chainId: identity.chainId, flowAddress: identity.flow }
       },
       connectedPeers: () => peers?.count() ?? 0
-    })
+    }
+    const methods = nodeMethods(face)
+    const onCall = rpcMetrics(metrics, Object.keys(methods))
     const onBug = (method: string, err: unknown): void =>
       logger.error('a request failed inside', { method, error: messageOf(err) })
     const server: RpcServer = await serveRpc({
@@ -199,8 +202,14 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       cors: 'any',
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
-      routes: [peersRoute(() => peers), rawRoutes({ store: files, index }), opsRoutes({ ready, metrics }), admission()],
-      onCall: rpcMetrics(metrics, Object.keys(methods)),
+      routes: [
+        peersRoute(() => peers),
+        rawRoutes({ store: files, index }),
+        opsRoutes({ ready, metrics }),
+        admission(),
+        rpcRoute({ rpc: { methods, onCall, onBug }, frames: frameMethods(face), bodyBytes: LIMITS.storeBodyBytes })
+      ],
+      onCall,
       onBug
     })
     closers.push(() => server.close())
@@ -358,6 +367,11 @@ async function recordedNetwork(kv: KvStore): Promise<Network | undefined> {
 
 function encodeNetwork(n: Network): Uint8Array {
   return new TextEncoder().encode(`${n.chainId} ${n.flow}`)
+}
+
+/** Reads without a turn in the thread pool, which hashing and the disk need more: an entry lies in memory nearly always. */
+function quick(kv: LevelKv): KvStore {
+  return { ...kv, get: async key => kv.getSync(key) }
 }
 
 /** A directory filled under one shard position is not whole under another. */
