@@ -355,10 +355,22 @@ await tool({
         REPLICA,
         {
           flags: '--put-max <size>',
-          help: 'largest body of PUT /v1/file, which the account pays for',
+          help: 'largest body of an upload by HTTP, which the account pays for',
           default: '1GiB',
           parse: parseSize
-        }
+        },
+        {
+          flags: '--no-discover',
+          help: 'list configured nodes only, not those that they are connected to',
+          env: false
+        },
+        {
+          flags: '--discovery-admin <url>',
+          help: 'admin RPC of an upstream node that is asked for its peers',
+          parse: parseUrl,
+          advanced: true
+        },
+        { flags: '--locations <file>', help: 'JSON of where nodes are: IP to city, region, country …', advanced: true }
       ],
       load: async () => (await import('./indexer/node.ts')).indexer
     },

@@ -44,6 +44,7 @@ import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
+import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { frameMethods, type NodeRpcOptions, nodeMethods } from './rpc.ts'
@@ -224,6 +225,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       connections: LIMITS.storeConnections,
       routes: [
         ...(coding === undefined ? [] : [coding.route]),
+        peersRoute(() => peers),
         rawRoutes({ store: files, index }),
         opsRoutes({ ready, metrics }),
         admission(),

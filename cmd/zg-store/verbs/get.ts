@@ -6,6 +6,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { checkTarget } from '../../../lib/clients/store/download.ts'
+import type { Chunk } from '../../../lib/clients/store/get.ts'
 import {
   download,
   entryAt,
@@ -58,7 +59,7 @@ export const get: VerbFn = async (ctx, args, opts) => {
   const bar = ctx.progress('download', { total })
   const save = { signal: ctx.signal, force: opts.force === true, onProgress: (n: number) => bar.update(n, total) }
   let resumedBytes = 0
-  if (output === undefined) await toStdout(ctx, stream.bytes(start, end, call), n => bar.update(n, total))
+  if (output === undefined) await toStdout(ctx, stream.chunks(start, end, call), n => bar.update(n, total))
   else if (range !== undefined) await saveStream(stream.bytes(start, end, call), output, save)
   else {
     resumedBytes = (await download(stream, output, save)).resumedBytes
@@ -126,11 +127,12 @@ function sizeOf(e: FolderEntry): number {
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
-async function toStdout(ctx: VerbContext, parts: AsyncIterable<Uint8Array>, on: (n: number) => void): Promise<void> {
+async function toStdout(ctx: VerbContext, parts: AsyncIterable<Chunk>, on: (n: number) => void): Promise<void> {
   let done = 0
-  for await (const part of parts) {
-    await ctx.write(part)
-    done += part.length
+  for await (const { bytes, release } of parts) {
+    await ctx.write(bytes)
+    release()
+    done += bytes.length
     on(done)
   }
 }

@@ -6,6 +6,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, rename, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemCode, ZgError } from '../../base/errors.ts'
+import type { Chunk } from './get.ts'
 import type { Downloadable } from './stream.ts'
 
 export interface DownloadOptions {
@@ -52,7 +53,7 @@ export async function download(
     await handle.truncate(resumedBytes)
     o.onProgress?.(resumedBytes)
     const signal = o.signal === undefined ? {} : { signal: o.signal }
-    const parts = file.bytes(resumedBytes, file.sizeBytes, signal)
+    const parts = file.chunks(resumedBytes, file.sizeBytes, signal)
     await writeStream(handle, parts, resumedBytes, path, o)
     await settle(handle, part, path)
     return { resumedBytes }
@@ -77,7 +78,7 @@ async function isEqual(file: Downloadable, path: string): Promise<boolean> {
 /** Writes parts as they come; the next ones are fetched and checked while one is being written. */
 async function writeStream(
   handle: FileHandle,
-  parts: AsyncIterable<Uint8Array>,
+  parts: AsyncIterable<Chunk>,
   start: number,
   path: string,
   o: DownloadOptions
@@ -86,9 +87,9 @@ async function writeStream(
   const writing = new Set<Promise<void>>()
   let failed: unknown
   try {
-    for await (const bytes of parts) {
+    for await (const { bytes, release } of parts) {
       const write = writeAll(handle, bytes, at, path)
-        .catch(err => {
+        .then(release, err => {
           failed ??= err
         })
         .finally(() => writing.delete(write))
@@ -104,6 +105,10 @@ async function writeStream(
   if (failed !== undefined) throw failed
 }
 
+async function* owned(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Chunk> {
+  for await (const bytes of parts) yield { bytes, release: () => {} }
+}
+
 /** Writes any stream to disk under the same promise, without resuming. */
 export async function saveStream(
   parts: AsyncIterable<Uint8Array>,
@@ -115,7 +120,7 @@ export async function saveStream(
   const handle = await openPart(part)
   try {
     await handle.truncate(0)
-    await writeStream(handle, parts, 0, path, o)
+    await writeStream(handle, owned(parts), 0, path, o)
     await settle(handle, part, path)
   } finally {
     await handle.close()

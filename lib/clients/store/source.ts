@@ -10,8 +10,11 @@ import { assert, systemCode, ZgError } from '../../base/errors.ts'
 
 export interface Source {
   readonly sizeBytes: number
-  /** Exactly `length` bytes, unless the end comes first. */
-  read(offset: number, length: number): Promise<Uint8Array>
+  /**
+   * Exactly `length` bytes, unless the end comes first.
+   * @param into - may be used for them when it is large enough; the result is then a view of it.
+   */
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>
   /** The path, when the bytes lie in a file exactly as they are stored; lets native code read them itself. */
   readonly path?: string
   /** @throws {ZgError} ERR_BAD_INPUT when the file changed since it was opened. */
@@ -51,10 +54,10 @@ class FileSource implements Source {
     this.#mtimeMs = mtimeMs
   }
 
-  async read(offset: number, length: number): Promise<Uint8Array> {
+  async read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array> {
     const want = Math.max(0, Math.min(length, this.sizeBytes - offset))
     // Not zeroed first: it is filled to its end, or nobody gets it.
-    const out = Buffer.allocUnsafeSlow(want)
+    const out = into !== undefined && into.length >= want ? into.subarray(0, want) : Buffer.allocUnsafeSlow(want)
     let at = 0
     while (at < want) {
       const { bytesRead } = await this.#handle.read(out, at, want - at, offset + at)
@@ -123,7 +126,7 @@ export function slice(source: Source, start: number, sizeBytes: number): Source 
   assert(start >= 0 && start + sizeBytes <= source.sizeBytes, 'a fragment lies within its file')
   return {
     sizeBytes,
-    read: (offset, length) => source.read(start + offset, Math.min(length, sizeBytes - offset)),
+    read: (offset, length, into) => source.read(start + offset, Math.min(length, sizeBytes - offset), into),
     check: () => source.check(),
     close: async () => {}
   }
@@ -159,7 +162,7 @@ export async function spool(
     const source = new FileSource(handle, path, size, 0)
     return {
       sizeBytes: size,
-      read: (offset, length) => source.read(offset, length),
+      read: (offset, length, into) => source.read(offset, length, into),
       check: async () => {},
       close: () => handle.close()
     }

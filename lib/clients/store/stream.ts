@@ -14,7 +14,7 @@ import {
   type StreamKey
 } from '../../codec/storage/encryption.ts'
 import { SEGMENT_BYTES } from '../../codec/storage/shape.ts'
-import { RemoteFile } from './get.ts'
+import { type Chunk, RemoteFile } from './get.ts'
 import type { CallOptions } from './node.ts'
 import type { NodePool } from './nodes.ts'
 
@@ -23,7 +23,7 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>
 /** What can be downloaded: read by ranges, and a local beginning of it checked. */
 export interface Downloadable {
   readonly sizeBytes: number
-  bytes(start: number, end: number, o?: { signal?: AbortSignal; window?: number }): AsyncIterable<Uint8Array>
+  chunks(start: number, end: number, o?: { signal?: AbortSignal; window?: number }): AsyncIterable<Chunk>
   /** How many of the first `haveBytes` of a local copy are known to be right, at a place where reading can go on. */
   resumeAt(haveBytes: number, read: ReadAt): Promise<number>
 }
@@ -91,6 +91,11 @@ export class RemoteStream implements Downloadable {
     end: number,
     o: { signal?: AbortSignal; window?: number } = {}
   ): AsyncGenerator<Uint8Array> {
+    for await (const { bytes } of this.chunks(start, end, o)) yield bytes
+  }
+
+  /** As {@link bytes}, for those who say when they are done with a part. */
+  async *chunks(start: number, end: number, o: { signal?: AbortSignal; window?: number } = {}): AsyncGenerator<Chunk> {
     if (start >= end) return
     if (this.#key === undefined) {
       yield* this.#stored(start, end, o)
@@ -98,7 +103,11 @@ export class RemoteStream implements Downloadable {
     }
     const { stream, header } = this.#key
     const decrypt = cipherFrom(stream, start)
-    for await (const part of this.#stored(start + header.length, end + header.length, o)) yield decrypt(part)
+    for await (const { bytes, release } of this.#stored(start + header.length, end + header.length, o)) {
+      const plain = decrypt(bytes)
+      release()
+      yield { bytes: plain, release: () => {} }
+    }
   }
 
   async resumeAt(haveBytes: number, read: ReadAt): Promise<number> {
@@ -129,12 +138,12 @@ export class RemoteStream implements Downloadable {
     return out
   }
 
-  async *#stored(start: number, end: number, o: { signal?: AbortSignal; window?: number }): AsyncGenerator<Uint8Array> {
+  async *#stored(start: number, end: number, o: { signal?: AbortSignal; window?: number }): AsyncGenerator<Chunk> {
     let at = 0
     for (const f of this.files) {
       const from = Math.max(0, start - at)
       const to = Math.min(f.sizeBytes, end - at)
-      if (from < to) yield* f.bytes(from, to, o)
+      if (from < to) yield* f.chunks(from, to, o)
       at += f.sizeBytes
     }
   }
