@@ -195,6 +195,19 @@ export class SegmentLog {
     return this.#trouble
   }
 
+  /** With a full disk: looks whether it has room again, so that nobody has to be refused to find out. */
+  async reconsider(): Promise<void> {
+    if (this.#trouble?.kind !== 'full') return
+    try {
+      await this.#checkRoom(GROUP_BYTES, false)
+    } catch {
+      return
+    }
+    if (this.#trouble?.kind !== 'full') return
+    this.#trouble = undefined
+    this.#o.log.info('the disk has room again')
+  }
+
   /** Resolves when a further segment may be offered without exceeding the memory bound. */
   async room(): Promise<void> {
     while (this.#pendingBytes > PENDING_BYTES && !this.#closed) {
@@ -241,7 +254,7 @@ export class SegmentLog {
    */
   async move(segment: Segment, from: Location): Promise<boolean> {
     const key = `${keyOf(segment.root, segment.index)} moved`
-    this.#refuseWhenTroubled()
+    if (this.#closed || this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
     return (await this.#append(segment, key, from)) === 'stored'
   }
 
@@ -325,14 +338,20 @@ export class SegmentLog {
   /**
    * Forgets all segments of a file. Files of the log in which nothing is left are removed; space inside others comes back only then.
    * @param extra - further operations for the same atomic batches; applied with the first one.
+   * @param only - of these alone; by default of all.
    * @returns how many segments there were.
    */
-  async forget(root: Uint8Array, extra: readonly KvOp[] = []): Promise<number> {
+  async forget(
+    root: Uint8Array,
+    extra: readonly KvOp[] = [],
+    only: (index: number) => boolean = () => true
+  ): Promise<number> {
     const dead = new Map<number, number>()
     const count = await this.#exclusive(async () => {
       let count = 0
       let ops: KvOp[] = [...extra]
       for await (const [index, at] of this.locations(root)) {
+        if (!only(index)) continue
         ops.push({ del: indexKey(root, index) })
         dead.set(at.file, (dead.get(at.file) ?? 0) + recordBytes(at))
         count++
@@ -359,6 +378,28 @@ export class SegmentLog {
       out.push({ number, bytes, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset })
     }
     return out
+  }
+
+  /** Bytes of the file that is being written, and those in it that are forgotten. */
+  async active(): Promise<{ bytes: number; deadBytes: number }> {
+    const dead = await this.#o.kv.get(deadKey(this.#active.number))
+    return { bytes: this.#active.end, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset }
+  }
+
+  /** Begins a new file now, so that the present one can be compacted. @throws {ZgError} as append. */
+  async seal(): Promise<void> {
+    while (this.#writing) await this.#flushed
+    this.#refuseWhenTroubled()
+    this.#writing = true
+    try {
+      await this.#synced
+      await this.#roll()
+    } catch (err) {
+      throw this.#fail(err)
+    } finally {
+      this.#writing = false
+      if (this.#queue.length > 0) this.#startFlush()
+    }
   }
 
   /** The heads of all records in a file, in order, damaged stretches left out; the data is not looked at. */
@@ -459,7 +500,10 @@ export class SegmentLog {
   /** Puts a group behind what is in the file. */
   async #write(group: Pending[], bytes: number): Promise<void> {
     if (this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
-    await this.#checkRoom(bytes)
+    await this.#checkRoom(
+      bytes,
+      group.every(p => p.from !== undefined)
+    )
     if (this.#active.end >= (this.#o.fileBytes ?? FILE_BYTES)) {
       // The file before is whole and synced when the next one begins.
       await this.#synced
@@ -550,9 +594,10 @@ export class SegmentLog {
   }
 
   /** @throws {ZgError} ERR_DISK_FULL while there is still room for the index to be closed in order. */
-  async #checkRoom(bytes: number): Promise<void> {
+  async #checkRoom(bytes: number, moving: boolean): Promise<void> {
     const { freeBytes, clock, reserveBytes = RESERVE_BYTES, quotaBytes } = this.#o
-    if (quotaBytes !== undefined && this.stats.usedBytes + bytes > quotaBytes) {
+    // What compaction moves makes room in the end: it may go beyond the quota for as long.
+    if (!moving && quotaBytes !== undefined && this.stats.usedBytes + bytes > quotaBytes) {
       throw new ZgError('ERR_DISK_FULL', `the quota of ${formatSize(quotaBytes)} is used up`)
     }
     if (freeBytes === undefined) return
