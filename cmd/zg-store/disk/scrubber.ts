@@ -97,6 +97,8 @@ export class Scrubber {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger, periodMs } = this.#o
     if (periodMs === 0) return
+    // A start has more urgent things to read.
+    await clock.sleep(Math.min(periodMs, EMPTY_MS), signal).catch(() => {})
     while (!signal.aborted) {
       try {
         const bytes = await this.step(signal)
