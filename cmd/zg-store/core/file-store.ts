@@ -348,6 +348,13 @@ export class FileStore {
     return dropped
   }
 
+  /** Bytes of a file's segments that are here. */
+  async bytesHeld(root: Uint8Array): Promise<number> {
+    let sum = 0
+    for await (const [, at] of this.#o.log.locations(root)) sum += at.dataSize
+    return sum
+  }
+
   /** Drops a file by command. @returns how many segments were dropped. */
   prune(root: Uint8Array): Promise<number> {
     return this.#serial(async () => {

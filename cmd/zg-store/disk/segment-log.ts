@@ -44,9 +44,24 @@ import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import { OpenFiles } from './open-files.ts'
 import { type DecodedHead, decodeHead, encodeHead, HEADER_BYTES, MAX_SIBLINGS, type Segment } from './record.ts'
-import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanHeads, scanRecords } from './segment-file.ts'
-import { decodeLocation, encodeLocation, indexKey, LOG_HEAD_KEY, type Location, locationsOf } from './segment-index.ts'
+import { recoverFile } from './recovery.ts'
+import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanHeads } from './segment-file.ts'
+import {
+  deadKey,
+  deadOp,
+  decodeLocation,
+  decodePoint,
+  encodeLocation,
+  encodePoint,
+  indexKey,
+  LOG_HEAD_KEY,
+  type Location,
+  locationsOf,
+  recordBytes
+} from './segment-index.ts'
+import { VerifiedPlaces } from './verified.ts'
 
 /** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes. */
 export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Promise<Uint8Array>
@@ -126,25 +141,19 @@ const GROUP_MS = 5
 const GROUP_BYTES = 4 * 1024 * 1024
 /** Segments waiting for the disk; a caller that would exceed it waits (back-pressure). */
 const PENDING_BYTES = 64 * 1024 * 1024
-const OPEN_FILES = 64
-/** A file put away is closed so much later: a read on it may be under way. */
-const CLOSE_MS = 10_000
 const RETRY_FULL_MS = 1000
 const RESERVE_BYTES = 64 * 1024 * 1024
 /** The room is asked for again after so much was written, or so long. */
 const ROOM_BYTES = 16 * 1024 * 1024
 const ROOM_MS = 1000
-const VERIFY_AGAIN_MS = 3_600_000
-/** Places remembered as verified: 64 GiB of segments in some 20 MB of memory. */
-const VERIFIED_PLACES = 262_144
 
 /** The segment files of one node. One instance a directory. */
 export class SegmentLog {
   readonly #o: SegmentLogOptions
   readonly #queue: Pending[] = []
   readonly #inFlight = new Map<string, Pending>()
-  readonly #open = new Map<number, Promise<DiskFile>>()
-  readonly #verified = new Map<number, number>()
+  readonly #open: OpenFiles
+  readonly #verified: VerifiedPlaces
   #waiters: (() => void)[] = []
   #queuedBytes = 0
   #pendingBytes = 0
@@ -180,6 +189,8 @@ export class SegmentLog {
 
   private constructor(options: SegmentLogOptions) {
     this.#o = options
+    this.#verified = new VerifiedPlaces(options.clock)
+    this.#open = new OpenFiles(options)
   }
 
   /** Opens (and if need be recovers) the log in `options.dir`. @throws {ZgError} of the disk. */
@@ -193,6 +204,19 @@ export class SegmentLog {
   /** Why nothing can be written at the moment; undefined when all is well. */
   get trouble(): LogTrouble | undefined {
     return this.#trouble
+  }
+
+  /** With a full disk: looks whether it has room again, so that nobody has to be refused to find out. */
+  async reconsider(): Promise<void> {
+    if (this.#trouble?.kind !== 'full') return
+    try {
+      await this.#checkRoom(GROUP_BYTES, false)
+    } catch {
+      return
+    }
+    if (this.#trouble?.kind !== 'full') return
+    this.#trouble = undefined
+    this.#o.log.info('the disk has room again')
   }
 
   /** Resolves when a further segment may be offered without exceeding the memory bound. */
@@ -241,7 +265,7 @@ export class SegmentLog {
    */
   async move(segment: Segment, from: Location): Promise<boolean> {
     const key = `${keyOf(segment.root, segment.index)} moved`
-    this.#refuseWhenTroubled()
+    if (this.#closed || this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
     return (await this.#append(segment, key, from)) === 'stored'
   }
 
@@ -308,7 +332,7 @@ export class SegmentLog {
   async check(root: Uint8Array, index: number, into: Uint8Array): Promise<number | undefined> {
     const at = await this.locate(root, index)
     if (at === undefined) return undefined
-    this.#verified.delete(placeOf(at))
+    this.#verified.delete(at)
     const found = await this.read(root, index, into)
     return found === undefined ? undefined : HEADER_BYTES + 32 * at.siblings + at.dataSize
   }
@@ -317,7 +341,7 @@ export class SegmentLog {
   async readHead(root: Uint8Array, index: number): Promise<DecodedHead | undefined> {
     const at = await this.locate(root, index)
     if (at === undefined) return undefined
-    const file = await this.#handle(at.file)
+    const file = await this.#open.get(at.file)
     const head = decodeHead(await file.read(at.offset, HEADER_BYTES + 32 * at.siblings))
     return head !== undefined && head.index === index && equalBytes(head.root, root) ? head : undefined
   }
@@ -347,7 +371,7 @@ export class SegmentLog {
           ops = []
         }
       }
-      for (const [file, bytes] of dead) ops.push(await this.#addDead(file, bytes))
+      for (const [file, bytes] of dead) ops.push(await deadOp(this.#o.kv, file, bytes))
       if (ops.length > 0) await this.#o.kv.batch(ops, { sync: true })
       return count
     })
@@ -361,15 +385,37 @@ export class SegmentLog {
     for (const number of this.#files) {
       if (number === this.#active.number) continue
       const dead = await this.#o.kv.get(deadKey(number))
-      const bytes = (await (await this.#handle(number)).size()) - FILE_HEADER_BYTES
+      const bytes = (await (await this.#open.get(number)).size()) - FILE_HEADER_BYTES
       out.push({ number, bytes, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset })
     }
     return out
   }
 
+  /** Bytes of the file that is being written, and those in it that are forgotten. */
+  async active(): Promise<{ bytes: number; deadBytes: number }> {
+    const dead = await this.#o.kv.get(deadKey(this.#active.number))
+    return { bytes: this.#active.end, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset }
+  }
+
+  /** Begins a new file now, so that the present one can be compacted. @throws {ZgError} as append. */
+  async seal(): Promise<void> {
+    while (this.#writing) await this.#flushed
+    this.#refuseWhenTroubled()
+    this.#writing = true
+    try {
+      await this.#synced
+      await this.#roll()
+    } catch (err) {
+      throw this.#fail(err)
+    } finally {
+      this.#writing = false
+      if (this.#queue.length > 0) this.#startFlush()
+    }
+  }
+
   /** The heads of all records in a file, in order, damaged stretches left out; the data is not looked at. */
   async *heads(number: number): AsyncGenerator<{ head: DecodedHead; at: Location }> {
-    const file = await this.#handle(number)
+    const file = await this.#open.get(number)
     for await (const { offset, head } of scanHeads(file, FILE_HEADER_BYTES, await file.size())) {
       const { dataSize, leaf, proof } = head
       yield { head, at: { file: number, offset, dataSize, siblings: proof.path.length, leaf } }
@@ -401,8 +447,7 @@ export class SegmentLog {
     await this.#synced
     await this.#indexing
     for (const w of this.#waiters) w()
-    for (const file of this.#open.values()) await (await file).close().catch(() => {})
-    this.#open.clear()
+    await this.#open.close()
   }
 
   #refuseWhenTroubled(): void {
@@ -465,7 +510,10 @@ export class SegmentLog {
   /** Puts a group behind what is in the file. */
   async #write(group: Pending[], bytes: number): Promise<void> {
     if (this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
-    await this.#checkRoom(bytes)
+    await this.#checkRoom(
+      bytes,
+      group.every(p => p.from !== undefined)
+    )
     if (this.#active.end >= (this.#o.fileBytes ?? FILE_BYTES)) {
       // The file before is whole and synced when the next one begins.
       await this.#synced
@@ -521,7 +569,7 @@ export class SegmentLog {
       await this.#o.kv.batch([...ops, head])
     }
     // What was just hashed by the caller and written by us needs no second look on its first read.
-    for (const { at } of placed) this.#markVerified(at)
+    for (const { at } of placed) this.#verified.add(at)
     this.stats.appended += placed.length
     for (const g of groups) this.stats.appendedBytes += g.bytes
     if (this.#trouble?.kind === 'full' && groups.some(g => g.probe)) {
@@ -545,7 +593,7 @@ export class SegmentLog {
       }
       ops.push({ put: indexKey(segment.root, segment.index), value: encodeLocation(at) })
     }
-    for (const [file, bytes] of dead) ops.push(await this.#addDead(file, bytes))
+    for (const [file, bytes] of dead) ops.push(await deadOp(this.#o.kv, file, bytes))
     await this.#o.kv.batch([...ops, head])
   }
 
@@ -556,9 +604,10 @@ export class SegmentLog {
   }
 
   /** @throws {ZgError} ERR_DISK_FULL while there is still room for the index to be closed in order. */
-  async #checkRoom(bytes: number): Promise<void> {
+  async #checkRoom(bytes: number, moving: boolean): Promise<void> {
     const { freeBytes, clock, reserveBytes = RESERVE_BYTES, quotaBytes } = this.#o
-    if (quotaBytes !== undefined && this.stats.usedBytes + bytes > quotaBytes) {
+    // What compaction moves makes room in the end: it may go beyond the quota for as long.
+    if (!moving && quotaBytes !== undefined && this.stats.usedBytes + bytes > quotaBytes) {
       throw new ZgError('ERR_DISK_FULL', `the quota of ${formatSize(quotaBytes)} is used up`)
     }
     if (freeBytes === undefined) return
@@ -615,6 +664,7 @@ export class SegmentLog {
     this.stats.usedBytes += FILE_HEADER_BYTES
     this.#open.set(number, Promise.resolve(file))
     this.#active = { number, file, end: FILE_HEADER_BYTES }
+    this.#open.pinned = number
   }
 
   async #recover(): Promise<void> {
@@ -634,13 +684,17 @@ export class SegmentLog {
     for (const number of numbers) {
       if (number < from.file) continue
       const start = Math.max(FILE_HEADER_BYTES, number === from.file ? from.offset : 0)
-      last = await this.#recoverFile(number, start, number === numbers.at(-1))
+      const file = await this.#open.get(number)
+      const o = { ...this.#o, stats: this.stats, sync: (f: DiskFile) => this.#sync(f) }
+      last = { number, file, end: await recoverFile(o, file, number, start, number === numbers.at(-1)) }
     }
     this.stats.files = this.#files.length
-    for (const number of numbers) this.stats.usedBytes += await (await this.#handle(number)).size()
+    for (const number of numbers) this.stats.usedBytes += await (await this.#open.get(number)).size()
     const highest = Math.max(numbers.at(-1) ?? 0, from.file)
-    if (last !== undefined && last.number === highest) this.#active = last
-    else {
+    if (last !== undefined && last.number === highest) {
+      this.#active = last
+      this.#open.pinned = last.number
+    } else {
       if (highest > (this.#files.at(-1) ?? 0)) this.#files.push(highest) // keep counting above names that are gone
       await this.#roll()
       this.#files = this.#files.filter(n => numbers.includes(n) || n === this.#active.number)
@@ -649,58 +703,6 @@ export class SegmentLog {
       const { recovered, gaps, cutBytes } = this.stats
       log.info('segment log recovered', { recovered, gaps, cut_bytes: cutBytes })
     }
-  }
-
-  async #recoverFile(number: number, start: number, isLast: boolean) {
-    const { kv, leafOf, log } = this.#o
-    const file = await this.#handle(number)
-    const size = await file.size()
-    let end = Math.min(start, size)
-    let ops: KvOp[] = []
-    let synced = false
-    let dead = 0
-    for await (const { offset, head, data, gapBefore } of scanRecords(file, start, size, leafOf)) {
-      if (!synced) {
-        await this.#sync(file)
-        synced = true
-      }
-      if (gapBefore > 0) {
-        this.stats.gaps++
-        log.warn('damaged stretch in a segment file skipped', { file: fileName(number), offset: end, bytes: gapBefore })
-      }
-      end = offset + head.headBytes + data.length
-      this.stats.recovered++
-      const key = indexKey(head.root, head.index)
-      const value: Location = {
-        file: number,
-        offset,
-        dataSize: data.length,
-        siblings: head.proof.path.length,
-        leaf: head.leaf
-      }
-      const known = await kv.get(key)
-      if (known === undefined) ops.push({ put: key, value: encodeLocation(value) })
-      else {
-        const old = decodeLocation(known)
-        if (old.file !== number || old.offset !== offset) dead += recordBytes(value)
-      }
-      if (ops.length >= 512) {
-        await kv.batch([...ops, { put: LOG_HEAD_KEY, value: encodePoint(number, end) }])
-        ops = []
-      }
-    }
-    end = Math.max(end, FILE_HEADER_BYTES)
-    if (isLast && size !== end) {
-      if (size > end) this.stats.cutBytes += size - end
-      await file.truncate(end)
-      if (size < FILE_HEADER_BYTES) await file.write(0, fileHeader(number))
-      await this.#sync(file)
-    }
-    // The name itself may have been made just before the crash.
-    if (isLast) await this.#o.disk.syncDir(this.#o.dir)
-    if (dead > 0) ops.push(await this.#addDead(number, dead))
-    await kv.batch([...ops, { put: LOG_HEAD_KEY, value: encodePoint(number, end) }])
-    return { number, file, end }
   }
 
   async #readAt(
@@ -712,7 +714,7 @@ export class SegmentLog {
     const headBytes = HEADER_BYTES + 32 * Math.min(at.siblings, MAX_SIBLINGS)
     let bytes: Uint8Array
     try {
-      const file = await this.#handle(at.file)
+      const file = await this.#open.get(at.file)
       if (into === undefined || file.readInto === undefined) bytes = await file.read(at.offset, headBytes + at.dataSize)
       else {
         // A plain array over it: a Buffer's slice would share the memory.
@@ -728,10 +730,10 @@ export class SegmentLog {
     if (head === undefined || head.headBytes !== headBytes || head.dataSize !== at.dataSize) return undefined
     if (head.index !== index || !equalBytes(head.root, root) || !equalBytes(head.leaf, at.leaf)) return undefined
     const data = bytes.subarray(headBytes)
-    if (!this.#isVerified(at)) {
+    if (!this.#verified.has(at)) {
       const leaf = await this.#o.leafOf(data, index, head.fileSize)
       if (!equalBytes(leaf, head.leaf)) return undefined
-      this.#markVerified(at)
+      this.#verified.add(at)
     }
     return { root, index, fileSize: head.fileSize, leaf: head.leaf, proof: head.proof, data }
   }
@@ -745,64 +747,20 @@ export class SegmentLog {
     const quarantined = await this.#exclusive(async () => {
       const now = await this.locate(root, index)
       if (now === undefined || now.file !== at.file || now.offset !== at.offset) return false
-      const dead = await this.#addDead(at.file, recordBytes(at))
+      const dead = await deadOp(this.#o.kv, at.file, recordBytes(at))
       await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead], { sync: true })
       return true
     })
     if (!quarantined) return
     this.stats.quarantined++
-    this.#verified.delete(placeOf(at))
+    this.#verified.delete(at)
     this.#o.onQuarantine?.(root, index)
-  }
-
-  #isVerified(at: Location): boolean {
-    const when = this.#verified.get(placeOf(at))
-    return when !== undefined && this.#o.clock.monotonic() - when < VERIFY_AGAIN_MS
-  }
-
-  #markVerified(at: Location): void {
-    if (this.#verified.size >= VERIFIED_PLACES) {
-      const oldest = this.#verified.keys().next()
-      if (!oldest.done) this.#verified.delete(oldest.value)
-    }
-    this.#verified.delete(placeOf(at))
-    this.#verified.set(placeOf(at), this.#o.clock.monotonic())
-  }
-
-  /** An open file, kept among the last used ones. */
-  #handle(number: number): Promise<DiskFile> {
-    const kept = this.#open.get(number)
-    if (kept !== undefined) {
-      this.#open.delete(number)
-      this.#open.set(number, kept)
-      return kept
-    }
-    const opened = this.#o.disk.open(`${this.#o.dir}/${fileName(number)}`, 'open')
-    this.#open.set(number, opened)
-    opened.catch(() => this.#open.delete(number))
-    if (this.#open.size > OPEN_FILES) {
-      for (const [n, file] of this.#open) {
-        if (n === number || n === this.#active?.number) continue
-        this.#open.delete(n)
-        // Closed a little later: a read on it may be under way.
-        this.#o.clock.after(CLOSE_MS, () => void file.then(f => f.close()).catch(() => {}))
-        break
-      }
-    }
-    return opened
-  }
-
-  async #addDead(file: number, bytes: number): Promise<KvOp> {
-    const key = deadKey(file)
-    const old = await this.#o.kv.get(key)
-    const total = (old === undefined ? 0 : decodePoint(old).offset) + bytes
-    return { put: key, value: encodePoint(file, total) }
   }
 
   async #removeIfDead(number: number): Promise<void> {
     if (number === this.#active.number || !this.#files.includes(number)) return
     const dead = await this.#o.kv.get(deadKey(number))
-    const file = await this.#handle(number)
+    const file = await this.#open.get(number)
     if (dead === undefined || decodePoint(dead).offset < (await file.size()) - FILE_HEADER_BYTES) return
     await this.#remove(number)
   }
@@ -810,11 +768,10 @@ export class SegmentLog {
   async #remove(number: number): Promise<void> {
     // The index entries that point elsewhere must not be undone by a power loss once the file is gone.
     await this.#o.kv.batch([{ del: deadKey(number) }], { sync: true })
-    const file = await this.#handle(number)
+    const file = await this.#open.get(number)
     const bytes = await file.size()
-    this.#open.delete(number)
+    this.#open.putAway(number)
     this.#files = this.#files.filter(n => n !== number)
-    this.#o.clock.after(CLOSE_MS, () => void file.close().catch(() => {}))
     await this.#o.disk.remove(`${this.#o.dir}/${fileName(number)}`)
     await this.#o.disk.syncDir(this.#o.dir)
     this.stats.files = this.#files.length
@@ -831,34 +788,4 @@ function diskFull(message: string): ZgError {
 
 function keyOf(root: Uint8Array, index: number): string {
   return `${Buffer.from(root.buffer, root.byteOffset, root.byteLength).toString('latin1')}${index}`
-}
-
-function recordBytes(at: Location): number {
-  return HEADER_BYTES + 32 * at.siblings + at.dataSize
-}
-
-/** One number for a place in the log: files stay far below 2 GiB, and records start at multiples of 8. */
-function placeOf(at: Location): number {
-  return at.file * 0x1000_0000 + at.offset / 8
-}
-
-function deadKey(file: number): Uint8Array {
-  const key = new Uint8Array(5)
-  key[0] = 0x64 // 'd'
-  new DataView(key.buffer).setUint32(1, file)
-  return key
-}
-
-function encodePoint(file: number, offset: number): Uint8Array {
-  const out = new Uint8Array(12)
-  const v = new DataView(out.buffer)
-  v.setUint32(0, file)
-  v.setBigUint64(4, BigInt(offset))
-  return out
-}
-
-function decodePoint(value: Uint8Array): { file: number; offset: number } {
-  if (value.length !== 12) throw new ZgError('ERR_CORRUPT', 'bad position of the segment log in the index')
-  const v = new DataView(value.buffer, value.byteOffset, value.byteLength)
-  return { file: v.getUint32(0), offset: Number(v.getBigUint64(4)) }
 }

@@ -39,6 +39,11 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   if (Buffer.byteLength(socket) <= 107) options.socket = socket
   if (opts.flow !== undefined) options.flow = opts.flow as string
   if (opts.shard !== undefined) options.shard = opts.shard as ShardPosition
+  if (opts.quota !== undefined) options.quotaBytes = opts.quota as number
+  if (opts.whenFull !== undefined) options.whenFull = opts.whenFull as 'refuse' | 'oldest'
+  if (opts.maxAge !== undefined) options.maxAgeMs = opts.maxAge as number
+  if (opts.scrub !== undefined) options.scrubMs = opts.scrub as number
+  if (opts.rebuildIndex === true) options.rebuildIndex = true
   if (opts.publicUrl !== undefined) options.publicUrl = opts.publicUrl as string
   if (opts.peer !== undefined) options.peers = opts.peer as string[]
   if (opts.p2pPort !== undefined) options.p2pPort = opts.p2pPort as number

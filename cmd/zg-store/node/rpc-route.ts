@@ -126,7 +126,10 @@ async function quick(o: RpcRouteOptions, text: string): Promise<Frame | undefine
 }
 
 function send(res: ServerResponse, frame: Frame): void {
-  if (res.destroyed) return frame.lease.release()
+  if (res.destroyed) {
+    frame.lease.release()
+    return
+  }
   res.writeHead(200, { 'content-type': 'application/json', 'content-length': frame.size })
   sendBytes(res, frame.lease.bytes.subarray(0, frame.size), frame.lease)
   res.end()
