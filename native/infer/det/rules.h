@@ -83,6 +83,11 @@ constexpr uint32_t kNan = 0x7fc00000u;
 
 // IEEE half to float: exact, subnormal numbers count.
 ZG_RULE float half_float(uint16_t half) {
+#ifdef __CUDA_ARCH__
+  float f;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(half));
+  return f;
+#else
   const uint32_t sign = (half & 0x8000u) << 16;
   const uint32_t exponent = (half >> 10) & 31u;
   const uint32_t fraction = half & 1023u;
@@ -90,6 +95,7 @@ ZG_RULE float half_float(uint16_t half) {
   if (exponent != 0) return float_of(sign | (exponent + 112) << 23 | fraction << 13);
   // fraction · 2⁻²⁴.
   return float_of(bits_of(mul1(static_cast<float>(fraction), float_of(0x33800000u))) | sign);
+#endif
 }
 
 // The scale 2^(e − 128) of an MXFP4 block: subnormal for 0 and 1, not a number for 255.
@@ -100,6 +106,11 @@ ZG_RULE float mx_scale(uint32_t e) {
 
 // Float to IEEE half, to nearest even: beyond 65 504 (rounded) infinity, a NaN stays one.
 ZG_RULE uint16_t float_half(float a) {
+#ifdef __CUDA_ARCH__
+  uint16_t h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(a));
+  return h;
+#else
   const uint32_t bits = bits_of(a);
   const uint32_t sign = bits >> 16 & 0x8000u;
   const uint32_t m = bits & 0x7fffffffu;
@@ -112,6 +123,7 @@ ZG_RULE uint16_t float_half(float a) {
   }
   const uint32_t odd = m >> 13 & 1u;
   return static_cast<uint16_t>(sign | ((m - 0x38000000u + 0xfffu + odd) >> 13));
+#endif
 }
 
 // e to the x. Monotonic, zexp(0) = 1, at most 1.01 units in the last place off; 0 below −87.3, infinite above 88.7.
