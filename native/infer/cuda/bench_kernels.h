@@ -11,7 +11,7 @@ struct ReadArgs {
   uint32_t* out;
 };
 
-inline ZG_GLOBAL void read_all(const ReadArgs a) {
+ZG_KERNEL void read_all(const ReadArgs a) {
   uint32_t sum = 0;
   const uint64_t stride = uint64_t{blocks_x()} * threads();
   uint64_t i = uint64_t{block_x()} * threads() + thread();
@@ -33,7 +33,7 @@ struct PeakArgs {
 };
 
 // Eight independent chains of m16n8k32 a warp.
-inline ZG_GLOBAL void matrix_rate(const PeakArgs p) {
+ZG_KERNEL void matrix_rate(const PeakArgs p) {
   uint32_t a[4] = {thread(), 2, 3, 4};
   uint32_t b[2] = {5, thread()};
   int32_t sum = 0;

@@ -59,7 +59,7 @@ struct Engine::State {
   // Activations.
   float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *wanted, *hidden, *expert_out, *route_weights, *router_out;
   Quants quants{};
-  uint32_t *chosen, *page_table, *failed, *row_of, *best;
+  uint32_t *chosen, *page_table, *failed, *row_of, *best, *done;
   StepRow* rows = nullptr;
   float* scratch = nullptr;
   size_t scratch_floats = 0;
@@ -202,6 +202,8 @@ bool Engine::State::load(std::string* why) {
   failed = device.allocate_of<uint32_t>(n);
   row_of = device.allocate_of<uint32_t>(n);
   best = device.allocate_of<uint32_t>(n);
+  done = device.allocate_of<uint32_t>(n * m.kv_heads);
+  device.fill(done, 0, n * m.kv_heads * sizeof(uint32_t));
   rows = device.allocate_of<StepRow>(n);
   page_table = device.allocate_of<uint32_t>(uint64_t{options.sequences} * pages_per_sequence);
   host_table.assign(uint64_t{options.sequences} * pages_per_sequence, 0);
@@ -299,9 +301,9 @@ void Engine::State::attention(size_t index, uint32_t n, uint32_t blocks) {
                       m.architecture.half_split};
   device.launch(rope_and_append, n, m.heads + m.kv_heads, 64, (m.head_size + 64) * sizeof(float), rope);
   const AttentionArgs a{q,           o,          rows,        page_table,            cache,         page_stride, plane * 2 * index, m.heads,
-                        m.kv_heads, m.head_size, m.layers[index].window, m.score_scale, m.score_cap, scratch,     blocks};
-  device.launch(attend_block, n * m.heads, blocks, 64, (m.head_size + 2 * kKeys) * sizeof(float), a);
-  device.launch(attend_join, n * m.heads, 1, std::min(256u, quotient(m.head_size, 32) * 32), 0, a);
+                        m.kv_heads, m.head_size, m.layers[index].window, m.score_scale, m.score_cap, scratch,     blocks,            done};
+  device.launch(attend, n * m.kv_heads, blocks, attention_threads(m.heads, m.kv_heads),
+                attention_shared(m.heads, m.kv_heads, m.head_size, blocks), a);
 }
 
 // x += w · from, through the post-norm where there is one; layer: for the finite test, 0: none.

@@ -64,12 +64,27 @@ struct StepRow {
 
 // ---- folds and blocks shared by kernels
 
-// R64 over lanes' folds in shared memory, by the threads of the first warp; the sum is in lanes[0] after the next barrier.
+// R64 over lanes' folds in shared memory, by one warp; its first lane has the sum.
 ZG_DEVICE float join_lanes(float* lanes) {
-  const uint32_t l = thread();
+  const uint32_t l = lane();
   float v = det::add1(lanes[l], lanes[l + 32]);
   ZG_UNROLL
   for (uint32_t half = 16; half >= 1; half /= 2) v = det::add1(v, shuffle_down(v, half));
+  return v;
+}
+
+// Lane `first` (0 … 63) of the R64 fold of squares.
+ZG_DEVICE float fold_squares(const float* x, uint32_t first, uint32_t count) {
+  float v = 0;
+  uint32_t i = first;
+  for (; i + 7 * 64 < count; i += 8 * 64) {
+    float part[8];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) part[j] = x[i + 64 * j];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) v = det::fma1(part[j], part[j], v);
+  }
+  for (; i < count; i += 64) v = det::fma1(x[i], x[i], v);
   return v;
 }
 

@@ -7,7 +7,10 @@
 
 namespace zg::simt {
 
-constexpr int kStages = 2;
+#ifndef ZG_STAGES
+#define ZG_STAGES 2
+#endif
+constexpr int kStages = ZG_STAGES;
 
 // Half-warps of a block for a type, so that two launches fit on a multiprocessor side by side.
 template <Type T>
@@ -31,7 +34,7 @@ ProductShared product_shared(const ProductArgs& a) {
   s.d = s.q + padded;
   s.sums = s.d + padded / 32 * 4;
   s.floats = s.sums + padded / 32 * 4;
-  s.parts = s.floats + (a.source == Source::kNormed ? padded * 4 + 256 : 0);
+  s.parts = s.floats + (a.source == Source::kNormed ? padded * 8 + 256 : 0);
   s.total = s.parts + 2 * a.group * a.segments * kRows * 4;
   return s;
 }
@@ -58,13 +61,10 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
   float factor = 1;
   if (a.source == Source::kNormed) {
     auto* lanes = values + padded;
-    for (uint32_t i = thread(); i < a.columns; i += threads()) values[i] = x[i];
+    // Rows of floats are whole vectors of 16 bytes.
+    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) *reinterpret_cast<Vec4*>(values + i) = load16(x + i);
     sync();
-    if (thread() < 64) {
-      float v = 0;
-      for (uint32_t i = thread(); i < a.columns; i += 64) v = det::fma1(values[i], values[i], v);
-      lanes[thread()] = v;
-    }
+    if (thread() < 64) lanes[thread()] = fold_squares(values, thread(), a.columns);
     sync();
     if (thread() < 32) {
       const float sum = join_lanes(lanes);
@@ -73,20 +73,35 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
     sync();
     factor = lanes[0];
   }
-  for (uint32_t i = 4 * thread(); i < padded; i += 4 * threads()) {
-    float v[4];
+  const float* norm = values + padded + 64;
+  // Several loads at once: the row is far away. All threads of a warp take part in the exchanges.
+  constexpr uint32_t kAtOnce = 4;
+  for (uint32_t base = 0; base < padded; base += kAtOnce * 4 * threads()) {
+    float v[kAtOnce][4];
     ZG_UNROLL
-    for (uint32_t j = 0; j < 4; j++) {
-      v[j] = 0;
-      if (i + j >= a.columns) continue;
-      v[j] = a.source == Source::kNormed ? det::mul1(det::mul1(values[i + j], factor), a.norm[i + j]) : x[i + j];
+    for (uint32_t k = 0; k < kAtOnce; k++) {
+      const uint32_t i = base + 4 * (k * threads() + thread());
+      Vec4 from{0, 0, 0, 0};
+      if (i < a.columns) from = a.source == Source::kNormed ? load16(values + i) : load16(x + i);
+      ZG_UNROLL
+      for (int j = 0; j < 4; j++) v[k][j] = det::float_of(word_of(from, j));
     }
-    float scale;
-    uint32_t sum;
-    q[i / 4] = quantize_eight(v, &scale, &sum);
-    if (thread() % 8 == 0) {
-      d[i / 32] = scale;
-      sums[i / 32] = sum;
+    ZG_UNROLL
+    for (uint32_t k = 0; k < kAtOnce; k++) {
+      const uint32_t i = base + 4 * (k * threads() + thread());
+      if (a.source == Source::kNormed && i < a.columns) {
+        ZG_UNROLL
+        for (uint32_t j = 0; j < 4; j++) v[k][j] = det::mul1(det::mul1(v[k][j], factor), norm[i + j]);
+      }
+      float scale;
+      uint32_t sum;
+      const uint32_t word = quantize_eight(v[k], &scale, &sum);
+      if (i >= padded) continue;
+      q[i / 4] = word;
+      if (thread() % 8 == 0) {
+        d[i / 32] = scale;
+        sums[i / 32] = sum;
+      }
     }
   }
   sync();
@@ -147,6 +162,11 @@ ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_vector(const ProductArgs a) {
   };
   ZG_UNROLL
   for (uint32_t i = 0; i < kStages; i++) start_copy(i, i);
+  // The norm's weights do not depend on the launch in front either.
+  if (a.source == Source::kNormed) {
+    float* norm = reinterpret_cast<float*>(memory + s.floats) + a.segments * kSegment + 64;
+    for (uint32_t i = thread(); i < a.columns; i += threads()) norm[i] = a.norm[i];
+  }
   if (a.experts == nullptr) wait_before();
   let_next_start();
   product_activations(a, block_y() / a.share, s);

@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #define ZG_GLOBAL __global__
+#define ZG_KERNEL static __global__
 #define ZG_DEVICE __device__ __forceinline__
 #define ZG_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define ZG_UNROLL _Pragma("unroll")

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define ZG_GLOBAL
+#define ZG_KERNEL inline
 #define ZG_DEVICE inline
 #define ZG_BOUNDS(threads, blocks)
 #define ZG_UNROLL

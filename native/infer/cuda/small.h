@@ -75,7 +75,7 @@ struct NormArgs {
 };
 
 // One block of 256 threads a row; columns · 4 + 256 bytes of shared memory.
-inline ZG_GLOBAL void normalize(const NormArgs a) {
+ZG_KERNEL void normalize(const NormArgs a) {
   wait_before();
   let_next_start();
   auto* values = reinterpret_cast<float*>(shared());
@@ -85,9 +85,7 @@ inline ZG_GLOBAL void normalize(const NormArgs a) {
   sync();
   if (a.weight != nullptr) {
     if (thread() < 64) {
-      float v = 0;
-      for (uint32_t i = thread(); i < a.columns; i += 64) v = det::fma1(values[i], values[i], v);
-      lanes[thread()] = v;
+      lanes[thread()] = fold_squares(values, thread(), a.columns);
     }
     sync();
     if (thread() < 32) {
@@ -139,7 +137,7 @@ struct RopeArgs {
 };
 
 // Grid: rows × (heads + kv_heads), 64 threads: a head's norm, its rotation; keys and values into the cache.
-inline ZG_GLOBAL void rope_and_append(const RopeArgs a) {
+ZG_KERNEL void rope_and_append(const RopeArgs a) {
   wait_before();
   let_next_start();
   auto* values = reinterpret_cast<float*>(shared());
@@ -155,9 +153,7 @@ inline ZG_GLOBAL void rope_and_append(const RopeArgs a) {
   const float* norm = key ? a.k_norm : a.q_norm;
   if (norm != nullptr) {
     if (thread() < 64) {
-      float v = 0;
-      for (uint32_t i = thread(); i < hs; i += 64) v = det::fma1(values[i], values[i], v);
-      lanes[thread()] = v;
+      lanes[thread()] = fold_squares(values, thread(), hs);
     }
     sync();
     if (thread() < 32) {
@@ -208,7 +204,7 @@ struct PairArgs {
 };
 
 // Grid: rows × parts of 256 columns.
-inline ZG_GLOBAL void gate(const PairArgs p) {
+ZG_KERNEL void gate(const PairArgs p) {
   wait_before();
   let_next_start();
   const uint32_t c = block_y() * threads() + thread();
@@ -217,7 +213,7 @@ inline ZG_GLOBAL void gate(const PairArgs p) {
   p.out[i] = det::mul1(p.gelu ? det::gelu(p.a[i]) : det::silu(p.a[i]), p.b[i]);
 }
 
-inline ZG_GLOBAL void add_rows(const PairArgs p) {
+ZG_KERNEL void add_rows(const PairArgs p) {
   wait_before();
   let_next_start();
   const uint32_t c = block_y() * threads() + thread();
@@ -237,7 +233,7 @@ struct RouteArgs {
 };
 
 // One warp a row, of which one lane works: Z is a sequential sum by its rule. Shared memory: experts floats.
-inline ZG_GLOBAL void route(const RouteArgs a) {
+ZG_KERNEL void route(const RouteArgs a) {
   wait_before();
   let_next_start();
   if (thread() != 0) return;
@@ -282,7 +278,7 @@ struct CombineArgs {
 };
 
 // Grid: rows × parts of 256 columns: experts' outputs by ascending index.
-inline ZG_GLOBAL void combine(const CombineArgs a) {
+ZG_KERNEL void combine(const CombineArgs a) {
   wait_before();
   let_next_start();
   const uint32_t c = block_y() * threads() + thread();
@@ -307,7 +303,7 @@ struct LogitArgs {
 };
 
 // One block of 256 threads a row of logits: cap, finite test, arg-max (ties: the lowest id). 2 048 bytes of shared memory.
-inline ZG_GLOBAL void finish_logits(const LogitArgs a) {
+ZG_KERNEL void finish_logits(const LogitArgs a) {
   wait_before();
   let_next_start();
   float* l = a.logits + uint64_t{block_x()} * a.vocabulary;
@@ -350,7 +346,7 @@ struct GatherArgs {
   float* out;
   uint32_t columns;
 };
-inline ZG_GLOBAL void gather(const GatherArgs a) {
+ZG_KERNEL void gather(const GatherArgs a) {
   wait_before();
   let_next_start();
   const float* x = a.x + uint64_t{a.row_of[block_x()]} * a.columns;
