@@ -25,7 +25,7 @@ t.test('vectors of precompiles, RLP, tries, transactions, key stores, ABI and ge
   const run = loadConformance()
   const got = await all(jsonFiles(join(dir!, 'vectors')), file => runVectors(run, file))
   t.same(got.failures.slice(0, 20), [])
-  t.equal(got.cases, 3_308)
+  t.equal(got.cases, 3_320)
 })
 
 t.test('Cancun block tests end at the published head', { skip }, async t => {
