@@ -7,9 +7,9 @@
  * the socket, the loop of the server) drops out, and so does what else the machine does. Where the system tells no thread's time: wall time.
  */
 import { readdirSync, readFileSync } from 'node:fs'
-import { CREATION_CODE } from '../lib/contracts/generated/artifacts.ts'
 import { RpcClient } from '../lib/adapters/jsonrpc/client.ts'
 import type { Hex } from '../lib/base/hex.ts'
+import { CREATION_CODE } from '../lib/contracts/generated/artifacts.ts'
 
 export const KERNELS = [
   'loop',
@@ -37,12 +37,37 @@ const TOKEN = '0x00000000000000000000000000000000000000ee'
 // ---- an assembler of a few lines: names, `name:` for a place to jump to, `@name` to push it, 0x… to push
 
 const OPS: Record<string, number> = {
-  STOP: 0x00, ADD: 0x01, MUL: 0x02, SUB: 0x03, DIV: 0x04, MOD: 0x06, LT: 0x10, GT: 0x11, ISZERO: 0x15, AND: 0x16, XOR: 0x18, NOT: 0x19,
-  KECCAK: 0x20, ADDRESS: 0x30, CALLDATALOAD: 0x35, POP: 0x50, MLOAD: 0x51, MSTORE: 0x52, SLOAD: 0x54, SSTORE: 0x55, JUMP: 0x56, JUMPI: 0x57,
-  GAS: 0x5a, MCOPY: 0x5e, PUSH0: 0x5f, CALL: 0xf1, RETURN: 0xf3, STATICCALL: 0xfa
+  STOP: 0x00,
+  ADD: 0x01,
+  MUL: 0x02,
+  SUB: 0x03,
+  DIV: 0x04,
+  MOD: 0x06,
+  LT: 0x10,
+  GT: 0x11,
+  ISZERO: 0x15,
+  AND: 0x16,
+  XOR: 0x18,
+  NOT: 0x19,
+  KECCAK: 0x20,
+  ADDRESS: 0x30,
+  CALLDATALOAD: 0x35,
+  POP: 0x50,
+  MLOAD: 0x51,
+  MSTORE: 0x52,
+  SLOAD: 0x54,
+  SSTORE: 0x55,
+  JUMP: 0x56,
+  JUMPI: 0x57,
+  GAS: 0x5a,
+  MCOPY: 0x5e,
+  PUSH0: 0x5f,
+  CALL: 0xf1,
+  RETURN: 0xf3,
+  STATICCALL: 0xfa
 }
 
-function assemble(source: string): string {
+export function assemble(source: string): string {
   const out: number[] = []
   const places = new Map<string, number>()
   const wanted: { at: number; name: string }[] = []
@@ -55,7 +80,10 @@ function assemble(source: string): string {
       wanted.push({ at: out.length + 1, name: word.slice(1) })
       out.push(0x61, 0, 0)
     } else if (word.startsWith('0x')) {
-      const bytes = word.slice(2).match(/../g)!.map(b => Number.parseInt(b, 16))
+      const bytes = word
+        .slice(2)
+        .match(/../g)!
+        .map(b => Number.parseInt(b, 16))
       out.push(0x5f + bytes.length, ...bytes)
     } else if (numbered !== null) {
       out.push((numbered[1] === 'DUP' ? 0x7f : 0x8f) + Number(numbered[2]))
@@ -106,7 +134,7 @@ const word = (hex: string): string => hex.replace(/^0x/, '').padStart(64, '0')
 const TRANSFER = '0xa9059cbb' // transfer(address,uint256)
 const MINT = '0x40c10f19' // mint(address,uint256)
 
-export const CODE: Record<Kernel, string> = {
+const CODE: Record<Kernel, string> = {
   loop: kernel('', '', 'PUSH0'),
   fib: kernel('PUSH0 0x01', 'SWAP2 SWAP1 DUP2 ADD SWAP2', 'ADD'),
   div: kernel('PUSH0', 'DUP1 PUSH0 NOT DIV PUSH0 NOT MOD SWAP1 SWAP2 ADD SWAP1', ''),
@@ -175,11 +203,7 @@ export async function kernelRound<Name extends string>(
     which: Kernel,
     rounds: number
   ): Promise<{ seconds: number; gas: number; answer: string }> => {
-    const params = [
-      { to: MAIN, data: `0x${word(rounds.toString(16))}`, gas: '0x2faf080' },
-      'latest',
-      code(which)
-    ]
+    const params = [{ to: MAIN, data: `0x${word(rounds.toString(16))}`, gas: '0x2faf080' }, 'latest', code(which)]
     const before = threadSeconds(node.pid)
     const began = performance.now()
     const answer = await clients.get(node)!.call<Hex>('eth_call', params)
