@@ -144,7 +144,8 @@ export function table(): string {
   for (const what of new Set([...figures.keys()].map(k => k.split('\t')[0]!))) {
     const ours = figures.get(`${what}\tzg-chain`)
     const theirs = figures.get(`${what}\tanvil`)
-    const ratio = ours === undefined || theirs === undefined ? '' : `${(median(ours) / median(theirs)).toFixed(2)} ×`
+    const both = ours !== undefined && theirs !== undefined && median(theirs) > 0
+    const ratio = both ? `${(median(ours) / median(theirs)).toFixed(2)} ×` : ''
     out += `| ${what} | ${cell(ours)} | ${cell(theirs)} | ${ratio} |\n`
   }
   return out
