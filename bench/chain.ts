@@ -222,7 +222,7 @@ async function reads(nodes: Node[]): Promise<void> {
 
 async function kernels(nodes: Node[]): Promise<void> {
   for (let round = 0; another('kernels', round); round++)
-    for (const f of await kernelRound(nodes, flags.quick ? 1 : 3)) {
+    for (const f of await kernelRound(nodes, flags.quick ? 3 : 5)) {
       figure(f.name, `kernel ${f.kernel} Mgas/s`, f.mgasPerSecond)
       say({ round, ...f })
     }
