@@ -76,7 +76,10 @@ export async function killNode(opts: {
       report.kills++
       report.acknowledged += told.acknowledged.length
       if (sending) report.underLoad++
-      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--json'], { env: box.env, timeoutMs: 120_000 })
+      const checked = await runTool('zg-chain', ['verify', '--dir', dir, '--json'], {
+        env: box.env,
+        timeoutMs: 120_000
+      })
       const left = parseRecords(checked.stdout).find(r => r.type === 'verify') as
         | { blockNumber: number; good: boolean }
         | undefined
@@ -114,7 +117,13 @@ function drive(url: string, told: Told): { ended: Promise<unknown>; sending(): b
         }
         // New slots, and some of the last ones cleared.
         const [key, value] = i % 3 === 0 && slot > 2n ? [slot - 2n, 0n] : [slot++, first + 1n]
-        return { sender, to: contract, value: 0n, data: concat(bigToBytes(key, 32), bigToBytes(value, 32)), gasLimit: 80_000n }
+        return {
+          sender,
+          to: contract,
+          value: 0n,
+          data: concat(bigToBytes(key, 32), bigToBytes(value, 32)),
+          gasLimit: 80_000n
+        }
       })
       const body = signAll(txs, FEES).map((tx, id) => ({
         jsonrpc: '2.0',

@@ -10,6 +10,9 @@
 #include "crypto/parallel.h"
 #include "db/pread_env.h"
 #include "leveldb/env.h"
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace zg {
 
@@ -85,6 +88,11 @@ void BlockCache::remove_above(uint64_t number) {
 // ---- opening
 
 Failure Chain::open(Options options, std::unique_ptr<Chain>& out) {
+#ifdef __GLIBC__
+  // The caches are filled by whatever thread comes: with an arena for each of them the holes that entries leave add up to hundreds of
+  // megabytes under load. Before the first thread of ours allocates; what others have is left as it is.
+  mallopt(M_ARENA_MAX, 2);
+#endif
   auto chain = std::make_unique<ChainImpl>(std::move(options));
   if (Failure f = chain->start()) return f;
   out = std::move(chain);
