@@ -61,7 +61,7 @@ const startMiner = () =>
     ],
     { env }
   )
-const answers = (tool: RunningTool): JsonRecord[] => tool.records().filter(r => r.type === 'answer')
+const answers = (tool: RunningTool): JsonRecord[] => tool.records().filter(r => r.type === 'mine_answer')
 let fees = 0n
 
 t.test('a quote is what the contract charges', async t => {
