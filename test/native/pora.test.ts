@@ -153,7 +153,13 @@ t.test('ranges and targets are those of the contract', async t => {
   const odd: MineRange = { ...two, mineLength: 1024n }
   t.equal(recallSegment(odd, new Uint8Array(32)), undefined)
   t.equal(recallSegment(one, new Uint8Array(32).fill(255)), (((1n << 256n) - 1n) % 8n) * 1024n)
-  const nonce = new Uint8Array(32).fill(255)
+  // Buffers too, whose slice() is no copy.
+  const nonce = Buffer.alloc(32, 255)
+  t.notSame(nonceAt(nonce, 2n), nonceAt(nonce, 3n))
+  const piece = Buffer.from(generated(seed, 4096))
+  const before = Buffer.from(piece)
+  t.notSame(seal(piece, nonce), unseal(piece, nonce))
+  t.same(piece, before, 'what is sealed or unsealed stays as it was')
   t.equal(bytesToBig(nonceAt(nonce, 2n).subarray(24)), 1n, 'the counter wraps within its 8 bytes')
 })
 

@@ -70,8 +70,26 @@ export class MineContract {
     return decodeWork(await this.#view(this.mine, data, ASKER))
   }
 
-  /** The range of the flow, and its context, that holds a sector; undefined while no epoch has closed over it. */
-  async rangeAt(sector: bigint): Promise<SealedRange | undefined> {
+  /**
+   * The range of the flow, and its context, that holds a sector; undefined while no epoch has closed over it. Contexts are closed by
+   * whoever calls next; until then their digest changes with each epoch that passes, and a seal made for it would be worth
+   * nothing. So one that is not closed yet is closed here, by a transaction.
+   */
+  async rangeAt(sector: bigint, account: Account): Promise<SealedRange | undefined> {
+    const found = await this.#query(sector)
+    if (found === undefined || (await this.isClosed(found.digest))) return found
+    await this.#send(account, this.flow, MINE_SELECTORS.makeContext)
+    const closed = await this.#query(sector)
+    return closed !== undefined && (await this.isClosed(closed.digest)) ? closed : undefined
+  }
+
+  /** True when a context is in the chain's state, so that data sealed for it can be answered with. */
+  async isClosed(contextDigest: Uint8Array): Promise<boolean> {
+    const range = await this.#view(this.flow, concat(MINE_SELECTORS.getEpochRange, contextDigest))
+    return bytesToBig(range.subarray(32)) !== 0n
+  }
+
+  async #query(sector: bigint): Promise<SealedRange | undefined> {
     try {
       const data = concat(MINE_SELECTORS.queryContextAtPosition, bigToBytes(sector, 32))
       return decodeSealedRange(await this.#view(this.flow, data))

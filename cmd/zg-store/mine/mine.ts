@@ -72,7 +72,7 @@ export const mine: VerbFn = async (ctx, _args, opts) => {
         accepted: (answer, epoch, r) =>
           ctx.print(
             {
-              type: 'answer',
+              type: 'mine_answer',
               time: new Date().toISOString(),
               accepted: true,
               epoch: Number(epoch),
@@ -90,7 +90,7 @@ export const mine: VerbFn = async (ctx, _args, opts) => {
         refused: (answer, epoch, reason) =>
           ctx.print(
             {
-              type: 'answer',
+              type: 'mine_answer',
               time: new Date().toISOString(),
               accepted: false,
               epoch: Number(epoch),

@@ -178,7 +178,7 @@ export class Miner {
     }
     const known = this.#ranges[low]
     if (known !== undefined && known.start <= sector) return known
-    const found = await this.#o.contract.rangeAt(sector)
+    const found = await this.#o.contract.rangeAt(sector, this.#o.account)
     if (found !== undefined) this.#ranges.splice(low, 0, found)
     return found
   }
@@ -211,7 +211,7 @@ export class Miner {
     return undefined
   }
 
-  /** Completes a hit with its proof; undefined when the copy turns out to be rotten, and then it is gone. */
+  /** Completes a hit with its proof; undefined when the copy turns out to be of no use, and then it is gone. */
   async #answerOf(
     work: Work,
     range: MineRange,
@@ -238,9 +238,13 @@ export class Miner {
       // The lowest four siblings lie within the seal, the last entry is the root.
       proof: lemma.slice(5, -1).map(h => hashFromHex(h))
     }
-    if (provesData(answer, work.flowRoot)) return answer
+    const proves = provesData(answer, work.flowRoot)
+    if (proves && (await this.#o.contract.isClosed(answer.sealedContextDigest))) return answer
     await cache.drop(segment)
-    this.#o.on.problem(`the sealed copy of flow segment ${segment} does not prove the node's data, it is made again`)
+    // A development chain that went back has other contexts.
+    this.#ranges.length = 0
+    const why = proves ? 'belongs to a context that the chain does not know' : "does not prove the node's data"
+    this.#o.on.problem(`the sealed copy of flow segment ${segment} ${why}, it is made again`)
     return undefined
   }
 

@@ -12,9 +12,11 @@ export const MINE_SELECTORS = {
   beneficiaries: keccak256(new TextEncoder().encode('beneficiaries(bytes32)')).slice(0, 4),
   poraVersion: keccak256(new TextEncoder().encode('poraVersion()')).slice(0, 4),
   reward: fromHex('0x228cb733'),
-  /** Of the flow. */
+  /** These three of the flow. */
   queryContextAtPosition: fromHex('0x31bae174'),
-  /** Of the reward contract. */
+  makeContext: fromHex('0x38d45e10'),
+  getEpochRange: fromHex('0x7d590708'),
+  /** These two of the reward contract. */
   payments: fromHex('0xe2982c21'),
   withdrawPayments: fromHex('0x31b3eb94')
 } as const

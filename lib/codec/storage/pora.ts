@@ -41,7 +41,8 @@ export function sealMask(minerId: Uint8Array, contextDigest: Uint8Array, positio
 
 /** Seals 4,096 bytes. */
 export function seal(data: Uint8Array, firstMask: Uint8Array): Uint8Array {
-  const out = data.slice()
+  // Not slice(): that of a Buffer is no copy.
+  const out = Uint8Array.from(data)
   let mask = firstMask
   for (let at = 0; at < out.length; at += WORD) {
     for (let i = 0; i < WORD; i++) out[at + i] = out[at + i]! ^ mask[i]!
@@ -52,7 +53,7 @@ export function seal(data: Uint8Array, firstMask: Uint8Array): Uint8Array {
 
 /** The bytes that were sealed. */
 export function unseal(sealed: Uint8Array, firstMask: Uint8Array): Uint8Array {
-  const out = sealed.slice()
+  const out = Uint8Array.from(sealed)
   let mask = firstMask
   for (let at = 0; at < out.length; at += WORD) {
     for (let i = 0; i < WORD; i++) out[at + i] = out[at + i]! ^ mask[i]!
@@ -81,7 +82,7 @@ export function padSeed(
 /** The scratch pad, 16,384 bytes, and the 32 bytes that say which segment is read. */
 export function scratchPad(seed: Uint8Array): { pad: Uint8Array; recall: Uint8Array } {
   const pad = new Uint8Array(PAD_BYTES)
-  const d = seed.slice()
+  const d = Uint8Array.from(seed)
   for (let at = 0; at < PAD_BYTES; at += 64) {
     d.set(keccak256(d), 0)
     d.set(keccak256(d), 32)
@@ -139,7 +140,7 @@ export function rangeOf(flowSectors: bigint, startPosition = 0n, shardId = 0n, s
 
 /** Successive numbers to try: 32 bytes, the last 8 counted up from a random start. */
 export function nonceAt(start: Uint8Array, index: bigint): Uint8Array {
-  const out = start.slice()
+  const out = Uint8Array.from(start)
   out.set(u64be(BigInt.asUintN(64, bytesToBig(start.subarray(24)) + index)), 24)
   return out
 }
