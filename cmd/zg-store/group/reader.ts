@@ -186,7 +186,10 @@ export class Reader {
    * manifest names first, then all others in rank.
    * @param want - asks for so many more than needed.
    */
-  async gather(m: Manifest, opts: { all?: boolean; without?: number } = {}): Promise<(Uint8Array | undefined)[] | undefined> {
+  async gather(
+    m: Manifest,
+    opts: { all?: boolean; without?: number } = {}
+  ): Promise<(Uint8Array | undefined)[] | undefined> {
     const s = manifestStripe(m)
     const out: (Uint8Array | undefined)[] = Array(s.count).fill(undefined)
     const rank = (j: number): number => {
@@ -261,7 +264,10 @@ export class Reader {
 
   async #has(member: Uint8Array, m: Manifest, j: number): Promise<boolean> {
     try {
-      return (await ask(this.#c, member, OP.have, encodeHeld(heldOf(m, j)), { timeoutMs: this.#c.times.requestMs })).head[0] === 1
+      return (
+        (await ask(this.#c, member, OP.have, encodeHeld(heldOf(m, j)), { timeoutMs: this.#c.times.requestMs }))
+          .head[0] === 1
+      )
     } catch {
       return false
     }
@@ -368,6 +374,11 @@ export class Reader {
       this.#cache.delete(k)
       this.#cacheBytes -= v.bytes
     }
+  }
+
+  dropCaches(): void {
+    this.#cache.clear()
+    this.#cacheBytes = 0
   }
 
   /** Forgets kept stripes of a root. */

@@ -1,5 +1,6 @@
 /** Options of `zg-store node`. Light: cli.ts imports this file for the help. */
 import { ZgError } from '../../../lib/base/errors.ts'
+import { parseDuration } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import type { ShardPosition } from '../core/file-store.ts'
@@ -50,6 +51,21 @@ export const NODE_OPTIONS: OptionSpec[] = [
     flags: '--shard <s/n>',
     help: 'hold only segments s modulo n (n a power of two)',
     parse: parseShard,
+    advanced: true
+  },
+  {
+    flags: '--group <file>',
+    help: 'signed list of a coding group to which this node belongs: files are coded over its members'
+  },
+  {
+    flags: '--group-lost <time>',
+    help: 'after so long without a sign of life a member is repaired away from (default 15m)',
+    parse: parseDuration
+  },
+  {
+    flags: '--group-beat <time>',
+    help: 'between heartbeats (default 2s); five of them missing make a member suspected',
+    parse: parseDuration,
     advanced: true
   },
   { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
