@@ -870,7 +870,7 @@ export class CodingGroup {
         need: s.need,
         count: s.count,
         acknowledged: claimed(m),
-        checked: await this.#c.manifests.isChecked(m),
+        checked: s.count === s.need || (await this.#c.manifests.isChecked(m)),
         holders: m.claims.map(x => (x === undefined ? null : toHex(x.holder)))
       })
     }
@@ -903,6 +903,11 @@ export class CodingGroup {
       trafficPerLostByte: stats.repairedBytes === 0 ? null : traffic / stats.repairedBytes,
       scrub: { ...this.#scrub }
     }
+  }
+
+  /** Forgets stripes kept for readers. */
+  dropCaches(): void {
+    this.#reader.dropCaches()
   }
 
   get pendingRepairs(): number {

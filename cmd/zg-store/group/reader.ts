@@ -376,6 +376,11 @@ export class Reader {
     }
   }
 
+  dropCaches(): void {
+    this.#cache.clear()
+    this.#cacheBytes = 0
+  }
+
   /** Forgets kept stripes of a root. */
   forget(root: Uint8Array): void {
     const prefix = toHex(root)

@@ -80,6 +80,21 @@ export const NODE_OPTIONS: OptionSpec[] = [
     help: 'put the index aside and make it again from the segment files and the chain',
     advanced: true
   },
+  {
+    flags: '--group <file>',
+    help: 'signed list of a coding group to which this node belongs: files are coded over its members'
+  },
+  {
+    flags: '--group-lost <time>',
+    help: 'after so long without a sign of life a member is repaired away from (default 15m)',
+    parse: parseDuration
+  },
+  {
+    flags: '--group-beat <time>',
+    help: 'between heartbeats (default 2s); five of them missing make a member suspected',
+    parse: parseDuration,
+    advanced: true
+  },
   { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
   { flags: '--allow-host <name>', help: 'a Host name that clients may use', repeat: true, advanced: true }
 ]
