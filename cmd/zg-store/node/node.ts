@@ -1,10 +1,13 @@
 /** `zg-store node`: options in, a running storage node out, until a signal ends it. */
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { dataDir } from '../../../lib/adapters/paths.ts'
-import { formatDuration } from '../../../lib/base/units.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { formatDuration, parseDuration } from '../../../lib/base/units.ts'
 import type { VerbFn } from '../../../lib/cli/types.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
+import { DEFAULT_TIMES } from '../group/ports.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
 
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
@@ -43,6 +46,11 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   if (opts.peer !== undefined) options.peers = opts.peer as string[]
   if (opts.p2pPort !== undefined) options.p2pPort = opts.p2pPort as number
   if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
+  if (opts.group !== undefined) {
+    options.group = await readGroup(opts.group as string)
+    const lostMs = parseDuration(opts.lostAfter as string)
+    options.groupTimes = { lostMs, suspectMs: Math.min(DEFAULT_TIMES.suspectMs, lostMs / 2) }
+  }
   const running = await startStoreNode(options)
   const { shardId, numShard } = running.shard
   ctx.ready(
@@ -62,4 +70,16 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   await Promise.race([ctx.stopped(), finished])
   await running.close()
   if (fatal !== undefined) throw fatal
+}
+
+/** The text of a member list. @throws {ZgError} ERR_NO_INPUT. */
+async function readGroup(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (err) {
+    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
+      cause: err,
+      hint: "make one with 'zg-store group make'"
+    })
+  }
 }

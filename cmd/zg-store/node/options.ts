@@ -38,6 +38,16 @@ export const NODE_OPTIONS: OptionSpec[] = [
     default: 1,
     parse: parseInteger(1, 100)
   },
+  {
+    flags: '--group <file>',
+    help: "signed list of the nodes that code files among themselves ('zg-store group make')"
+  },
+  {
+    flags: '--lost-after <time>',
+    help: 'a member of the group that is quiet for so long is repaired away from',
+    default: '15m',
+    advanced: true
+  },
   { flags: '--peer <multiaddr>', help: 'another storage node, such as /ip4/127.0.0.1/tcp/4001', repeat: true },
   {
     flags: '--p2p-port <port>',
