@@ -37,9 +37,9 @@ import { FlowIndex } from '../core/flow-index.ts'
 import { fact } from '../core/tx.ts'
 import { leafOf } from '../disk/leaf.ts'
 import { SegmentLog } from '../disk/segment-log.ts'
-import { leavesOf } from '../group/shards.ts'
 import { type Coding, openCoding } from '../group/node.ts'
 import type { GroupTimes } from '../group/ports.ts'
+import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
@@ -219,7 +219,12 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       cors: 'any',
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
-      routes: [...(coding === undefined ? [] : [coding.route]), rawRoutes({ store: files, index }), opsRoutes({ ready, metrics }), admission()],
+      routes: [
+        ...(coding === undefined ? [] : [coding.route]),
+        rawRoutes({ store: files, index }),
+        opsRoutes({ ready, metrics }),
+        admission()
+      ],
       onCall: rpcMetrics(metrics, Object.keys(methods)),
       onBug
     })
@@ -234,7 +239,11 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         peers: () => peers,
         onShutdown: () => o.onShutdown?.()
       })
-      const socket = await serveRpc({ methods: { ...methods, ...admin, ...(coding?.admin() ?? {}) }, socketPath: o.socket, onBug })
+      const socket = await serveRpc({
+        methods: { ...methods, ...admin, ...(coding?.admin() ?? {}) },
+        socketPath: o.socket,
+        onBug
+      })
       closers.push(() => socket.close())
     }
     const fatal = (err: unknown): void => {
