@@ -135,16 +135,25 @@ async function writeKv(
   sdk: Sdk,
   by: ethers.Wallet,
   pairs: [key: string, value: Uint8Array][],
-  version = Number.MAX_SAFE_INTEGER
+  version = Number.MAX_SAFE_INTEGER,
+  more: { stream?: string; options?: object } = {}
 ): Promise<string> {
   const indexer = new sdk.Indexer(network.indexer)
   const [nodes, err] = await indexer.selectNodes(1)
   if (err !== null) throw err
   const flow = (sdk.getFlowContract as any)(network.flow, by)
   const batcher = new (sdk.Batcher as any)(version, nodes, flow, network.rpc)
-  for (const [key, value] of pairs) batcher.streamDataBuilder.set(STREAM, enc(key), value)
+  for (const [key, value] of pairs) batcher.streamDataBuilder.set(more.stream ?? STREAM, enc(key), value)
   // A full set of options of our own: without one the SDK writes the tags into its shared defaults, and the old one fills in nothing.
-  const options = { tags: '0x', finalityRequired: true, taskSize: 10, expectedReplica: 1, skipTx: false, fee: 0n }
+  const options = {
+    tags: '0x',
+    finalityRequired: true,
+    taskSize: 10,
+    expectedReplica: 1,
+    skipTx: false,
+    fee: 0n,
+    ...more.options
+  }
   const [tx, batchError] = await batcher.exec(options)
   if (batchError !== null) throw batchError
   return typeof tx === 'string' ? tx : tx.txHash
@@ -215,4 +224,53 @@ t.test('key-value: set, get, iterate, overwrite, long values, foreign writers', 
   t.equal(await text('alpha'), 'three', 'a stranger cannot write')
   t.equal(await rpc('kv_IsAdmin', [owner.address, STREAM]), true)
   t.equal(await rpc('kv_isAdmin', [signer(4).address, STREAM]), false)
+})
+
+const SECOND = `0x${'0'.repeat(60)}f009`
+
+t.test('key-value through both clients: result, roles, both directions, a deleted and a missing key', async t => {
+  const owner = signer(5)
+  const last = async (): Promise<number> =>
+    Number(
+      await new ethers.Contract(network.flow, ['function numSubmissions() view returns (uint256)'], owner)
+        .getFunction('numSubmissions')
+        .staticCall()
+    ) - 1
+  const pairs = ['a', 'b', 'c', 'd'].map((key): [string, Uint8Array] => [key, enc(`value of ${key}`)])
+  await writeKv(newSdk, owner, pairs, undefined, { stream: SECOND })
+  await writeKv(oldSdk, owner, [['c', new Uint8Array(0)]], undefined, { stream: SECOND })
+  const seq = await last()
+  const fresh = new newSdk.KvClient(network.kv)
+  const old = new oldSdk.KvClient(network.kv)
+  await waitFor(async () => (await fresh.getTransactionResult(seq)) === 'Commit', {
+    timeoutMs: 20_000,
+    what: 'the result as the client asks for it'
+  })
+  t.equal(await old.getTransactionResult(seq), 'Commit')
+  t.equal(await fresh.getTransactionResult(seq + 1), null, 'not replayed yet')
+  for (const [name, client, key] of [
+    ['new', fresh, (k: string) => enc(k)],
+    ['old', old, (k: string) => ethers.encodeBase64(enc(k))]
+  ] as const) {
+    const c = client as any
+    const value = async (k: string) => c.getValue(SECOND, key(k))
+    t.equal(Buffer.from((await value('a')).data, 'base64').toString(), 'value of a', `${name} client`)
+    for (const k of ['c', 'never']) t.equal((await value(k))?.size ?? 0, 0, `${name} client: ${k} has no value`)
+    t.equal(await c.isAdmin(owner.address, SECOND), true, `${name} client: the first writer is admin`)
+    t.equal(await c.isAdmin(signer(6).address, SECOND), false)
+    t.equal(await c.hasWritePermission(signer(6).address, SECOND, key('a')), false)
+    t.equal(await c.isSpecialKey(SECOND, key('a')), false)
+    t.equal(await c.isWriterOfStream(owner.address, SECOND), false, 'an admin is no writer by that')
+    t.ok((await c.getHoldingStreamIds()).includes(SECOND))
+  }
+  const iterator = fresh.newIterator(SECOND)
+  const name = (): string => Buffer.from(iterator.getCurrentPair()!.key as never, 'base64').toString()
+  const walked: string[] = []
+  for (let err = await iterator.seekToLast(); err === null && iterator.valid(); err = await iterator.prev())
+    walked.push(name())
+  t.strictSame(walked, ['d', 'b', 'a'], 'backwards, over the deleted one')
+  await iterator.seekAfter(enc('b') as never)
+  t.equal(name(), 'b', 'at a key that is there')
+  await iterator.seekAfter(enc('c') as never)
+  t.equal(name(), 'd', 'behind one that was deleted')
 })

@@ -189,7 +189,7 @@ function below(prefix: Uint8Array): { lt?: Uint8Array } {
 }
 
 function decodeRef(version: number, b: Uint8Array): ValueRef {
-  return { version, sizeBytes: readU64be(b), index: view(b).getUint32(8), offset: readU64be(b, 12) }
+  return { version, sizeBytes: readU64be(b), index: view(b).getUint32(8), offset: b.length < 20 ? 0 : readU64be(b, 12) }
 }
 
 /** The stored form of a reference to a value. */

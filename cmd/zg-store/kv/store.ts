@@ -228,7 +228,7 @@ export class KvDatabase {
   /** Follows a stream: at once when nothing was read yet, else after it has been replayed from the start. */
   async follow(stream: Uint8Array): Promise<void> {
     const id = toHex(stream)
-    if (this.#streams.has(id)) return
+    if (this.#everything || this.#streams.has(id)) return
     const state: StreamState = this.fresh ? 'joined' : 'queued'
     await this.#db.batch([streamOp(stream, state)], { sync: true })
     this.#streams.set(id, state)
@@ -315,7 +315,8 @@ export class KvDatabase {
 
   async #finishRewind(seq: number, block: number): Promise<void> {
     let ops: KvOp[] = []
-    for await (const [key, value] of this.#db.scan({})) {
+    // From the end: references to values ('v') go before their bytes ('d').
+    for await (const [key, value] of this.#db.scan({ reverse: true })) {
       const at = seqOf(key, value)
       if (at === undefined || at < seq) continue
       ops.push({ del: key })
