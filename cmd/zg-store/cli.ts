@@ -134,7 +134,10 @@ await tool({
       args: '<root>',
       summary: 'show which nodes hold a file; takes a root or a submission number',
       examples: ['zg-store stat $ROOT', 'zg-store stat 17 --json'],
-      options: [...NODES, { ...SOCKET, help: 'admin socket of a node of a coding group: shows the stripes', advanced: true }],
+      options: [
+        ...NODES,
+        { ...SOCKET, help: 'admin socket of a node of a coding group: shows the stripes', advanced: true }
+      ],
       exits: { 1: 'no node has it final', 69: 'no node answers' },
       load: async () => (await import('./verbs/stat.ts')).stat
     },

@@ -2,9 +2,9 @@
 import { toHex } from '../../lib/base/hex.ts'
 import { formatAmount, formatCount, formatSize, shortHash } from '../../lib/base/units.ts'
 import type { VerbContext } from '../../lib/cli/types.ts'
+import type { StripeState } from '../../lib/clients/store/admin.ts'
 import type { Change, Difference, ListedFile, NodeView, PutResult, SubmitReceipt } from '../../lib/clients/store.ts'
 import type { FolderEntry } from '../../lib/codec/storage/folder.ts'
-import type { StripeState } from '../../lib/clients/store/admin.ts'
 import type { FileHash } from '../../lib/codec/storage/hasher.ts'
 import { shape } from '../../lib/codec/storage/shape.ts'
 
