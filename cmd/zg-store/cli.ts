@@ -134,7 +134,10 @@ await tool({
       args: '<root>',
       summary: 'show which nodes hold a file; takes a root or a submission number',
       examples: ['zg-store stat $ROOT', 'zg-store stat 17 --json'],
-      options: NODES,
+      options: [
+        ...NODES,
+        { ...SOCKET, help: 'admin socket of a node of a coding group: shows the stripes', advanced: true }
+      ],
       exits: { 1: 'no node has it final', 69: 'no node answers' },
       load: async () => (await import('./verbs/stat.ts')).stat
     },
@@ -183,7 +186,7 @@ await tool({
     {
       name: 'repair',
       args: '[root...]',
-      summary: 'have nodes here restore what is lost of files, or of all',
+      summary: 'have nodes here restore what is lost, and wait for it',
       examples: ['zg-store repair', 'zg-store repair $ROOT --json'],
       options: [SOCKET],
       exits: { 1: 'something cannot be repaired', 69: 'no node here' },
@@ -191,11 +194,10 @@ await tool({
     },
     {
       name: 'scrub',
-      args: '[root...]',
       summary: 'have nodes here read and check what they hold',
-      examples: ['zg-store scrub', 'zg-store scrub $ROOT --socket /srv/store/admin.sock'],
+      examples: ['zg-store scrub', 'zg-store scrub --socket /srv/store/admin.sock'],
       options: [SOCKET],
-      exits: { 1: 'something is damaged and cannot be repaired', 69: 'no node here' },
+      exits: { 1: 'something is damaged', 69: 'no node here' },
       load: async () => (await import('./verbs/maintain.ts')).scrub
     },
     {

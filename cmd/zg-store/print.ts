@@ -2,6 +2,7 @@
 import { toHex } from '../../lib/base/hex.ts'
 import { formatAmount, formatCount, formatSize, shortHash } from '../../lib/base/units.ts'
 import type { VerbContext } from '../../lib/cli/types.ts'
+import type { StripeState } from '../../lib/clients/store/admin.ts'
 import type { Change, Difference, ListedFile, NodeView, PutResult, SubmitReceipt } from '../../lib/clients/store.ts'
 import type { FolderEntry } from '../../lib/codec/storage/folder.ts'
 import type { FileHash } from '../../lib/codec/storage/hasher.ts'
@@ -104,6 +105,23 @@ export function printStat(ctx: VerbContext, views: readonly NodeView[]): void {
   ctx.print(
     { type: 'file', root, size: known.sizeBytes, segments, tx_seq: known.seq, nodes: final },
     `${shown(ctx, root)}  ${formatSize(known.sizeBytes)}  ${formatCount(segments)} ${segments === 1 ? 'segment' : 'segments'}  seq ${known.seq}  on ${final} of ${views.length} nodes`
+  )
+}
+
+/** `stat`: a stripe of a coded file. */
+export function printStripe(ctx: VerbContext, s: StripeState): void {
+  const words = s.survivors < s.need ? 'LOST' : s.survivors < s.count ? 'degraded' : 'whole'
+  ctx.print(
+    {
+      type: 'stripe',
+      stripe: s.stripe,
+      code: s.code,
+      survivors: s.survivors,
+      need: s.need,
+      count: s.count,
+      holders: s.holders
+    },
+    `stripe ${s.stripe}  ${s.code}  ${s.survivors} of ${s.count} shards, ${s.need} needed  ${words}`
   )
 }
 

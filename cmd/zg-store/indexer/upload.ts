@@ -131,6 +131,8 @@ async function receiveForm(
       reject(err)
     }
     parser.on('file', (_field, stream, info) => {
+      // It may fail before somebody reads it; whoever then reads it is told.
+      stream.on('error', () => {})
       chain = chain.then(async () => {
         out.push(await receive(stream, info.filename ?? '', hashers, budget))
       })

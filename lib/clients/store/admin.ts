@@ -12,13 +12,14 @@ import { pause } from './retry.ts'
 const CALL_MS = 60_000
 const POLL_MS = 250
 
-/** One call on a socket. @throws {ZgError} ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_PROTOCOL; {RpcError} as the node answered. */
+/** One call on a socket; `timeoutMs` 0 waits as long as it takes. @throws {ZgError} ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_PROTOCOL; {RpcError} as the node answered. */
 export function callSocket(
   path: string,
   method: string,
   params: readonly unknown[],
-  signal?: AbortSignal
+  o: { signal?: AbortSignal | undefined; timeoutMs?: number } = {}
 ): Promise<unknown> {
+  const { signal, timeoutMs = CALL_MS } = o
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason)
     const socket = createConnection(path)
@@ -31,7 +32,8 @@ export function callSocket(
     }
     const fail = (err: unknown): void => finish(() => reject(err))
     const onAbort = (): void => fail(signal?.reason)
-    const timer = setTimeout(() => fail(new ZgError('ERR_TIMEOUT', `the node at '${path}' does not answer`)), CALL_MS)
+    const late = (): void => fail(new ZgError('ERR_TIMEOUT', `the node at '${path}' does not answer`))
+    const timer = timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs)
     signal?.addEventListener('abort', onAbort, { once: true })
     socket.once('error', err => {
       const gone = systemCode(err) === 'ENOENT' || systemCode(err) === 'ECONNREFUSED'
@@ -60,51 +62,115 @@ export function callSocket(
   })
 }
 
-/** How far a repair or scrub is. Counters that the node does not tell are absent. */
-export interface JobState {
-  id: number | null
-  state: 'running' | 'done' | 'failed'
-  message?: string
-  [counter: string]: unknown
+/** How a stripe of a coded file stands (docs/protocol/storage-admin.md). */
+export interface StripeState {
+  stripe: number
+  code: string
+  survivors: number
+  need: number
+  count: number
+  holders: (string | null)[]
+}
+
+/** @throws {ZgError} ERR_REJECTED when the node is in no coding group, ERR_UNAVAILABLE, ERR_TIMEOUT. */
+export async function stripesOf(socket: string, root: string, signal?: AbortSignal): Promise<StripeState[]> {
+  const answer = await ask(socket, 'admin_getStripes', [root], { signal })
+  return Array.isArray(answer) ? (answer as StripeState[]) : []
+}
+
+export interface RepairResult {
+  /** Stripes that waited at the start, and that still do. */
+  waited: number
+  pending: number
+  repairedBytes: number
+  /** Bytes read and sent for each byte restored; null when nothing was. */
+  trafficPerLostByte: number | null
+  /** What cannot be repaired, by file. */
+  alarms: Record<string, unknown>
 }
 
 /**
- * Starts (or joins) long work on a node and follows it to its end.
- * @param key - a root as 0x hex, a submission number, or null for everything.
- * @throws {ZgError} ERR_UNAVAILABLE, ERR_REJECTED (the node does not do such work, or it failed), ERR_BAD_INPUT.
+ * Has a member of a coding group repair now and waits until nothing waits any more, or until the files named are whole.
+ * @throws {ZgError} ERR_REJECTED (no coding group), ERR_UNAVAILABLE, ERR_TIMEOUT.
  */
-export async function runJob(
+export async function repairNode(
   socket: string,
-  method: 'admin_repair' | 'admin_scrub',
-  key: string | number | null,
-  o: { signal?: AbortSignal; onProgress?: (s: JobState) => void } = {}
-): Promise<JobState> {
-  const call = async (name: string, params: unknown[]): Promise<JobState> => {
-    try {
-      return jobState(await callSocket(socket, name, params, o.signal))
-    } catch (err) {
-      if (!(err instanceof RpcError)) throw err
-      const why = typeof err.data === 'string' ? err.data : err.message
-      if (err.code === RPC.params) throw new ZgError('ERR_BAD_INPUT', why, { cause: err })
-      if (err.code === RPC.method) {
-        throw new ZgError('ERR_REJECTED', `the node at '${socket}' does not know '${name}'`, { cause: err })
-      }
-      throw new ZgError('ERR_REJECTED', why, { cause: err })
+  roots: readonly string[],
+  o: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void } = {}
+): Promise<RepairResult> {
+  const before = numberIn(record(await ask(socket, 'admin_getGroup', [], o)).stats, 'repairedBytes')
+  const waited = numberIn(await ask(socket, 'admin_repair', [], o), 'pending')
+  for (;;) {
+    const group = record(await ask(socket, 'admin_getGroup', [], o))
+    const pending = numberIn(group, 'repairPending')
+    const alarms = record(group.alarms ?? {})
+    o.onProgress?.(Math.max(0, waited - pending), waited)
+    const open = []
+    for (const root of roots) {
+      if (alarms[root] === undefined && !(await isWhole(socket, root, o.signal))) open.push(root)
     }
-  }
-  let state = await call(method, [key])
-  while (state.state === 'running' && state.id !== null) {
-    o.onProgress?.(state)
+    if (roots.length > 0 ? open.length === 0 : pending <= Object.keys(alarms).length) {
+      const repairedBytes = numberIn(group.stats, 'repairedBytes') - before
+      const traffic = group.trafficPerLostByte
+      return {
+        waited,
+        pending,
+        repairedBytes,
+        trafficPerLostByte: repairedBytes > 0 && typeof traffic === 'number' ? traffic : null,
+        alarms
+      }
+    }
     await pause(POLL_MS, o.signal)
-    state = await call('admin_getJob', [state.id])
   }
-  o.onProgress?.(state)
-  return state
 }
 
-function jobState(answer: unknown): JobState {
-  if (answer === null || typeof answer !== 'object') throw new ZgError('ERR_PROTOCOL', 'the node told no state')
-  const { id, state, ...rest } = answer as Record<string, unknown>
-  const known = state === 'running' || state === 'failed' ? state : 'done'
-  return { ...rest, id: typeof id === 'number' ? id : null, state: known }
+async function isWhole(socket: string, root: string, signal: AbortSignal | undefined): Promise<boolean> {
+  return (await stripesOf(socket, root, signal)).every(s => s.survivors >= s.count)
+}
+
+export interface ScrubResult {
+  shards: number
+  damaged: number
+  stripes: number
+  sumsWrong: number
+}
+
+/** Has a member read and check all that it holds; that may take hours, the signal ends the waiting. @throws as {@link repairNode}. */
+export async function scrubNode(socket: string, o: { signal?: AbortSignal } = {}): Promise<ScrubResult> {
+  const answer = await ask(socket, 'admin_scrub', [], { ...o, timeoutMs: 0 })
+  return {
+    shards: numberIn(answer, 'shards'),
+    damaged: numberIn(answer, 'damaged'),
+    stripes: numberIn(answer, 'stripes'),
+    sumsWrong: numberIn(answer, 'sums_wrong')
+  }
+}
+
+async function ask(
+  socket: string,
+  method: string,
+  params: readonly unknown[],
+  o: { signal?: AbortSignal | undefined; timeoutMs?: number }
+): Promise<unknown> {
+  try {
+    return await callSocket(socket, method, params, o)
+  } catch (err) {
+    if (!(err instanceof RpcError)) throw err
+    if (err.code === RPC.method) {
+      throw new ZgError('ERR_REJECTED', `the node at '${socket}' is in no coding group: it keeps whole copies`, {
+        cause: err
+      })
+    }
+    throw new ZgError('ERR_REJECTED', typeof err.data === 'string' ? err.data : err.message, { cause: err })
+  }
+}
+
+function record(v: unknown): Record<string, unknown> {
+  if (v === null || typeof v !== 'object') throw new ZgError('ERR_PROTOCOL', 'the node told no state')
+  return v as Record<string, unknown>
+}
+
+function numberIn(v: unknown, name: string): number {
+  const n = record(v)[name]
+  return typeof n === 'number' ? n : 0
 }
