@@ -28,6 +28,7 @@
       'target_name': 'codec',
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/codec'],
       'sources': [
+        'native/codec/blake2b.cpp',
         'native/codec/cpu.cpp',
         'native/codec/da_blob.cpp',
         'native/codec/da_code.cpp',
@@ -44,8 +45,18 @@
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
         'native/codec/merkle.cpp',
+        'native/codec/pora.cpp',
+        'native/codec/pora_avx2.cpp',
+        'native/codec/pora_avx512vl.cpp',
+        'native/codec/rs.cpp',
+        'native/codec/rs_avx2.cpp',
+        'native/codec/rs_gfni.cpp',
+        'native/codec/rs_gfni512.cpp',
+        'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
-        'native/napi/da_napi.cpp'
+        'native/napi/da_napi.cpp',
+        'native/napi/pora_napi.cpp',
+        'native/napi/rs_napi.cpp'
       ]
     },
     {

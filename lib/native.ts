@@ -8,7 +8,9 @@ import { join } from 'node:path'
 import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
 import { packageRoot } from './base/package-root.ts'
+import { checkShape, recoveryPlan, rsEncode, rsReconstruct, shardBytes } from './crypto/reed-solomon.ts'
 import { keccak256Reference, segmentRootsReference, treeRootReference } from './crypto/reference.ts'
+import { checkPoint, shardSum, TOWER_BYTES } from './crypto/tower.ts'
 
 const SEGMENT_BYTES = 262_144
 const SECTOR_BYTES = 256
@@ -39,6 +41,84 @@ export interface Codec {
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
   readonly da: NativeDa | undefined
+  /** Reed-Solomon of storage stripes. */
+  readonly rs: ReedSolomon
+  /** Sealing and searching; absent in the reference: lib/codec/storage/pora-kernels.ts has them in TypeScript. */
+  readonly pora: NativePora | undefined
+}
+
+/** What a miner computes (storage.md 9), off the event loop. Arrays must not change before a promise settles. */
+export interface PoraKernels {
+  /**
+   * Seals 4,096-byte pieces.
+   * @param masks - 32 bytes a seal, its first mask.
+   * @param data - 4,096 bytes a seal, at most 4,096 seals.
+   */
+  seal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** The reverse. */
+  unseal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** Prepares up to 64 tries; all of minerId, subtask and range digest have 32 bytes. @param nonces - 32 bytes a try. */
+  pads(minerId: Uint8Array, nonces: Uint8Array, subtaskDigest: Uint8Array, rangeDigest: Uint8Array): Promise<PoraPads>
+  /** The best seal of each segment that a try reads. */
+  best(pads: PoraPads, reads: readonly PoraRead[]): Promise<PoraBest[]>
+}
+
+export interface NativePora extends PoraKernels {
+  /** The same on one path of the hashing by name (tests and benchmarks). */
+  with(path: string): PoraKernels
+}
+
+/** Prepared tries, one behind the other. */
+export interface PoraPads {
+  /** 64 bytes each. */
+  seeds: Uint8Array
+  /** 32 bytes each: which segment is read. */
+  recalls: Uint8Array
+  /** 16,384 bytes each. */
+  pads: Uint8Array
+}
+
+export interface PoraRead {
+  /** Which of the prepared tries. */
+  index: number
+  /** Bit i: seal i of the segment is held and counts. */
+  held: bigint
+  /** The sealed segment, 262,144 bytes; what is not held may be anything. */
+  sealed: Uint8Array
+}
+
+export interface PoraBest {
+  /** Of the seal with the lowest quality; undefined when none is held. */
+  seal: number | undefined
+  /** 32 bytes, big endian. */
+  quality: Uint8Array
+}
+
+/**
+ * Reed-Solomon of storage stripes (storage.md 11), off the event loop. Shards are read where they lie and must not change before a
+ * promise settles, nor their buffers be transferred away. Shapes: 1 ≤ k, 0 ≤ m, k + m ≤ 256; shards of a call have one length of 1
+ * to 262,144 bytes. Anything else is a ZgError ERR_BAD_INPUT.
+ */
+export interface ReedSolomon {
+  /** SIMD paths of this machine, narrowest first; none for the reference. */
+  readonly paths: readonly string[]
+  /** The same on one path by name (tests and benchmarks). */
+  with(path: string): ReedSolomon
+  /** The m parity shards of k data shards. */
+  encode(k: number, m: number, data: readonly Uint8Array[]): Promise<Uint8Array[]>
+  /**
+   * Makes shards again from any k others.
+   * @param shards - by index, undefined where not at hand; the first k present ones are used.
+   * @param wanted - indexes of the shards to return; one that is present is handed back as it is.
+   */
+  reconstruct(
+    k: number,
+    m: number,
+    shards: readonly (Uint8Array | undefined)[],
+    wanted: readonly number[]
+  ): Promise<Uint8Array[]>
+  /** Σ shard[i] · ρⁱ in the tower field for each of up to 256 shards (lib/codec/storage/tower.ts), 16 bytes each; ρ has 16 bytes. */
+  shardSums(rho: Uint8Array, shards: readonly Uint8Array[]): Promise<Uint8Array[]>
 }
 
 /**
@@ -83,6 +163,47 @@ interface CodecAddon {
   treeRoot(hashes: Uint8Array): Uint8Array
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
+  /** The kernels of native/napi/rs_napi.cpp. */
+  rs?: RsAddon
+  /** The kernels of native/napi/pora_napi.cpp. */
+  pora?: PoraAddon
+}
+
+/** As {@link PoraKernels}, in flat arrays. */
+interface PoraAddon {
+  seal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  unseal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  pads(
+    miner: Uint8Array,
+    nonces: Uint8Array,
+    subtask: Uint8Array,
+    range: Uint8Array,
+    path?: string
+  ): Promise<Uint8Array>
+  best(
+    tries: Uint32Array,
+    seeds: Uint8Array,
+    pads: Uint8Array,
+    held: Uint8Array,
+    segments: readonly Uint8Array[],
+    path?: string
+  ): Promise<Uint8Array>
+}
+
+/** As {@link ReedSolomon}, except that shards are written into one array of the caller's. */
+interface RsAddon {
+  paths(): string[]
+  encode(k: number, m: number, data: readonly Uint8Array[], out: Uint8Array, path?: string): Promise<void>
+  reconstruct(
+    k: number,
+    m: number,
+    have: Uint16Array,
+    shards: readonly Uint8Array[],
+    wanted: Uint16Array,
+    out: Uint8Array,
+    path?: string
+  ): Promise<void>
+  shardSums(rho: Uint8Array, shards: readonly Uint8Array[], path?: string): Promise<Uint8Array>
 }
 
 /** The native kernels, on the widest SIMD path of the code or on one by name. */
@@ -138,12 +259,26 @@ export function reference(): Codec {
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
     paths: [],
-    da: undefined
+    da: undefined,
+    rs: referenceRs,
+    pora: undefined
   }
+}
+
+const referenceRs: ReedSolomon = {
+  paths: [],
+  with: path => {
+    throw new ZgError('ERR_BAD_INPUT', `the reference has no path '${path}'`)
+  },
+  encode: async (k, m, data) => rsEncode(k, m, data),
+  reconstruct: async (k, m, shards, wanted) => rsReconstruct(k, m, shards, wanted),
+  shardSums: async (rho, shards) => shards.map(shard => shardSum(rho, shard))
 }
 
 function native(addon: CodecAddon): Codec {
   const { cpu, paths } = addon.info()
+  let rs: ReedSolomon | undefined
+  let pora: NativePora | undefined
   return {
     path: 'native',
     cpu,
@@ -156,7 +291,64 @@ function native(addon: CodecAddon): Codec {
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
     treeRoot: hashes => addon.treeRoot(checkedHashes(hashes)),
-    da: addon.da === undefined ? undefined : daOf(addon.da)
+    da: addon.da === undefined ? undefined : daOf(addon.da),
+    get rs() {
+      rs ??= rsOf(built(addon.rs))
+      return rs
+    },
+    get pora() {
+      pora ??= poraOf(built(addon.pora))
+      return pora
+    }
+  }
+}
+
+/** A part of the addon that older builds lack. */
+function built<T>(part: T | undefined): T {
+  if (part !== undefined) return part
+  throw new ZgError('ERR_NATIVE', 'the native codec was built from an older source', {
+    hint: "run 'npm run build:native'"
+  })
+}
+
+/**
+ * The native code of storage stripes.
+ * @param path - one of `paths`; absent: the widest that ZG_CPU allows.
+ */
+function rsOf(addon: RsAddon, path?: string): ReedSolomon {
+  // Not filled with zeros first: the worker writes every byte. Not from Node's pool either, so that a shard can be transferred.
+  const room = (bytes: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
+  const cut = (out: Uint8Array, bytes: number): Uint8Array[] =>
+    Array.from({ length: out.length / bytes }, (_, i) => out.subarray(i * bytes, (i + 1) * bytes))
+  return {
+    paths: addon.paths(),
+    with: path => rsOf(addon, path),
+    encode: async (k, m, data) => {
+      checkShape(k, m)
+      if (data.length !== k) throw new ZgError('ERR_BAD_INPUT', `${data.length} data shards given, the code has ${k}`)
+      const bytes = shardBytes(data)
+      if (m === 0) return []
+      const out = room(m * bytes)
+      await addon.encode(k, m, [...data], out, path)
+      return cut(out, bytes)
+    },
+    reconstruct: async (k, m, shards, wanted) => {
+      const present = [...shards]
+      const asked = [...wanted]
+      const { have, given, bytes, missing } = recoveryPlan(k, m, present, asked)
+      const out = room(missing.length * bytes)
+      if (missing.length > 0) {
+        await addon.reconstruct(k, m, Uint16Array.from(have), given, Uint16Array.from(missing), out, path)
+      }
+      const made = cut(out, bytes)
+      return asked.map(w => present[w] ?? made[missing.indexOf(w)]!)
+    },
+    shardSums: async (rho, shards) => {
+      checkPoint(rho)
+      if (shards.length === 0) return []
+      shardBytes(shards)
+      return split(await addon.shardSums(rho, [...shards], path), TOWER_BYTES)
+    }
   }
 }
 
@@ -179,6 +371,39 @@ function daOf(addon: DaAddon, path?: string): NativeDa {
       const out = new Uint8Array(indexes.length * w)
       await addon.decode(w, indexes, [...rows], out, path)
       return out
+    }
+  }
+}
+
+/** @param path - of the hashing; absent: the widest that ZG_CPU allows. */
+function poraOf(addon: PoraAddon, path?: string): NativePora {
+  return {
+    with: path => poraOf(addon, path),
+    seal: (masks, data) => addon.seal(masks, data, path),
+    unseal: (masks, data) => addon.unseal(masks, data, path),
+    pads: async (miner, nonces, subtask, range) => {
+      const flat = await addon.pads(miner, nonces, subtask, range, path)
+      const tries = nonces.length / 32
+      return {
+        seeds: flat.subarray(0, 64 * tries),
+        recalls: flat.subarray(64 * tries, 96 * tries),
+        pads: flat.subarray(96 * tries)
+      }
+    },
+    best: async (pads, reads) => {
+      if (reads.length === 0) return []
+      const held = new Uint8Array(8 * reads.length)
+      const bits = new DataView(held.buffer)
+      for (const [i, r] of reads.entries()) bits.setBigUint64(8 * i, r.held, true)
+      const flat = await addon.best(
+        Uint32Array.from(reads, r => r.index),
+        pads.seeds,
+        pads.pads,
+        held,
+        reads.map(r => r.sealed),
+        path
+      )
+      return split(flat, 33).map(a => ({ seal: a[0] === 64 ? undefined : a[0]!, quality: a.subarray(1) }))
     }
   }
 }
@@ -232,9 +457,9 @@ function checkedHashes(hashes: Uint8Array): Uint8Array {
   return hashes
 }
 
-function split(flat: Uint8Array): Uint8Array[] {
+function split(flat: Uint8Array, size = 32): Uint8Array[] {
   const out: Uint8Array[] = []
-  for (let i = 0; i < flat.length; i += 32) out.push(flat.subarray(i, i + 32))
+  for (let i = 0; i < flat.length; i += size) out.push(flat.subarray(i, i + size))
   return out
 }
 

@@ -8,6 +8,8 @@
 //   segmentRoots(data, leaves)                the same in a promise, hashed on a worker thread
 //   treeRoot(hashes)                          root over n × 32 bytes
 //   da                                        data availability: da_napi.cpp
+//   rs                                        stripes of storage: rs_napi.cpp
+//   pora                                      proofs of random access: pora_napi.cpp
 //
 // A small Uint8Array lives inside the JavaScript heap until its address is asked for; then it is moved out, which costs more than
 // hashing 64 bytes. The scratch is memory of ours that JavaScript sees, so short messages are copied in and out instead.
@@ -27,6 +29,8 @@
 #include "cpu.h"
 #include "da_napi.h"
 #include "merkle.h"
+#include "pora_napi.h"
+#include "rs_napi.h"
 
 namespace {
 
@@ -279,6 +283,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("segmentRoots", Napi::Function::New(env, segment_roots));
   exports.Set("treeRoot", Napi::Function::New(env, tree_root));
   exports.Set("da", zg::da_exports(env, *kernels));
+  exports.Set("rs", zg::rs_exports(env, *kernels));
+  exports.Set("pora", zg::pora_exports(env, *kernels));
   return exports;
 }
 

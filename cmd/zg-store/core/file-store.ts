@@ -34,6 +34,7 @@ import type { Clock } from '../../../lib/ports/clock.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 import type { PackedProof } from '../disk/record.ts'
 import type { LeafOf, SegmentLog } from '../disk/segment-log.ts'
+import type { CodingGroup } from '../group/group.ts'
 import type { FlowIndex } from './flow-index.ts'
 import { SegmentCache } from './segment-cache.ts'
 import { encodeTx, key, type Tx, type TxStatus } from './tx.ts'
@@ -54,6 +55,8 @@ export interface FileStoreOptions {
   /** Segment roots, off the event loop. */
   leafOf: LeafOf
   shard: ShardPosition
+  /** Set when this node is a member of a coding group: then bytes lie with the members, and this store keeps the states. */
+  group?: CodingGroup
   /** Submissions that have just become final here. */
   onFinal?: (txs: readonly Tx[]) => void
   /** A root of which segments are wanted. */
@@ -108,7 +111,8 @@ export class FileStore {
   /** Resolves when a further segment may be read from a client: bounded are those being hashed and those waiting for the disk. */
   async room(): Promise<void> {
     while (this.#uploads >= UPLOADS) await new Promise<void>(resolve => this.#waiters.push(resolve))
-    await this.#o.log.room()
+    await this.#o.group?.room()
+    await (this.#o.group?.staging ?? this.#o.log).room()
   }
 
   /** True when this node is to hold segment `index` of the file of `tx`. */
@@ -174,9 +178,15 @@ export class FileStore {
     for (let i = 0; i < up.proof.path.length; i++) siblings.set(up.proof.lemma[i + 1]!, 32 * i)
     const { root, index, fileSize, data } = up
     const proof: PackedProof = { siblings, path: up.proof.path }
-    const result = await this.#o.log.append({ root, index, fileSize, leaf, proof, data })
+    const { group } = this.#o
+    const result = await (group?.staging ?? this.#o.log).append({ root, index, fileSize, leaf, proof, data })
     const presence = await this.#presenceOf(root)
     mark(presence, index)
+    if (group !== undefined) {
+      // On stable storage here, which is what was asked for; the group makes it final when its stripes are spread.
+      await group.staged(tx, index)
+      return result
+    }
     if (presence.count >= this.#required(tx)) await this.settle(root)
     else if ((await this.#o.index.tx(tx.seq)) === undefined) {
       throw new UploadRefusal('input', -32000, 'Transaction reverted, please upload again')
@@ -220,7 +230,8 @@ export class FileStore {
    */
   async read(tx: Tx, index: number, into?: Uint8Array): Promise<ServedSegment | undefined> {
     if (tx.status === 'pruned') return undefined
-    const found = await this.#o.log.read(tx.root, index, into)
+    const { group } = this.#o
+    const found = await (group === undefined ? this.#o.log.read(tx.root, index, into) : group.read(tx, index))
     if (found === undefined) return undefined
     const data = fit(found.data, segmentWireBytes(shape(tx.size), index))
     return { data, leaf: found.leaf, packed: found.proof, proof: unpackProof(found.leaf, tx.root, found.proof) }
@@ -228,6 +239,7 @@ export class FileStore {
 
   /** The roots of all padded segments of a final file, 32 bytes each; undefined when some are not known here. */
   async leaves(tx: Tx): Promise<Uint8Array | undefined> {
+    if (this.#o.group !== undefined) return this.#o.group.leaves(tx)
     const s = shape(tx.size)
     const out = new Uint8Array(32 * s.paddedSegments)
     let next = 0
@@ -349,7 +361,9 @@ export class FileStore {
       const ops: KvOp[] = [{ del: key('u', root) }]
       for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
       this.#presence.delete(toHex(root))
-      return this.#o.log.forget(root, ops)
+      if (this.#o.group === undefined) return this.#o.log.forget(root, ops)
+      await this.#o.kv.batch(ops, { sync: true })
+      return this.#o.group.forget(root)
     })
   }
 
@@ -363,6 +377,34 @@ export class FileStore {
       await this.#o.kv.batch(ops, { sync: true })
     })
     this.#o.onWanted?.(root)
+  }
+
+  /** Submissions of a root. */
+  async txsOf(root: Uint8Array): Promise<Tx[]> {
+    const out: Tx[] = []
+    for await (const tx of this.#o.index.txsOf(root)) out.push(tx)
+    return out
+  }
+
+  /** What is here of a root has changed behind this store's back. */
+  changed(root: Uint8Array): void {
+    this.#presence.delete(toHex(root))
+  }
+
+  /** These segments need not be sent any more: their stripe is durable. */
+  async gained(root: Uint8Array, first: number, count: number): Promise<void> {
+    const presence = await this.#presence.get(toHex(root))
+    if (presence !== undefined) for (let i = first; i < first + count; i++) mark(presence, i)
+  }
+
+  /** The states alone, after the group has deleted the bytes. */
+  pruned(root: Uint8Array): Promise<void> {
+    return this.#serial(async () => {
+      const ops: KvOp[] = [{ del: key('u', root) }]
+      for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
+      this.#presence.delete(toHex(root))
+      await this.#o.kv.batch(ops, { sync: true })
+    })
   }
 
   /** Roots that lack segments here, from the store. */
@@ -381,6 +423,7 @@ export class FileStore {
     const s = shape(tx.size)
     const inFile = start - tx.startPos
     const segment = Math.floor(inFile / SEGMENT_SECTORS)
+    if (this.#o.group !== undefined) return this.#insideGroup(tx, s.segments, height, inFile)
     if (height >= SEGMENT_HEIGHT) {
       const count = 2 ** (height - SEGMENT_HEIGHT)
       const fold = new TreeFold()
@@ -395,6 +438,25 @@ export class FileStore {
     }
     if (segment >= s.segments) return zeroRoot(height)
     const found = await this.#o.log.read(tx.root, segment)
+    if (found === undefined) return undefined
+    const from = (inFile % SEGMENT_SECTORS) * 256
+    const [root] = await codec().segmentRoots(found.data.slice(from, from + 256 * 2 ** height), 2 ** height)
+    return root
+  }
+
+  async #insideGroup(tx: Tx, segments: number, height: number, inFile: number): Promise<Uint8Array | undefined> {
+    const segment = Math.floor(inFile / SEGMENT_SECTORS)
+    if (height >= SEGMENT_HEIGHT) {
+      const leaves = await this.#o.group!.leaves(tx)
+      if (leaves === undefined) return undefined
+      const fold = new TreeFold()
+      for (let i = segment; i < segment + 2 ** (height - SEGMENT_HEIGHT); i++) {
+        fold.push(i < segments ? leaves.subarray(32 * i, 32 * i + 32) : zeroRoot(SEGMENT_HEIGHT))
+      }
+      return fold.root()
+    }
+    if (segment >= segments) return zeroRoot(height)
+    const found = await this.#o.group!.read(tx, segment)
     if (found === undefined) return undefined
     const from = (inFile % SEGMENT_SECTORS) * 256
     const [root] = await codec().segmentRoots(found.data.slice(from, from + 256 * 2 ** height), 2 ** height)
@@ -416,6 +478,7 @@ export class FileStore {
   async #complete(tx: Tx): Promise<boolean> {
     const s = shape(tx.size)
     if (!equalHeights(s.heights, tx)) return false
+    if (this.#o.group !== undefined) return this.#o.group.complete(tx)
     const presence = await this.#presenceOf(tx.root)
     if (presence.count < this.#required(tx)) return false
     const whole = this.#o.shard.numShard === 1
@@ -463,6 +526,10 @@ export class FileStore {
     let most = 1
     for await (const tx of this.#o.index.txsOf(root)) most = Math.max(most, shape(tx.size).segments)
     const presence: Presence = { bits: new Uint8Array(Math.ceil(most / 8)), count: 0, contiguous: 0 }
+    if (this.#o.group !== undefined) {
+      for (const i of await this.#o.group.present(root)) mark(presence, i)
+      return presence
+    }
     for await (const [i] of this.#o.log.locations(root, 0, most)) mark(presence, i)
     return presence
   }

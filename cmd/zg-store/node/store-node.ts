@@ -37,11 +37,15 @@ import { fact } from '../core/tx.ts'
 import { leafOf } from '../disk/leaf.ts'
 import { SCRUB_PERIOD_MS, Scrubber } from '../disk/scrubber.ts'
 import { SegmentLog } from '../disk/segment-log.ts'
+import { type Coding, openCoding } from '../group/node.ts'
+import type { GroupTimes } from '../group/ports.ts'
+import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
+import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { Retention } from './retention.ts'
@@ -75,6 +79,10 @@ export interface StoreNodeOptions {
   rebuildIndex?: boolean
   /** Unix socket of the admin methods; absent: none. */
   socket?: string
+  /** Text of the signed list of a coding group; absent: this node keeps whole files by itself. */
+  group?: string
+  /** Times of the group that differ from the defaults. */
+  groupTimes?: Partial<GroupTimes>
   /** How clients reach this node; announced to peers. */
   publicUrl?: string
   /** Peers to dial (multiaddrs); absent and no port: no libp2p at all. */
@@ -131,6 +139,8 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     const shard = o.shard ?? { shardId: 0, numShard: 1 }
     await keepShard(kv, shard)
     let store: FileStore | undefined
+    let coding: Coding | undefined
+    let server: RpcServer | undefined
     let retention: Retention | undefined
     const log = await SegmentLog.open({
       disk: o.disk ?? systemDisk,
@@ -142,14 +152,23 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         const { bavail, bsize } = await statfs(o.dir)
         return bavail * bsize
       },
-      leafOf,
+      leafOf: o.group === undefined ? leafOf : leavesOf(),
       ...(o.quotaBytes === undefined ? {} : { quotaBytes: o.quotaBytes }),
-      onQuarantine: root =>
-        void store?.lost(root).catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
+      onQuarantine: (root, index) => {
+        const noted = coding === undefined ? store?.lost(root) : coding.group.rotten(root, index)
+        void noted?.catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
+      }
     })
     closers.push(() => log.close())
     const index = await FlowIndex.open(kv)
     let peers: PeerNetwork | undefined
+    if (o.group !== undefined) {
+      coding = await openCoding(
+        { ...o, group: o.group },
+        { kv, log, clock, shard, files: () => store!, url: () => o.publicUrl ?? server?.url ?? '' }
+      )
+      closers.push(() => coding!.close())
+    }
     const replicator = new Replicator({ index, clock, logger: o.log('replication'), peers: () => peers })
     store = new FileStore({
       kv,
@@ -159,12 +178,15 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       logger: o.log('files'),
       leafOf,
       shard,
+      ...(coding === undefined ? {} : { group: coding.group }),
       onFinal: txs => {
         replicator.done(txs)
         peers?.announce(txs)
         void retention?.final(txs).catch(err => logger.warn('cannot note the age of files', { error: messageOf(err) }))
       },
-      onWanted: root => replicator.want(root)
+      onWanted: root => {
+        if (coding === undefined) replicator.want(root)
+      }
     })
     const files = store
     replicator.attach(files)
@@ -242,7 +264,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     const onCall = rpcMetrics(metrics, Object.keys(methods))
     const onBug = (method: string, err: unknown): void =>
       logger.error('a request failed inside', { method, error: messageOf(err) })
-    const server: RpcServer = await serveRpc({
+    server = await serveRpc({
       methods,
       port: o.rpcPort,
       ...(o.rpcHost === undefined ? {} : { host: o.rpcHost }),
@@ -251,6 +273,8 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
       routes: [
+        ...(coding === undefined ? [] : [coding.route]),
+        peersRoute(() => peers),
         rawRoutes({ store: files, index }),
         opsRoutes({ ready, metrics }),
         admission(),
@@ -259,7 +283,9 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       onCall,
       onBug
     })
-    closers.push(() => server.close())
+    const listening = server
+    closers.push(() => listening.close())
+    coding?.start(metrics)
     if (o.socket !== undefined) {
       const admin = adminMethods({
         index,
@@ -273,7 +299,11 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         peers: () => peers,
         onShutdown: () => o.onShutdown?.()
       })
-      const socket = await serveRpc({ methods: { ...methods, ...admin }, socketPath: o.socket, onBug })
+      const socket = await serveRpc({
+        methods: { ...methods, ...admin, ...(coding?.admin() ?? {}) },
+        socketPath: o.socket,
+        onBug
+      })
       closers.push(() => socket.close())
     }
     const fatal = (err: unknown): void => {
@@ -302,13 +332,13 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     )
     const scrubbing = scrubber.run(stop.signal)
     closers.push(() => scrubbing)
-    void resume(files, replicator, stop.signal).catch(err => {
+    void resume(files, coding === undefined ? replicator : undefined, stop.signal).catch(err => {
       if (!stop.signal.aborted) logger.warn('cannot look for unfinished files', { error: messageOf(err) })
     })
 
     return {
-      url: server.url!,
-      port: server.port!,
+      url: listening.url!,
+      port: listening.port!,
       shard,
       p2pAddresses: () => peers?.addresses() ?? [],
       ready,
@@ -349,7 +379,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         port: o.p2pPort ?? 0,
         host: o.p2pHost ?? '127.0.0.1',
         bootstrap: o.peers ?? [],
-        publicUrl: o.publicUrl ?? server.url!,
+        publicUrl: o.publicUrl ?? listening.url!,
         store: files,
         index,
         clock,
@@ -445,10 +475,10 @@ async function keepShard(kv: KvStore, shard: ShardPosition): Promise<void> {
 }
 
 /** After a start: files that a crash left complete but not final, and files that others may have. */
-async function resume(files: FileStore, replicator: Replicator, signal: AbortSignal): Promise<void> {
+async function resume(files: FileStore, replicator: Replicator | undefined, signal: AbortSignal): Promise<void> {
   for await (const root of files.unsettled()) {
     if (signal.aborted) return
-    if (!(await files.settle(root))) replicator.want(root)
+    if (!(await files.settle(root))) replicator?.want(root)
   }
 }
 

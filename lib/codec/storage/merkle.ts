@@ -106,6 +106,10 @@ export class MerkleTree {
     return this.#levels[0]!.length
   }
 
+  leaf(index: number): Uint8Array {
+    return this.#levels[0]![index]!
+  }
+
   /** Root of the complete subtree over leaves [index·2^height, (index+1)·2^height), all of which must exist. */
   subtree(height: number, index: number): Uint8Array {
     assert((index + 1) * 2 ** height <= this.leafCount, 'subtree reaches beyond the tree')

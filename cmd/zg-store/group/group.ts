@@ -1,0 +1,919 @@
+/**
+ * A member of a coding group (storage.md 11): erasure coding and repair behind the unchanged protocol. Pure of network and disk: it sees
+ * both through ports, so test/sim/store-group.test.ts runs whole groups of it on simulated time, nets and disks.
+ *
+ * ```
+ *   FileStore ── staged, read, complete ──► CodingGroup ──► Spreader   uploads → shards at their holders → manifests
+ *       ▲                                       │      ──► Reader     any segment from anywhere
+ *       └── settle, changed, lost, prune ───────┘      ──► Repairer   what is missing is made again
+ *                                               │      ──► Sync       heartbeats, comparison
+ *                        members ◄── GroupNet ──┘      ──► Shards, Manifests on disk
+ * ```
+ */
+import { setMaxListeners } from 'node:events'
+import { equalBytes, u32be, view } from '../../../lib/base/bytes.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
+import { toHex } from '../../../lib/base/hex.ts'
+import {
+  BatchVerifier,
+  type Claim,
+  checkManifest,
+  claimed,
+  claimStatement,
+  encodeClaim,
+  isDurable,
+  type Manifest,
+  manifestStripe,
+  segmentRootsOf
+} from '../../../lib/codec/storage/manifest.ts'
+import {
+  decodeTombstone,
+  encodeTombstone,
+  type GroupList,
+  groupFromJson,
+  groupToJson,
+  type Tombstone,
+  tombstoneHolds
+} from '../../../lib/codec/storage/members.ts'
+import { type MerkleTree, treeRoot } from '../../../lib/codec/storage/merkle.ts'
+import { ranked } from '../../../lib/codec/storage/placement.ts'
+import { defaultCode } from '../../../lib/codec/storage/rs.ts'
+import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { codeFault, cutShards, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
+import type { Logger } from '../../../lib/ops/log.ts'
+import { type Clock, repeat } from '../../../lib/ports/clock.ts'
+import type { KvStore } from '../../../lib/ports/kv.ts'
+import type { Tx } from '../core/tx.ts'
+import { checkProof } from '../core/upload-checks.ts'
+import type { PackedProof } from '../disk/record.ts'
+import type { SegmentLog } from '../disk/segment-log.ts'
+import { ask, BadShards, BatchSigner, type Context, type GroupStats, goodHolders, heldOf, sealed } from './context.ts'
+import { type Family, Manifests, stripeDurable } from './manifests.ts'
+import { Membership } from './members.ts'
+import {
+  DEFAULT_TIMES,
+  type GroupCodec,
+  type GroupFiles,
+  type GroupHandler,
+  type GroupNet,
+  type GroupTimes,
+  NOTHING,
+  OP,
+  type Packet
+} from './ports.ts'
+import { Reader } from './reader.ts'
+import { packedProof, paddedLeaves, Repairer, treeOf } from './repair.ts'
+import { decodeHeld, encodeHeld, type HeldShard, Shards } from './shards.ts'
+import { fit, Spreader, spreadStripe } from './spread.ts'
+import { BUCKET_PAGE, FAMILY_PAGE, Sync } from './sync.ts'
+import {
+  decodeBeat,
+  decodeList,
+  decodeManifests,
+  decodePut,
+  decodeStripeName,
+  encodeBeat,
+  encodeEntries,
+  encodeLeaves,
+  encodeList,
+  encodeManifests,
+  encodeStripeName
+} from './wire.ts'
+
+export interface GroupOptions {
+  key: SigningKey
+  list: GroupList
+  /** Of its own: see prefix-kv.ts. */
+  kv: KvStore
+  /** Where shards lie. */
+  log: SegmentLog
+  /** Where uploads wait. */
+  staging: SegmentLog
+  /** Roots that have segments in the staging log. */
+  stagedRoots: () => AsyncIterable<Uint8Array>
+  clock: Clock
+  logger: Logger
+  net: GroupNet
+  codec: GroupCodec
+  files: GroupFiles
+  times?: Partial<GroupTimes>
+  /** How members reach this node. */
+  url?: () => string
+}
+
+/** A segment as FileStore serves it. */
+export interface GroupSegment {
+  readonly data: Uint8Array
+  readonly leaf: Uint8Array
+  readonly proof: PackedProof
+}
+
+/** How a stripe stands, for `stat`. */
+export interface StripeState {
+  readonly stripe: number
+  readonly code: string
+  readonly epoch: number
+  readonly survivors: number
+  readonly need: number
+  readonly count: number
+  readonly acknowledged: number
+  readonly checked: boolean
+  readonly holders: (string | null)[]
+}
+
+const LIST_KEY = Uint8Array.of(0x67) // 'g'
+const TREES = 32
+const TREE_LEAVES = 1_000_000
+const LEAVES_PAGE = 32 * 1024
+const SWEEP_MS = 600_000
+
+export class CodingGroup {
+  readonly #o: GroupOptions
+  readonly #c: Context
+  readonly #abort = new AbortController()
+  readonly #reader: Reader
+  readonly #repairer: Repairer
+  readonly #spreader: Spreader
+  readonly #sync: Sync
+  readonly #trees = new Map<string, { size: number; tree: MerkleTree }>()
+  readonly #closers: (() => Promise<void>)[] = []
+  #scrub: { running: boolean; stripes: number; wrong: number; doneAtMs: number } = {
+    running: false,
+    stripes: 0,
+    wrong: 0,
+    doneAtMs: 0
+  }
+  readonly #surplus = new Map<string, number>()
+
+  private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
+    this.#o = o
+    // Every request in flight listens to it.
+    setMaxListeners(0, this.#abort.signal)
+    const times = { ...DEFAULT_TIMES, ...o.times }
+    const id = o.key.publicKey
+    const stats: GroupStats = {
+      spreadBytes: 0,
+      repairedBytes: 0,
+      repairedShards: 0,
+      repairReadBytes: 0,
+      repairSentBytes: 0,
+      remoteReads: 0,
+      degradedReads: 0,
+      hedgedReads: 0,
+      checkedStripes: 0,
+      wrongParity: 0,
+      badShards: 0,
+      wrongClaims: 0,
+      filesBelow: 0,
+      dropped: 0
+    }
+    this.#c = {
+      key: o.key,
+      id,
+      clock: o.clock,
+      logger: o.logger,
+      times,
+      codec: o.codec,
+      net: o.net,
+      files: o.files,
+      members: new Membership(list, id, o.clock, times),
+      manifests,
+      shards: new Shards(o.log, o.kv),
+      staging: o.staging,
+      signer: new BatchSigner(o.key, o.clock),
+      verifier: new BatchVerifier(),
+      bad: new BadShards(o.clock, 30_000),
+      stats,
+      stop: this.#abort.signal,
+      take: list => this.#take(list)
+    }
+    this.#reader = new Reader(this.#c)
+    this.#repairer = new Repairer(this.#c, this.#reader)
+    this.#spreader = new Spreader(this.#c)
+    this.#sync = new Sync(this.#c, o.url ?? (() => ''))
+    this.#sync.onList = json => this.#newList(json)
+    this.#sync.onTombstone = async t => void (await this.bury(t))
+    this.#sync.onManifests = list => this.#receive(list)
+    this.#reader.onManifests = body => this.#receive(decodeManifests(body))
+    this.#reader.onBad = (m, j, holder) => {
+      void this.#repairer.tellHolder(m, j, holder)
+      this.#repairer.note(m)
+    }
+    this.#reader.onWrong = m => {
+      this.#c.logger.error('shards of a stripe do not fit its file', { root: toHex(m.root), stripe: m.stripe })
+    }
+    this.#repairer.onChecked = m => this.#tellChecked(m)
+  }
+
+  /** @throws {ZgError} ERR_CONFIG when this node is not in the list. */
+  static async open(o: GroupOptions): Promise<CodingGroup> {
+    const kept = await o.kv.get(LIST_KEY)
+    let list = o.list
+    if (kept !== undefined) {
+      const other = groupFromJson(new TextDecoder().decode(kept))
+      if (equalBytes(other.group, list.group) && other.version > list.version) list = other
+    }
+    if (!list.members.some(m => equalBytes(m.id, o.key.publicKey))) {
+      throw new ZgError('ERR_CONFIG', `this node, ${toHex(o.key.publicKey)}, is not in the list of its group`, {
+        hint: "add it with 'zg-store group make'"
+      })
+    }
+    return new CodingGroup(o, await Manifests.open(o.kv), list)
+  }
+
+  /** Begins to talk and to work. */
+  start(): void {
+    for (const m of this.#c.members.members) if (m.peer !== '') this.#c.net.address(m.id, m.peer)
+    this.#sync.start()
+    const tick = repeat(this.#c.clock, this.#c.times.tickMs, async () => this.#repairer.tick())
+    const look = repeat(this.#c.clock, Math.min(SWEEP_MS, this.#c.times.dropMs), () => this.#lookThrough())
+    this.#closers.push(tick, look)
+    void this.#resume().catch(err => {
+      if (!this.#abort.signal.aborted) this.#c.logger.warn('cannot take up where it was', { error: messageOf(err) })
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort(new ZgError('ERR_STOPPED', 'the node stops'))
+    await this.#sync.close()
+    for (const close of this.#closers) await close()
+  }
+
+  get id(): Uint8Array {
+    return this.#c.id
+  }
+
+  get stats(): GroupStats {
+    return this.#c.stats
+  }
+
+  // ---- what FileStore asks -------------------------------------------------------------------------------------------------
+
+  get staging(): SegmentLog {
+    return this.#o.staging
+  }
+
+  room(): Promise<void> {
+    return this.#spreader.room()
+  }
+
+  /** A segment has been synced in the staging log. */
+  staged(tx: Pick<Tx, 'root' | 'size' | 'seq'>, index: number): Promise<void> {
+    this.#reader.servedMs = this.#c.clock.monotonic()
+    return this.#spreader.staged(tx, index)
+  }
+
+  /** Segments that need not be sent: staged here or in a durable stripe. */
+  async present(root: Uint8Array): Promise<Iterable<number>> {
+    const out = new Set<number>()
+    for await (const [i] of this.#o.staging.locations(root)) out.add(i)
+    for (const f of await this.#c.manifests.families(root)) {
+      for (let t = 0; t < f.stripes; t++) {
+        if (!stripeDurable(f, t) || (await this.#belowK(f, t))) continue
+        const s = stripeOf(f.size, f, t)
+        for (let i = 0; i < s.segments; i++) out.add(s.firstSegment + i)
+      }
+    }
+    return out
+  }
+
+  /** A segment from wherever it is, checked, with its proof; undefined when it cannot be had. */
+  async read(tx: Pick<Tx, 'root' | 'size'>, index: number): Promise<GroupSegment | undefined> {
+    if (this.#spreader.isStaged(tx.root)) {
+      const staged = await this.#o.staging.read(tx.root, index)
+      if (staged !== undefined) return { data: staged.data, leaf: staged.leaf, proof: staged.proof }
+    }
+    const own = await this.#o.log.read(tx.root, index)
+    if (own !== undefined) {
+      this.#reader.servedMs = this.#c.clock.monotonic()
+      return { data: own.data, leaf: own.leaf, proof: own.proof }
+    }
+    const known = await this.#tree(tx.root)
+    const leaf =
+      known?.tree.leafCount !== undefined && index < known.tree.leafCount ? known.tree.leaf(index) : undefined
+    const found = await this.#reader.segment(tx.root, index, leaf)
+    if (found === undefined || known === undefined) return undefined
+    return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree, index) }
+  }
+
+  /** Roots of all padded segments, 32 bytes each. */
+  async leaves(tx: Pick<Tx, 'root' | 'size'>): Promise<Uint8Array | undefined> {
+    const known = await this.#leavesOf(tx.root)
+    if (known === undefined) return undefined
+    const padded = paddedLeaves(known.size, known.leaves)
+    const out = new Uint8Array(32 * padded.length)
+    for (const [i, leaf] of padded.entries()) out.set(leaf, 32 * i)
+    return out
+  }
+
+  /** True when enough acknowledgements of every stripe were checked here and the tree folds to the root. */
+  async complete(tx: Pick<Tx, 'root' | 'size'>): Promise<boolean> {
+    const family = await this.#completeFamily(tx.root)
+    if (family === undefined) return false
+    const known = await this.#leavesOf(tx.root)
+    if (known === undefined) return false
+    const [a, b] = [shape(tx.size), shape(known.size)]
+    if (a.padded !== b.padded || a.size === b.size) return a.padded === b.padded
+    return a.chunks >= b.chunks || this.#zeroBehind(tx, known.size)
+  }
+
+  /** Drops what is here of a file by command on this node alone: staged bytes and shards. */
+  async forget(root: Uint8Array): Promise<number> {
+    await this.#spreader.forget(root)
+    let dropped = 0
+    for await (const m of this.#c.manifests.ofRoot(root)) dropped += await this.#dropShards(m)
+    this.#reader.forget(root)
+    this.#repairer.forget(root)
+    this.#trees.delete(toHex(root))
+    return dropped
+  }
+
+  /** A record of the shard log was found damaged. @returns false when it is none of a shard. */
+  async rotten(root: Uint8Array, index: number): Promise<boolean> {
+    const shard = await this.#c.shards.at(root, index)
+    if (shard === undefined) return false
+    const m = await this.#c.manifests.get(shard.root, shard, shard.stripe)
+    if (m !== undefined) await this.#repairer.ownMissing(m)
+    return true
+  }
+
+  // ---- messages of members -------------------------------------------------------------------------------------------------
+
+  readonly handle: GroupHandler = async (from, op, packet) => {
+    if (!this.#c.members.isMember(from)) throw new ZgError('ERR_PROTOCOL', 'not a member of this group')
+    this.#c.members.heard(from)
+    switch (op) {
+      case OP.beat:
+        return this.#onBeat(from, packet)
+      case OP.list:
+        return { head: NOTHING, body: new TextEncoder().encode(groupToJson(this.#c.members.list)) }
+      case OP.put:
+        return this.#onPut(packet)
+      case OP.get:
+        return this.#onGet(packet)
+      case OP.have: {
+        const shard = decodeHeld(packet.head)
+        return flag(shard !== undefined && (await this.#c.shards.has(shard)))
+      }
+      case OP.manifests:
+        await this.#receive(decodeManifests(packet.body))
+        return flag(true)
+      case OP.family: {
+        const at = decodeStripeName(packet.head)
+        if (at === undefined || codeFault(at) !== undefined) return flag(false)
+        const list = await this.#c.manifests.family(at.root, at, at.stripe, FAMILY_PAGE)
+        return { head: Uint8Array.of(1), body: encodeManifests(list).bytes }
+      }
+      case OP.buckets:
+        return { head: Uint8Array.of(1), body: this.#c.manifests.buckets() }
+      case OP.bucket:
+        return this.#onBucket(packet)
+      case OP.checked: {
+        const at = decodeStripeName(packet.head)
+        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
+        if (m === undefined) return flag(false)
+        const s = manifestStripe(m)
+        const first = m.claims[s.need]?.holder
+        if (first === undefined || !equalBytes(first, from)) return flag(false)
+        await this.#c.manifests.markChecked([m])
+        await this.#spreader.touched(m.root)
+        return flag(true)
+      }
+      case OP.tombstone: {
+        const stone = decodeTombstone(packet.body)
+        return flag(stone !== undefined && (await this.bury(stone)))
+      }
+      case OP.lacks: {
+        const at = decodeStripeName(packet.head.subarray(0, 38))
+        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
+        if (m !== undefined) await this.#repairer.ownMissing(m)
+        return flag(true)
+      }
+      case OP.sum: {
+        const parts = decodeList(packet.head)
+        const shard = parts?.[0] === undefined ? undefined : decodeHeld(parts[0])
+        if (shard === undefined || parts?.[1]?.length !== 16) return flag(false)
+        const data = await this.#c.shards.read(shard)
+        return data === undefined
+          ? flag(false)
+          : { head: await this.#c.codec.sum(parts[1].slice(), data), body: NOTHING }
+      }
+      case OP.leaves: {
+        const known = packet.head.length === 36 ? await this.#leavesOf(packet.head.slice(0, 32)) : undefined
+        if (known === undefined) return flag(false)
+        const at = 32 * view(packet.head).getUint32(32)
+        const part = known.leaves.subarray(at, at + 32 * LEAVES_PAGE)
+        return { head: Uint8Array.of(1), body: encodeLeaves({ size: known.size, leaves: part }) }
+      }
+      default:
+        throw new ZgError('ERR_PROTOCOL', `unknown message ${op}`)
+    }
+  }
+
+  async #onBeat(from: Uint8Array, packet: Packet): Promise<Packet> {
+    const beat = decodeBeat(packet.head)
+    if (beat !== undefined && beat.url !== '') this.#c.net.address(from, beat.url)
+    const url = this.#o.url?.() ?? ''
+    const { version } = this.#c.members.list
+    return { head: encodeBeat({ version, digest: this.#c.manifests.digest(), url }), body: NOTHING }
+  }
+
+  async #onPut({ head, body }: Packet): Promise<Packet> {
+    const put = decodePut(head)
+    if (put === undefined) throw new ZgError('ERR_BAD_INPUT', 'not a shard')
+    const { shard, epoch, proof } = put
+    const stone = await this.#c.manifests.tombstone(shard.root)
+    if (stone !== undefined && epoch <= stone.epoch) throw new ZgError('ERR_NOT_FOUND', 'the file was deleted')
+    const s = stripeOf(shard.size, shard, shard.stripe)
+    if (body.length !== s.sectors * 256) throw new ZgError('ERR_BAD_INPUT', 'a shard of another size')
+    const root = await this.#c.codec.root(body, s.sectors)
+    if (!equalBytes(root, shard.shardRoot)) throw new ZgError('ERR_BAD_PROOF', 'a shard that does not hash to its root')
+    const segment = s.full && shard.j < s.need
+    if (segment) {
+      const lemma = [root]
+      for (let i = 0; i < proof.path.length; i++) lemma.push(proof.siblings.subarray(32 * i, 32 * i + 32))
+      if (proof.path.length > 0) lemma.push(shard.root)
+      const index = s.firstSegment + shard.j
+      const up = { root: shard.root, index, fileSize: shard.size, data: body, proof: { lemma, path: [...proof.path] } }
+      checkProof(up, shape(shard.size), root)
+    }
+    await this.#c.shards.put(shard, body, segment ? proof : undefined)
+    const by = await this.#c.signer.sign(claimStatement(shard, shard.shardRoot))
+    return { head: encodeClaim({ holder: this.#c.id, by }), body: NOTHING }
+  }
+
+  async #onGet({ head }: Packet): Promise<Packet> {
+    const shard = decodeHeld(head)
+    const data = shard === undefined ? undefined : await this.#c.shards.read(shard)
+    return data === undefined ? flag(false) : { head: Uint8Array.of(1), body: data }
+  }
+
+  async #onBucket({ head }: Packet): Promise<Packet> {
+    const at = decodeStripeName(head)
+    const b = at === undefined ? (head[0] ?? 0) : at.root[0]!
+    const from = at === undefined ? undefined : { root: at.root, k: at.k, m: at.m, sum: NOTHING }
+    const entries = await this.#c.manifests.bucket(b, BUCKET_PAGE, from)
+    const stones = from === undefined ? await this.#c.manifests.tombstones(b) : []
+    return { head: encodeList(stones.map(encodeTombstone)), body: encodeEntries(entries) }
+  }
+
+  // ---- manifests --------------------------------------------------------------------------------------------------------------
+
+  /** Manifests of others: signatures, membership and the file's own tree decide what is taken. */
+  async #receive(list: Manifest[]): Promise<void> {
+    const good: Manifest[] = []
+    for (const m of list) {
+      const checked = checkManifest(m, id => this.#c.members.isMember(id), this.#c.verifier)
+      if (typeof checked === 'string') {
+        this.#c.logger.warn('manifest refused', { root: toHex(m.root), stripe: m.stripe, why: checked })
+        continue
+      }
+      if (claimed(checked) < claimed(m)) this.#c.stats.wrongClaims += claimed(m) - claimed(checked)
+      if (await this.#contradicts(checked)) {
+        this.#c.logger.warn('manifest refused', {
+          root: toHex(m.root),
+          stripe: m.stripe,
+          signer: toHex(m.signer),
+          why: 'not the segments of the file'
+        })
+        continue
+      }
+      if (await this.#superseded(checked)) continue
+      good.push(checked)
+    }
+    await this.#take(good)
+  }
+
+  /** True when its data is not that of the file, as far as the file's tree is known here. */
+  async #contradicts(m: Manifest): Promise<boolean> {
+    const known = await this.#c.manifests.leaves(m.root)
+    if (known === undefined) return false
+    const s = manifestStripe(m)
+    return segmentRootsOf(m).some((leaf, i) => {
+      const at = 32 * (s.firstSegment + i)
+      const is = known.leaves.subarray(at, at + 32)
+      return is.length === 32 && !equalBytes(is, leaf)
+    })
+  }
+
+  /** True when the file was coded again, and all shards of the new code are acknowledged. */
+  async #superseded(m: Manifest): Promise<boolean> {
+    const families = await this.#c.manifests.families(m.root)
+    const mine = families.find(f => f.k === m.k && f.m === m.m)
+    return families.some(f => f !== mine && f.whole === f.stripes && f.epoch > Math.max(m.epoch, mine?.epoch ?? 0))
+  }
+
+  async #take(list: readonly Manifest[]): Promise<void> {
+    if (list.length === 0) return
+    const { changed } = await this.#c.manifests.accept(list)
+    if (changed.length === 0) return
+    const roots = new Map<string, Uint8Array>()
+    for (const m of changed) {
+      roots.set(toHex(m.root), m.root)
+      if (!isDurable(m)) continue
+      const s = manifestStripe(m)
+      await this.#c.files.gained(m.root, s.firstSegment, s.segments)
+    }
+    for (const root of roots.values()) {
+      await this.#spreader.touched(root)
+      if ((await this.#completeFamily(root)) !== undefined) await this.#c.files.settle(root)
+    }
+    for (const m of changed) {
+      await this.#repairer.ownMissing(m)
+      this.#repairer.note(m)
+      await this.#repairer.check(m)
+    }
+    this.#sync.publish(changed)
+  }
+
+  async #completeFamily(root: Uint8Array): Promise<Family | undefined> {
+    return (await this.#c.manifests.families(root)).find(f => f.durable === f.stripes)
+  }
+
+  async #belowK(f: Family, stripe: number): Promise<boolean> {
+    const m = await this.#c.manifests.get(f.root, f, stripe)
+    if (m === undefined) return true
+    return goodHolders(this.#c, m).filter(h => h !== undefined).length < manifestStripe(m).need
+  }
+
+  /** Segment roots of a file from its manifests, once they fold to its root. */
+  async #leavesOf(root: Uint8Array): Promise<{ size: number; leaves: Uint8Array } | undefined> {
+    const kept = await this.#c.manifests.leaves(root)
+    if (kept !== undefined) return kept
+    for (const f of await this.#c.manifests.families(root)) {
+      if (f.durable < f.stripes) continue
+      const leaves = new Uint8Array(32 * shape(f.size).segments)
+      for (const m of await this.#c.manifests.family(root, f)) {
+        const at = manifestStripe(m).firstSegment
+        for (const [i, leaf] of segmentRootsOf(m).entries()) leaves.set(leaf, 32 * (at + i))
+      }
+      if (this.#folds(root, f.size, leaves)) {
+        await this.#c.manifests.keepLeaves(root, f.size, leaves)
+        return { size: f.size, leaves }
+      }
+      const found = await this.#askLeaves(root, f.size)
+      if (found === undefined) continue
+      await this.#c.manifests.keepLeaves(root, f.size, found)
+      // Whoever signed those that do not fit has lied: they go, the true ones come again by comparison.
+      for (const m of await this.#c.manifests.family(root, f)) {
+        if (!(await this.#contradicts(m))) continue
+        this.#c.logger.error('manifest of another file dropped', { root: toHex(root), signer: toHex(m.signer) })
+        await this.#c.manifests.forget(root, x => x.stripe === m.stripe && x.k === m.k && x.m === m.m)
+      }
+      return { size: f.size, leaves: found }
+    }
+    return undefined
+  }
+
+  #folds(root: Uint8Array, size: number, leaves: Uint8Array): boolean {
+    return equalBytes(treeRoot(paddedLeaves(size, leaves)), root)
+  }
+
+  async #askLeaves(root: Uint8Array, size: number): Promise<Uint8Array | undefined> {
+    for (const member of this.#c.members.live()) {
+      if (equalBytes(member.id, this.#c.id)) continue
+      const leaves = new Uint8Array(32 * shape(size).segments)
+      try {
+        for (let at = 0; at < leaves.length; at += 32 * LEAVES_PAGE) {
+          const head = new Uint8Array(36)
+          head.set(root)
+          head.set(u32be(at / 32), 32)
+          const packet = { head, body: NOTHING }
+          const answer = await this.#c.net.ask(member.id, OP.leaves, packet, { timeoutMs: this.#c.times.requestMs })
+          const part = answer.body.subarray(8)
+          if (answer.head[0] !== 1 || at + part.length > leaves.length) break
+          leaves.set(part, at)
+        }
+        if (this.#folds(root, size, leaves)) return leaves
+      } catch {
+        // The next one may know.
+      }
+    }
+    return undefined
+  }
+
+  async #tree(root: Uint8Array): Promise<{ size: number; tree: MerkleTree } | undefined> {
+    const key = toHex(root)
+    const kept = this.#trees.get(key)
+    if (kept !== undefined) return kept
+    const known = await this.#leavesOf(root)
+    if (known === undefined) return undefined
+    const made = { size: known.size, tree: treeOf(known.size, known.leaves) }
+    if (made.tree.leafCount <= TREE_LEAVES) {
+      for (const k of this.#trees.keys()) {
+        if (this.#trees.size < TREES) break
+        this.#trees.delete(k)
+      }
+      this.#trees.set(key, made)
+    }
+    return made
+  }
+
+  async #zeroBehind(tx: Pick<Tx, 'root' | 'size'>, size: number): Promise<boolean> {
+    const [small, large] = [shape(tx.size), shape(size)]
+    for (let i = small.segments - 1; i < large.segments; i++) {
+      const found = await this.read({ root: tx.root, size }, i)
+      if (found === undefined) return false
+      const from = i < small.segments ? segmentWireBytes(small, i) : 0
+      if (found.data.subarray(from).some(b => b !== 0)) return false
+    }
+    return true
+  }
+
+  async #tellChecked(m: Manifest): Promise<void> {
+    await this.#spreader.touched(m.root)
+    const packet = { head: encodeStripeName(m.root, m, m.stripe), body: NOTHING }
+    // Staged bytes may lie at any entry node; only the one that signed is sure to have had them.
+    if (equalBytes(m.signer, this.#c.id)) return
+    await this.#c.net.ask(m.signer, OP.checked, packet, { timeoutMs: this.#c.times.requestMs }).catch(() => {})
+  }
+
+  // ---- list, tombstones ---------------------------------------------------------------------------------------------------------
+
+  async #newList(json: string): Promise<void> {
+    const list = groupFromJson(json)
+    if (!this.#c.members.adopt(list)) return
+    await this.#o.kv.batch([{ put: LIST_KEY, value: new TextEncoder().encode(groupToJson(list)) }], { sync: true })
+    for (const m of list.members) if (m.peer !== '') this.#c.net.address(m.id, m.peer)
+    this.#c.logger.info('new list of the group', { version: list.version, members: list.members.length })
+    this.#repairer.sweep()
+  }
+
+  /** Takes a newer list from an operator. @throws {ZgError} ERR_BAD_INPUT. */
+  async adopt(json: string): Promise<boolean> {
+    const before = this.#c.members.list.version
+    await this.#newList(json)
+    return this.#c.members.list.version > before
+  }
+
+  /** A file is deleted from the group for good. @returns false when it is not signed by the group or already known. */
+  async bury(stone: Tombstone): Promise<boolean> {
+    if (!tombstoneHolds(stone, this.#c.members.list.group)) return false
+    if (!(await this.#c.manifests.bury(stone))) return false
+    await this.forget(stone.root)
+    await this.#c.manifests.forget(stone.root)
+    await this.#c.files.prune(stone.root)
+    const packet = { head: NOTHING, body: encodeTombstone(stone) }
+    for (const m of this.#c.members.others()) {
+      void this.#c.net.ask(m.id, OP.tombstone, packet, { timeoutMs: this.#c.times.requestMs }).catch(() => {})
+    }
+    return true
+  }
+
+  // ---- background ------------------------------------------------------------------------------------------------------------
+
+  async #resume(): Promise<void> {
+    await this.#spreader.resume(this.#o.stagedRoots())
+    for await (const m of this.#c.manifests.all()) {
+      if (this.#abort.signal.aborted) return
+      await this.#repairer.ownMissing(m)
+      await this.#repairer.check(m)
+      this.#repairer.note(m)
+    }
+    await this.#offerOwn()
+  }
+
+  /** Every so often: shards nobody asks for here any more, codes that do not fit the group. */
+  async #lookThrough(): Promise<void> {
+    if (this.#abort.signal.aborted) return
+    this.#repairer.sweep()
+    await this.#offerOwn()
+    await this.#recode()
+  }
+
+  /** Shards here that the manifest gives to nobody or to a lost member are claimed; those others hold are dropped after a while. */
+  async #offerOwn(): Promise<void> {
+    const c = this.#c
+    for await (const shard of c.shards.all()) {
+      if (c.stop.aborted) return
+      const m = await c.manifests.get(shard.root, shard, shard.stripe)
+      const key = `${toHex(shard.root)}/${shard.stripe}/${shard.k}/${shard.m}/${shard.j}/${toHex(shard.shardRoot)}`
+      if (m === undefined || !equalBytes(m.shardRoots[shard.j]!, shard.shardRoot)) {
+        if (await this.#gone(shard)) await this.#dropLater(key, shard, undefined)
+        continue
+      }
+      const mine = m.claims.some(x => x !== undefined && equalBytes(x.holder, c.id))
+      const holder = m.claims[shard.j]?.holder
+      if (holder !== undefined && equalBytes(holder, c.id)) {
+        this.#surplus.delete(key)
+        continue
+      }
+      const good = goodHolders(c, m)
+      if (!mine && good[shard.j] === undefined) {
+        // Read again before it is promised: the log checks it.
+        if ((await c.shards.read(shard)) === undefined) continue
+        const by = await c.signer.sign(claimStatement(shard, shard.shardRoot))
+        const claims: (Claim | undefined)[] = m.claims.map((x, j) => (j === shard.j ? { holder: c.id, by } : x))
+        if (m.claims[shard.j] === undefined) await this.#take([{ ...m, claims }])
+        else {
+          await this.#take([await sealed(c, { ...m, epoch: m.epoch + 1, claims })])
+        }
+        continue
+      }
+      if (good.every(h => h !== undefined)) await this.#dropLater(key, shard, m)
+    }
+  }
+
+  /** True when nothing will ever want this shard: deleted, or of a code that was replaced. */
+  async #gone(shard: HeldShard): Promise<boolean> {
+    if ((await this.#c.manifests.tombstone(shard.root)) !== undefined) {
+      return (await this.#c.manifests.families(shard.root)).length === 0
+    }
+    const families = await this.#c.manifests.families(shard.root)
+    return families.some(f => f.whole === f.stripes)
+  }
+
+  /** All k + m acknowledgements from others in hand, ten minutes after, and each asked once more. */
+  async #dropLater(key: string, shard: HeldShard, m: Manifest | undefined): Promise<void> {
+    const nowMs = this.#c.clock.monotonic()
+    const sinceMs = this.#surplus.get(key)
+    if (sinceMs === undefined) {
+      if (this.#surplus.size < 100_000) this.#surplus.set(key, nowMs)
+      return
+    }
+    if (nowMs - sinceMs < this.#c.times.dropMs) return
+    if (m !== undefined) {
+      const there = await Promise.all(
+        m.claims.map(async (x, j) => {
+          if (x === undefined) return false
+          if (equalBytes(x.holder, this.#c.id)) return this.#c.shards.has(heldOf(m, j))
+          const answer = await ask(this.#c, x.holder, OP.have, encodeHeld(heldOf(m, j))).catch(() => undefined)
+          return answer?.head[0] === 1
+        })
+      )
+      if (!there.every(x => x)) return
+    }
+    await this.#c.shards.drop(shard)
+    this.#c.stats.dropped++
+    this.#surplus.delete(key)
+  }
+
+  /** Files whose code is not that of the whole group are coded again, when it is whole. */
+  async #recode(): Promise<void> {
+    const c = this.#c
+    const { members } = c.members
+    if (members.some(x => c.members.health(x.id) !== 'live')) return
+    const code = defaultCode(members.length)
+    let last: Uint8Array | undefined
+    for await (const m of c.manifests.all()) {
+      if (c.stop.aborted) return
+      if (last !== undefined && equalBytes(last, m.root)) continue
+      last = m.root
+      const best = await c.manifests.best(m.root)
+      if (best === undefined || best.durable < best.stripes) continue
+      if (best.k === code.k && best.m === code.m) {
+        await this.#dropOldCodes(best)
+        continue
+      }
+      const [first] = ranked(c.members.live(), m.root, 0xffff_ffff)
+      if (first === undefined || !equalBytes(first.id, c.id)) continue
+      await this.#recodeFile(best, code, m.seq).catch(err =>
+        c.logger.debug('file not coded again yet', { root: toHex(m.root), error: messageOf(err) })
+      )
+    }
+  }
+
+  async #recodeFile(from: Family, code: { k: number; m: number }, seq: number): Promise<void> {
+    const c = this.#c
+    const form = shape(from.size)
+    for (let t = 0; t * code.k < form.segments; t++) {
+      if (c.stop.aborted) return
+      const s = stripeOf(from.size, code, t)
+      const segments = await Promise.all(
+        Array.from({ length: s.segments }, (_, i) =>
+          this.read({ root: from.root, size: from.size }, s.firstSegment + i)
+        )
+      )
+      if (segments.some(x => x === undefined)) throw new Error('a segment cannot be had')
+      const data = segments.map((x, i) => fit(x!.data, segmentWireBytes(form, s.firstSegment + i)))
+      const joined = data.length === 1 ? data[0]! : Buffer.concat(data)
+      const stripe = {
+        data: s.full ? data : cutShards(new Uint8Array(joined), s),
+        leaves: segments.map(x => x!.leaf),
+        proofs: segments.map(x => x!.proof)
+      }
+      const base = { root: from.root, seq, size: from.size, stripe: t, ...code }
+      const made = await spreadStripe(c, base, stripe, from.epoch + 1)
+      if (made === undefined) throw new Error('too few members took their shards')
+      await this.#take([made])
+    }
+  }
+
+  /** The old stripes go only when the new code has all its acknowledgements. */
+  async #dropOldCodes(best: Family): Promise<void> {
+    if (best.whole < best.stripes) return
+    const families = await this.#c.manifests.families(best.root)
+    if (!families.some(f => f !== best && f.epoch < best.epoch)) return
+    await this.#c.manifests.forget(best.root, m => (m.k !== best.k || m.m !== best.m) && m.epoch < best.epoch)
+  }
+
+  async #dropShards(m: Manifest): Promise<number> {
+    let n = 0
+    for (let j = 0; j < m.shardRoots.length; j++) {
+      const shard = heldOf(m, j)
+      if (!(await this.#c.shards.has(shard))) continue
+      await this.#c.shards.drop(shard)
+      n++
+    }
+    return n
+  }
+
+  // ---- for people -------------------------------------------------------------------------------------------------------------
+
+  /** Repairs now, a look like a partition or not. @returns stripes that wait. */
+  repair(): number {
+    this.#repairer.force()
+    return this.#repairer.pending
+  }
+
+  /** Reads every shard here again and has parity made again where this node is the first parity holder. */
+  async scrub(): Promise<{ shards: number; damaged: number; stripes: number; sums_wrong: number }> {
+    const c = this.#c
+    let shards = 0
+    let damaged = 0
+    let stripes = 0
+    let sums = 0
+    for await (const shard of c.shards.all()) {
+      if (c.stop.aborted) break
+      shards++
+      if ((await c.shards.read(shard)) !== undefined) continue
+      damaged++
+      const m = await c.manifests.get(shard.root, shard, shard.stripe)
+      if (m !== undefined) await this.#repairer.ownMissing(m)
+    }
+    for await (const m of c.manifests.all()) {
+      if (c.stop.aborted) break
+      const s = manifestStripe(m)
+      const first = m.claims[s.need]?.holder
+      if (first === undefined || !equalBytes(first, c.id)) continue
+      stripes++
+      if ((await this.#repairer.sumsHold(m)) === false) sums++
+      await this.#repairer.recheck(m)
+    }
+    this.#scrub = { running: false, stripes, wrong: damaged + sums, doneAtMs: c.clock.now() }
+    return { shards, damaged, stripes, sums_wrong: sums }
+  }
+
+  /** How each stripe of a file stands. */
+  async stripes(root: Uint8Array, limit = 10_000): Promise<StripeState[]> {
+    const out: StripeState[] = []
+    const best = await this.#c.manifests.best(root)
+    if (best === undefined) return out
+    for (const m of await this.#c.manifests.family(root, best, 0, limit)) {
+      const s = manifestStripe(m)
+      out.push({
+        stripe: m.stripe,
+        code: `${m.k}+${m.m}`,
+        epoch: m.epoch,
+        survivors: goodHolders(this.#c, m).filter(h => h !== undefined).length,
+        need: s.need,
+        count: s.count,
+        acknowledged: claimed(m),
+        checked: await this.#c.manifests.isChecked(m),
+        holders: m.claims.map(x => (x === undefined ? null : toHex(x.holder)))
+      })
+    }
+    return out
+  }
+
+  /** The group as this node sees it. */
+  describe(): Record<string, unknown> {
+    const c = this.#c
+    const { group, version } = c.members.list
+    const { stats } = c
+    const traffic = stats.repairReadBytes + stats.repairSentBytes
+    return {
+      id: toHex(c.id),
+      group: toHex(group),
+      version,
+      code: `${defaultCode(c.members.members.length).k}+${defaultCode(c.members.members.length).m}`,
+      members: c.members.members.map(m => ({
+        id: toHex(m.id),
+        peer: m.peer,
+        ...(m.zone === undefined ? {} : { zone: m.zone }),
+        health: c.members.health(m.id)
+      })),
+      repairPending: this.#repairer.pending,
+      parityUnchecked: this.#repairer.unchecked,
+      stagedFiles: this.#spreader.files,
+      stagedSegments: this.#spreader.waiting,
+      alarms: Object.fromEntries(this.#repairer.alarms),
+      stats: { ...stats },
+      trafficPerLostByte: stats.repairedBytes === 0 ? null : traffic / stats.repairedBytes,
+      scrub: { ...this.#scrub }
+    }
+  }
+
+  get pendingRepairs(): number {
+    return this.#repairer.pending
+  }
+
+  get membership(): Membership {
+    return this.#c.members
+  }
+}
+
+function flag(yes: boolean): Packet {
+  return { head: Uint8Array.of(yes ? 1 : 0), body: NOTHING }
+}

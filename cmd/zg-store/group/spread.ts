@@ -1,0 +1,380 @@
+/**
+ * The way of an upload: staged segments → complete stripes → shards at their holders → a manifest with their acknowledgements.
+ *
+ * ```
+ *   staged ──all segments of a stripe──► sending ──k + ⌈m/2⌉ acknowledged──► durable ──all, parity checked──► staged bytes go
+ *                                           ▲  │ fewer: again, a little later, rank by rank
+ *                                           └──┘
+ * ```
+ *
+ * A segment was answered to its client once it was synced in the staging log here; a crash before spreading only delays. All of it
+ * is found again from the staging log at start. Two entry nodes with one file send the same shards to the same holders, who have them
+ * already; the manifests merge.
+ */
+import { concat, equalBytes } from '../../../lib/base/bytes.ts'
+import { messageOf } from '../../../lib/base/errors.ts'
+import { toHex } from '../../../lib/base/hex.ts'
+import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
+import { choose, ranked } from '../../../lib/codec/storage/placement.ts'
+import { defaultCode } from '../../../lib/codec/storage/rs.ts'
+import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import type { PackedProof } from '../disk/record.ts'
+import { allShards, type Context, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
+import { stripeDurable } from './manifests.ts'
+import type { HeldShard } from './shards.ts'
+
+interface Upload {
+  readonly root: Uint8Array
+  readonly size: number
+  readonly seq: number
+  readonly segments: number
+  readonly bits: Uint8Array
+  count: number
+  code: Code
+  /** For each stripe: 0 waits for segments, 1 queued or being sent, 2 durable. */
+  states: Uint8Array
+  durable: number
+  fails: number
+  /** Parity of all stripes below was computed again. */
+  checkedTo: number
+}
+
+/** Segments of a stripe as they are to be coded. */
+export interface StripeData {
+  /** Data shards. */
+  readonly data: readonly Uint8Array[]
+  /** Roots of its segments. */
+  readonly leaves: readonly Uint8Array[]
+  /** Proofs of its segments; of full stripes. */
+  readonly proofs: readonly (PackedProof | undefined)[]
+}
+
+/** Stripes being sent at a time: each holds up to 3 MiB. */
+const PARALLEL_STRIPES = 6
+/** Segments staged and not yet spread, beyond which clients wait. */
+const STAGED_SEGMENTS = 1024
+const RETRY_MS = 500
+const RETRY_MAX_MS = 15_000
+
+export class Spreader {
+  readonly #c: Context
+  readonly #uploads = new Map<string, Upload>()
+  readonly #lanes = new Lanes(PARALLEL_STRIPES)
+  #waiting = 0
+  #waiters: (() => void)[] = []
+
+  constructor(c: Context) {
+    this.#c = c
+  }
+
+  /** Files with staged bytes here. */
+  get files(): number {
+    return this.#uploads.size
+  }
+
+  /** Segments that wait to be spread. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Resolves when a further segment may be staged. */
+  async room(): Promise<void> {
+    while (this.#waiting >= STAGED_SEGMENTS && !this.#c.stop.aborted) {
+      await new Promise<void>(resolve => this.#waiters.push(resolve))
+    }
+  }
+
+  isStaged(root: Uint8Array): boolean {
+    return this.#uploads.has(toHex(root))
+  }
+
+  /** A segment is on stable storage in the staging log. */
+  async staged(file: { root: Uint8Array; size: number; seq: number }, index: number): Promise<void> {
+    const up = await this.#upload(file)
+    if (up === undefined || index >= up.segments || hasBit(up, index)) return
+    up.bits[index >> 3]! |= 1 << (index & 7)
+    up.count++
+    this.#waiting++
+    this.#look(up, Math.floor(index / up.code.k))
+  }
+
+  /** After a start: what the staging log holds. */
+  async resume(roots: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const root of roots) {
+      const txs = await this.#c.files.txs(root)
+      const stone = await this.#c.manifests.tombstone(root)
+      if (stone !== undefined && txs.every(t => t.status !== 'pending')) {
+        await this.#c.staging.forget(root)
+        continue
+      }
+      let size: number | undefined
+      for await (const [index] of this.#c.staging.locations(root)) {
+        size ??= (await this.#c.staging.readHead(root, index))?.fileSize
+        if (size === undefined) break
+        await this.staged({ root, size, seq: txs[0]?.seq ?? 0 }, index)
+      }
+    }
+  }
+
+  /** Something about a root has changed: its stripes may be durable by others, or its staged bytes not needed any more. */
+  async touched(root: Uint8Array): Promise<void> {
+    const up = this.#uploads.get(toHex(root))
+    if (up !== undefined) await this.#release(up)
+  }
+
+  async forget(root: Uint8Array): Promise<void> {
+    const up = this.#uploads.get(toHex(root))
+    this.#uploads.delete(toHex(root))
+    if (up !== undefined) this.#settled(pending(up))
+    await this.#c.staging.forget(root)
+  }
+
+  /** Final was taken back: stripes that are not whole any more are spread again when their segments are here. */
+  async reopen(root: Uint8Array): Promise<void> {
+    const up = this.#uploads.get(toHex(root))
+    if (up === undefined) return
+    for (let t = 0; t < up.states.length; t++) {
+      if (up.states[t] === 2) {
+        up.states[t] = 0
+        up.durable--
+        this.#look(up, t)
+      }
+    }
+  }
+
+  async #upload(file: { root: Uint8Array; size: number; seq: number }): Promise<Upload | undefined> {
+    const key = toHex(file.root)
+    const found = this.#uploads.get(key)
+    if (found !== undefined) return found
+    const code = await this.#codeOf(file.root, file.size)
+    const again = this.#uploads.get(key)
+    if (again !== undefined) return again
+    const { segments } = shape(file.size)
+    const states = new Uint8Array(stripeCount(file.size, code))
+    const up: Upload = {
+      ...file,
+      segments,
+      bits: new Uint8Array((segments + 7) >> 3),
+      count: 0,
+      code,
+      states,
+      durable: 0,
+      fails: 0,
+      checkedTo: 0
+    }
+    this.#uploads.set(key, up)
+    return up
+  }
+
+  /** The code that somebody has begun with, else the one for those who live. */
+  async #codeOf(root: Uint8Array, size: number): Promise<Code> {
+    const begun = await this.#c.manifests.best(root)
+    const live = Math.max(1, this.#c.members.live().length)
+    if (begun !== undefined && begun.size === size && durableAt({ need: begun.k, count: begun.k + begun.m }) <= live) {
+      return { k: begun.k, m: begun.m }
+    }
+    return defaultCode(live)
+  }
+
+  #look(up: Upload, t: number): void {
+    if (up.states[t] !== 0) return
+    const first = t * up.code.k
+    const end = Math.min(first + up.code.k, up.segments)
+    for (let i = first; i < end; i++) if (!hasBit(up, i)) return
+    up.states[t] = 1
+    void this.#lanes.run(() => this.#send(up, t, up.code)).catch(err => this.#failed(up, t, up.code, err))
+  }
+
+  async #send(up: Upload, t: number, code: Code): Promise<void> {
+    if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return
+    const stripe = await this.#read(up, t)
+    if (stripe === undefined) {
+      up.states[t] = 0
+      return
+    }
+    const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
+    const made = await spreadStripe(this.#c, base, stripe)
+    if (made === undefined) throw new Error('not enough members took their shards')
+    await this.#c.take([made])
+    if (up.code !== code || up.states[t] !== 1) return
+    up.states[t] = 2
+    up.durable++
+    up.fails = 0
+    this.#settled(manifestStripe(made).segments)
+    if (up.durable === up.states.length) {
+      await this.#c.files.settle(up.root)
+      await this.#release(up)
+    }
+  }
+
+  #failed(up: Upload, t: number, code: Code, err: unknown): void {
+    if (this.#c.stop.aborted || up.code !== code) return
+    const waitMs = Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** Math.min(up.fails++, 6))
+    this.#c.logger.debug('stripe not spread yet', { root: toHex(up.root), stripe: t, error: messageOf(err) })
+    this.#c.clock.after(waitMs, () => {
+      if (this.#c.stop.aborted || up.code !== code || up.states[t] !== 1) return
+      if (this.#recoded(up)) return
+      up.states[t] = 0
+      this.#look(up, t)
+    })
+  }
+
+  /** The code needs more members than live: the file takes the code for those who do, from its beginning. */
+  #recoded(up: Upload): boolean {
+    const live = this.#c.members.live().length
+    const { k, m } = up.code
+    if (durableAt({ need: k, count: k + m }) <= live) return false
+    const code = defaultCode(Math.max(1, live))
+    if (code.k === k && code.m === m) return false
+    this.#c.logger.warn('too few members for the code of a file, another one is taken', {
+      root: toHex(up.root),
+      code: `${k}+${m}`,
+      now: `${code.k}+${code.m}`
+    })
+    const before = pending(up)
+    up.code = code
+    up.states = new Uint8Array(stripeCount(up.size, code))
+    up.durable = 0
+    up.checkedTo = 0
+    this.#waiting += pending(up) - before
+    for (let t = 0; t < up.states.length; t++) this.#look(up, t)
+    return true
+  }
+
+  async #read(up: Upload, t: number): Promise<StripeData | undefined> {
+    const s = stripeOf(up.size, up.code, t)
+    const form = shape(up.size)
+    const found = await Promise.all(
+      Array.from({ length: s.segments }, (_, i) => this.#c.staging.read(up.root, s.firstSegment + i))
+    )
+    for (const [i, f] of found.entries()) {
+      if (f !== undefined) continue
+      // Damaged while it waited: it is wanted from the client again.
+      up.bits[(s.firstSegment + i) >> 3]! &= ~(1 << ((s.firstSegment + i) & 7))
+      up.count--
+      this.#settled(1)
+      this.#c.files.changed(up.root)
+      return undefined
+    }
+    const segments = found.map((f, i) => fit(f!.data, segmentWireBytes(form, s.firstSegment + i)))
+    return {
+      data: s.full ? segments : cutShards(segments.length === 1 ? segments[0]! : concat(...segments), s),
+      leaves: found.map(f => f!.leaf),
+      proofs: found.map(f => f!.proof)
+    }
+  }
+
+  #settled(segments: number): void {
+    this.#waiting = Math.max(0, this.#waiting - segments)
+    if (this.#waiting >= STAGED_SEGMENTS) return
+    for (const w of this.#waiters.splice(0)) w()
+  }
+
+  /** Staged bytes go when every stripe has all its acknowledgements and its parity was computed again by another. */
+  async #release(up: Upload): Promise<void> {
+    const family = (await this.#c.manifests.families(up.root)).find(f => f.k === up.code.k && f.m === up.code.m)
+    if (family === undefined || family.durable < family.stripes) return
+    // Durable by another entry node's hands: nothing is left to send from here.
+    for (let t = 0; up.durable < up.states.length && t < up.states.length; t++) {
+      if (up.states[t] === 2 || !stripeDurable(family, t)) continue
+      const { segments, firstSegment } = stripeOf(up.size, up.code, t)
+      let staged = 0
+      for (let i = firstSegment; i < firstSegment + segments; i++) if (hasBit(up, i)) staged++
+      up.states[t] = 2
+      up.durable++
+      this.#settled(staged)
+    }
+    if (family.whole < family.stripes) return
+    for (; up.checkedTo < up.states.length; up.checkedTo++) {
+      const m = await this.#c.manifests.get(up.root, up.code, up.checkedTo)
+      if (m === undefined) return
+      if (manifestStripe(m).count > manifestStripe(m).need && !(await this.#c.manifests.isChecked(m))) return
+    }
+    if (this.#uploads.get(toHex(up.root)) !== up) return
+    this.#uploads.delete(toHex(up.root))
+    await this.#c.staging.forget(up.root)
+    this.#c.files.changed(up.root)
+  }
+}
+
+/**
+ * Sends the shards of one stripe to their holders. Those of an earlier manifest keep theirs.
+ * @returns the manifest, or undefined when too few have acknowledged.
+ */
+export async function spreadStripe(
+  c: Context,
+  base: Pick<Manifest, 'root' | 'seq' | 'size' | 'stripe' | 'k' | 'm'>,
+  stripe: StripeData,
+  leastEpoch = 0
+): Promise<Manifest | undefined> {
+  const s = manifestStripe(base)
+  const shards = await allShards(c, base, stripe.data)
+  const known = s.full ? [...stripe.leaves] : []
+  const roots =
+    s.need === 1 && !s.full
+      ? Array(s.count).fill((await rootsOf(c, [shards[0]!], s.sectors))[0]!)
+      : [...known, ...(await rootsOf(c, shards.slice(known.length), s.sectors))]
+  const old = await c.manifests.get(base.root, base, base.stripe)
+  const same = old !== undefined && old.shardRoots.every((r, j) => equalBytes(r, roots[j]!)) && old.epoch >= leastEpoch
+  const dead = (await c.manifests.tombstone(base.root))?.epoch ?? -1
+  const epoch = same ? old.epoch : Math.max(old?.epoch ?? -1, dead, leastEpoch - 1) + 1
+  const core = { ...base, epoch, shardRoots: roots as Uint8Array[], leaves: s.full ? [] : stripe.leaves }
+
+  const claims: (Claim | undefined)[] = Array.from({ length: s.count }, (_, j) => {
+    const claim = old !== undefined && equalBytes(old.shardRoots[j]!, roots[j]) ? old.claims[j] : undefined
+    const there = claim !== undefined && c.members.isMember(claim.holder) && c.members.health(claim.holder) === 'live'
+    return there && !c.bad.has(base, j, claim.holder) ? claim : undefined
+  })
+  const order = ranked(c.members.live(), base.root, base.stripe)
+  const holds = (id: Uint8Array): boolean => claims.some(x => x !== undefined && equalBytes(x.holder, id))
+  // First rank by rank; who fails is passed over once.
+  const tried = new Set<string>()
+  for (let round = 0; round < 2; round++) {
+    const wanting = [...claims.keys()].filter(j => claims[j] === undefined)
+    if (wanting.length === 0) break
+    const free = choose(
+      order.filter(m => !tried.has(toHex(m.id))),
+      s.count
+    ).filter(m => !holds(m.id))
+    if (round > 0 && free.length === 0) break
+    await Promise.all(
+      wanting.map(async (j, i) => {
+        const to = free[i]
+        if (to === undefined) return
+        tried.add(toHex(to.id))
+        const shard: HeldShard = heldOf(core, j)
+        try {
+          const claim = await hand(c, shard, to.id, shards[j]!, { epoch, proof: s.full ? stripe.proofs[j] : undefined })
+          claims[j] = claim
+          c.bad.clear(base, j, to.id)
+        } catch (err) {
+          c.logger.debug('member did not take a shard', { member: toHex(to.id), error: messageOf(err) })
+        }
+      })
+    )
+  }
+  if (claims.filter(x => x !== undefined).length < durableAt(s)) return undefined
+  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return old
+  if (same) return { ...old, claims }
+  return sealed(c, { ...core, claims })
+}
+
+function hasBit(up: Upload, i: number): boolean {
+  return (up.bits[i >> 3]! & (1 << (i & 7))) !== 0
+}
+
+/** Staged segments of stripes that are not durable. */
+function pending(up: Upload): number {
+  let n = 0
+  for (let i = 0; i < up.segments; i++) if (hasBit(up, i) && up.states[Math.floor(i / up.code.k)] !== 2) n++
+  return n
+}
+
+/** Data cut or zero-filled: submissions of one root may differ by zero bytes at the end. */
+export function fit(data: Uint8Array, size: number): Uint8Array {
+  if (data.length >= size) return data.subarray(0, size)
+  const out = new Uint8Array(size)
+  out.set(data)
+  return out
+}

@@ -1,0 +1,119 @@
+/** The bytes of messages between members. Big endian; every decoder answers undefined for what is no message. */
+import { concat, u32be, u64be, view } from '../../../lib/base/bytes.ts'
+import { decodeManifest, encodeManifest, type Manifest } from '../../../lib/codec/storage/manifest.ts'
+import type { Code } from '../../../lib/codec/storage/shard-name.ts'
+import { MAX_SIBLINGS, type PackedProof, packPath, unpackPath } from '../disk/record.ts'
+import type { BucketEntry } from './manifests.ts'
+import { decodeHeld, encodeHeld, type HeldShard } from './shards.ts'
+
+/** Manifests of one message together. */
+export const MESSAGE_BYTES = 512 * 1024
+const HELD_BYTES = 79
+
+/** `put`: the shard, the epoch its manifest will have, and the proof of a segment. */
+export function encodePut(s: HeldShard, epoch: number, proof: PackedProof | undefined): Uint8Array {
+  const p = proof ?? { siblings: new Uint8Array(0), path: [] }
+  const path = new Uint8Array(9)
+  path[0] = p.path.length
+  new DataView(path.buffer).setBigUint64(1, packPath(p.path))
+  return concat(encodeHeld(s), u32be(epoch), path, p.siblings)
+}
+
+export function decodePut(b: Uint8Array): { shard: HeldShard; epoch: number; proof: PackedProof } | undefined {
+  const at = HELD_BYTES
+  if (b.length < at + 13) return undefined
+  const shard = decodeHeld(b.subarray(0, at))
+  const steps = b[at + 4]!
+  if (shard === undefined || steps > MAX_SIBLINGS || b.length !== at + 13 + 32 * steps) return undefined
+  const path = unpackPath(view(b).getBigUint64(at + 5), steps)
+  if (path === undefined) return undefined
+  return { shard, epoch: view(b).getUint32(at), proof: { siblings: b.slice(at + 13), path } }
+}
+
+/** Several byte strings, each behind its length. */
+export function encodeList(items: readonly Uint8Array[]): Uint8Array {
+  return concat(...items.flatMap(i => [u32be(i.length), i]))
+}
+
+export function decodeList(b: Uint8Array): Uint8Array[] | undefined {
+  const out: Uint8Array[] = []
+  for (let at = 0; at < b.length; ) {
+    if (at + 4 > b.length) return undefined
+    const size = view(b).getUint32(at)
+    if (at + 4 + size > b.length) return undefined
+    out.push(b.subarray(at + 4, at + 4 + size))
+    at += 4 + size
+  }
+  return out
+}
+
+/** As many manifests as fit one message. @returns the bytes and how many there are in them. */
+export function encodeManifests(list: readonly Manifest[]): { bytes: Uint8Array; count: number } {
+  const items: Uint8Array[] = []
+  let size = 0
+  for (const m of list) {
+    const bytes = encodeManifest(m)
+    if (items.length > 0 && size + bytes.length > MESSAGE_BYTES) break
+    items.push(bytes)
+    size += bytes.length + 4
+  }
+  return { bytes: encodeList(items), count: items.length }
+}
+
+/** Those that can be read; others are left out. */
+export function decodeManifests(b: Uint8Array): Manifest[] {
+  const out: Manifest[] = []
+  for (const item of decodeList(b) ?? []) {
+    const m = decodeManifest(item)
+    if (m !== undefined) out.push(m)
+  }
+  return out
+}
+
+/** root ‖ k ‖ m ‖ stripe: one stripe, or where to begin. */
+export function encodeStripeName(root: Uint8Array, code: Code, stripe: number): Uint8Array {
+  return concat(root, Uint8Array.of(code.k, code.m), u32be(stripe))
+}
+
+export function decodeStripeName(
+  b: Uint8Array
+): { root: Uint8Array; k: number; m: number; stripe: number } | undefined {
+  if (b.length !== 38) return undefined
+  return { root: b.slice(0, 32), k: b[32]!, m: b[33]!, stripe: view(b).getUint32(34) }
+}
+
+export interface Beat {
+  readonly version: number
+  readonly digest: Uint8Array
+  /** Where the sender can be reached now. */
+  readonly url: string
+}
+
+export function encodeBeat(b: Beat): Uint8Array {
+  return concat(u32be(b.version), b.digest, new TextEncoder().encode(b.url))
+}
+
+export function decodeBeat(b: Uint8Array): Beat | undefined {
+  if (b.length < 36 || b.length > 36 + 250) return undefined
+  const url = new TextDecoder().decode(b.subarray(36))
+  if (url !== '' && !/^https?:\/\/[\x21-\x7e]{1,200}$/.test(url)) return undefined
+  return { version: view(b).getUint32(0), digest: b.slice(4, 36), url }
+}
+
+/** Entries of a bucket: root ‖ k ‖ m ‖ sum, 50 bytes each. */
+export function encodeEntries(list: readonly BucketEntry[]): Uint8Array {
+  return concat(...list.map(e => concat(e.root, Uint8Array.of(e.k, e.m), e.sum)))
+}
+
+export function decodeEntries(b: Uint8Array): BucketEntry[] {
+  const out: BucketEntry[] = []
+  for (let at = 0; at + 50 <= b.length; at += 50) {
+    out.push({ root: b.slice(at, at + 32), k: b[at + 32]!, m: b[at + 33]!, sum: b.slice(at + 34, at + 50) })
+  }
+  return out
+}
+
+/** size ‖ leaves. */
+export function encodeLeaves(l: { size: number; leaves: Uint8Array }): Uint8Array {
+  return concat(u64be(l.size), l.leaves)
+}
