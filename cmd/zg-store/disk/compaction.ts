@@ -18,6 +18,8 @@ export interface CompactionOptions {
   logger: Logger
   /** A file is worth it when this part of it is forgotten. */
   deadShare?: number
+  /** The file being written is left alone until so much of it is forgotten. */
+  leastBytes?: number
   /** Bytes moved a second, at most. */
   bytesPerSecond?: number
 }
@@ -31,7 +33,6 @@ export interface CompactionResult {
 const DEAD_SHARE = 0.5
 /** A quarter of what a common disk writes, so that uploads hardly notice. */
 const BYTES_PER_SECOND = 64 * 1024 * 1024
-/** The file being written is left alone until so much of it is forgotten. */
 const LEAST_BYTES = 1024 * 1024
 /** Moved side by side: one sync for all of them. */
 const LANES = 8
@@ -44,7 +45,7 @@ export async function compact(o: CompactionOptions, signal: AbortSignal): Promis
   const total: CompactionResult = { files: 0, movedBytes: 0, freedBytes: 0 }
   const share = o.deadShare ?? DEAD_SHARE
   const active = await o.log.active()
-  if (active.deadBytes > LEAST_BYTES && active.deadBytes >= share * active.bytes) await o.log.seal()
+  if (active.deadBytes > (o.leastBytes ?? LEAST_BYTES) && active.deadBytes >= share * active.bytes) await o.log.seal()
   for (const file of await o.log.sealed()) {
     if (signal.aborted) break
     if (file.deadBytes < share * file.bytes || file.deadBytes === 0) continue

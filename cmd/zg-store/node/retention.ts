@@ -61,7 +61,8 @@ export class Retention {
     try {
       if (this.#active) await this.#prune(signal)
       const { used, quota } = this.#room()
-      await this.compact(signal, quota !== undefined && used > ROOM_SHARE * quota ? PRESSED_SHARE : undefined)
+      const pressed = this.#o.log.trouble?.kind === 'full' || (quota !== undefined && used > ROOM_SHARE * quota)
+      await this.compact(signal, pressed ? PRESSED_SHARE : undefined)
     } catch (err) {
       if (!signal.aborted) this.#o.logger.warn('cannot make room', { error: messageOf(err) })
     }
@@ -71,7 +72,8 @@ export class Retention {
   compact(signal: AbortSignal, deadShare?: number): Promise<CompactionResult> {
     const { log, clock, logger } = this.#o
     const run = this.#tail.then(async () => {
-      const done = await compact({ log, clock, logger, ...(deadShare === undefined ? {} : { deadShare }) }, signal)
+      const more = deadShare === undefined ? {} : { deadShare, leastBytes: 0 }
+      const done = await compact({ log, clock, logger, ...more }, signal)
       this.stats.compactedFiles += done.files
       this.stats.movedBytes += done.movedBytes
       this.stats.freedBytes += done.freedBytes
@@ -88,8 +90,12 @@ export class Retention {
   async #prune(signal: AbortSignal): Promise<void> {
     const { kv, store, clock, maxAgeMs, whenFull, logger } = this.#o
     const { used, quota } = this.#room()
-    let excess =
-      whenFull === 'oldest' && quota !== undefined && used > FULL_SHARE * quota ? used - ROOM_SHARE * quota : 0
+    let excess = 0
+    if (whenFull === 'oldest' && quota !== undefined) {
+      // A refused upload asks for one file at least, however much room a share of the quota is.
+      if (this.#o.log.trouble?.kind === 'full') excess = Math.max(1, used - ROOM_SHARE * quota)
+      else if (used > FULL_SHARE * quota) excess = used - ROOM_SHARE * quota
+    }
     excess -= excess > 0 ? await this.#deadBytes() : 0
     const before = maxAgeMs === undefined ? 0 : clock.now() - maxAgeMs
     for await (const [k] of kv.scan({ gte: key('a'), lt: key('b') })) {
