@@ -183,13 +183,20 @@ ZG_KERNEL void attend(const AttentionArgs a) {
     }
     if (active) {
       const float* weight = p + thread() / kKeys * kKeys;
-      for (uint32_t d = key; d < hs; d += kKeys) {
-        float o = 0;
+      // Two dimensions a thread: a word of two halves at a time.
+      for (uint32_t d = 2 * key; d < hs; d += 2 * kKeys) {
+        float o0 = 0;
+        float o1 = 0;
 #ifdef __CUDACC__
 #pragma unroll 8
 #endif
-        for (uint32_t slot = begin; slot < end; slot++) o = det::fma1(weight[slot], det::half_float(values[slot * hs + d]), o);
-        out[2 + d] = o;
+        for (uint32_t slot = begin; slot < end; slot++) {
+          const uint32_t two = *reinterpret_cast<const uint32_t*>(values + slot * hs + d);
+          o0 = det::fma1(weight[slot], det::half_float(static_cast<uint16_t>(two)), o0);
+          o1 = det::fma1(weight[slot], det::half_float(static_cast<uint16_t>(two >> 16)), o1);
+        }
+        out[2 + d] = o0;
+        out[3 + d] = o1;
       }
     }
     sync();

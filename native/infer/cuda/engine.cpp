@@ -57,7 +57,7 @@ struct Engine::State {
   uint16_t* cache = nullptr;
   uint64_t page_stride = 0;
   // Activations.
-  float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *wanted, *hidden, *expert_out, *route_weights, *router_out;
+  float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *hidden, *expert_out, *route_weights, *router_out;
   Quants quants{};
   uint32_t *chosen, *page_table, *failed, *row_of, *best, *done;
   StepRow* rows = nullptr;
@@ -81,7 +81,8 @@ struct Engine::State {
   float* upload(const std::vector<float>& v);
   bool fits(const std::vector<det::Row>& rows);
   void multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n, const Flow& flow);
-  void normalize_rows(const float* x, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quants, uint32_t layer);
+  void normalize_rows(const float* x, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quants, uint32_t layer,
+                      const uint32_t* list = nullptr);
   void attention(size_t layer, uint32_t n, uint32_t blocks);
   void feed_forward(size_t layer, uint32_t n);
   void experts(size_t layer, uint32_t n);
@@ -193,7 +194,6 @@ bool Engine::State::load(std::string* why) {
   // Logits of at most this many rows of a step.
   logit_rows = static_cast<uint32_t>(std::min<uint64_t>(n, options.sequences * uint64_t{8}));
   logits = device.allocate_of<float>(uint64_t{logit_rows} * m.vocabulary);
-  wanted = device.allocate_of<float>(uint64_t{logit_rows} * m.width);
   hidden = device.allocate_of<float>(uint64_t{logit_rows} * m.width);
   expert_out = device.allocate_of<float>(m.experts == 0 ? 1 : pairs * m.width);
   route_weights = device.allocate_of<float>(pairs);
@@ -254,16 +254,18 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
         }
         const ProductShared s = product_shared<T>(a);
         const uint32_t groups = quotient(tiles, a.group);
-        device.launch(multiply_vector<T>, std::min(groups, device.info().multiprocessors), n, product_threads<T>(), s.total, a);
+        // Two blocks a multiprocessor where its 228 KiB hold them (each takes one more).
+        const uint32_t side_by_side = 2 * (s.total + 1024) <= 228 * 1024 ? 2 : 1;
+        device.launch(multiply_vector<T>, std::min(groups, side_by_side * device.info().multiprocessors), n, product_threads<T>(), s.total, a);
       }
     });
   }
 }
 
 void Engine::State::normalize_rows(const float* from, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quantized,
-                                   uint32_t layer) {
-  const NormArgs a{from, weight, model->epsilon, columns, floats, quantized ? quants : Quants{}, layer != 0 ? failed : nullptr, layer};
-  device.launch(normalize, n, 1, 256, columns * 4 + 256, a);
+                                   uint32_t layer, const uint32_t* list) {
+  const NormArgs a{from, weight, model->epsilon, columns, floats, quantized ? quants : Quants{}, layer != 0 ? failed : nullptr, layer, list};
+  device.launch(normalize, n, 1, 512, quotient(columns, 4) * 16 + 256, a);
 }
 
 void Engine::State::attention(size_t index, uint32_t n, uint32_t blocks) {
@@ -377,11 +379,9 @@ void Engine::State::step(uint32_t n, uint32_t wants, uint32_t blocks) {
   }
   if (wants == 0) return;
   const auto last = static_cast<uint32_t>(layers.size()) + 1;
-  device.launch(gather, wants, 1, 256, 0, GatherArgs{x, row_of, wanted, m.width});
-  // The finite test of hidden states marks rows of the wanted list: they are translated when read back.
-  normalize_rows(wanted, output_norm, m.width, wants, hidden, !det::is_float_type(output.type), 0);
+  normalize_rows(x, output_norm, m.width, wants, hidden, !det::is_float_type(output.type), last, row_of);
   multiply({{&output, {nullptr, logits}}}, wants, {Source::kQuants, hidden, nullptr});
-  device.launch(finish_logits, wants, 1, 256, 2048, LogitArgs{logits, m.vocabulary, m.logit_cap, failed, row_of, last, best});
+  device.launch(finish_logits, wants, 1, 1024, 8192, LogitArgs{logits, m.vocabulary, m.logit_cap, failed, row_of, last, best});
 }
 
 bool Engine::State::fits(const std::vector<det::Row>& list) {

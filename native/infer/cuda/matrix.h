@@ -27,7 +27,8 @@ struct MatrixShape {
   // Weights, quants, scales, sums.
   static constexpr uint32_t kStageBytes = kWeightBytes + kQuantBytes + 2 * kScaleBytes;
   // Two stages, and two planes of floats made from the sums.
-  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + 2 * kScaleBytes;
+  static constexpr bool kPlanes = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
+  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + (kPlanes ? 2 * kScaleBytes : 0);
 };
 
 constexpr int32_t kMagic = 0x4B400000;
@@ -39,8 +40,14 @@ struct MatrixArgs {
   uint32_t tiles = 0;
 };
 
+#ifndef ZG_MATRIX_BLOCKS
+#define ZG_MATRIX_BLOCKS 2
+#endif
+#ifndef ZG_MATRIX_GROUPS
+#define ZG_MATRIX_GROUPS 4
+#endif
 template <Type T, int kTokenGroups>
-ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_matrix(const MatrixArgs m) {
+ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs m) {
   using S = MatrixShape<T, kTokenGroups>;
   const ProductArgs& a = m.p;
   uint8_t* memory = shared();
@@ -102,8 +109,7 @@ ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_matrix(const MatrixArgs m) {
     sync();
     const uint8_t* stage = memory + segment % 2 * S::kStageBytes;
     const auto* sums = reinterpret_cast<const uint32_t*>(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes);
-    constexpr bool planes = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
-    if constexpr (planes) {
+    if constexpr (S::kPlanes) {
       for (uint32_t i = thread(); i < S::kTokens * 8; i += S::kThreads) {
         const int32_t x0 = sum0(sums[i]);
         const int32_t x1 = sum1(sums[i]);
@@ -222,13 +228,13 @@ void multiply_matrix_shaped(Device& device, const ProductArgs& p, uint32_t token
                 S::kSharedBytes, m);
 }
 
-// Few tokens: blocks of 16; else of 128.
+// Few tokens: blocks of 16; else of 64.
 template <Type T>
 void multiply_matrix_launch(Device& device, const ProductArgs& p, uint32_t tokens) {
   if (tokens <= 32) {
     multiply_matrix_shaped<T, 1>(device, p, tokens);
   } else {
-    multiply_matrix_shaped<T, 8>(device, p, tokens);
+    multiply_matrix_shaped<T, ZG_MATRIX_GROUPS>(device, p, tokens);
   }
 }
 

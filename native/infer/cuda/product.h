@@ -34,13 +34,16 @@ ProductShared product_shared(const ProductArgs& a) {
   s.d = s.q + padded;
   s.sums = s.d + padded / 32 * 4;
   s.floats = s.sums + padded / 32 * 4;
-  s.parts = s.floats + (a.source == Source::kNormed ? padded * 8 + 256 : 0);
+  s.parts = s.floats + (a.source == Source::kNormed ? padded * 4 + 256 : 0);
   s.total = s.parts + 2 * a.group * a.segments * kRows * 4;
   return s;
 }
 
-// Activations of this block's row into shared memory. Ends with a barrier.
-ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const ProductShared& s) {
+// Vectors that a thread loads at once: rows are far away.
+constexpr uint32_t kAtOnce = 4;
+
+// Activations of this block's row into shared memory; norm: the thread's first vectors of the norm's weights. Ends with a barrier.
+ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const ProductShared& s, const Vec4* norm) {
   uint8_t* memory = shared();
   auto* q = reinterpret_cast<uint32_t*>(memory + s.q);
   auto* d = reinterpret_cast<float*>(memory + s.d);
@@ -73,9 +76,7 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
     sync();
     factor = lanes[0];
   }
-  const float* norm = values + padded + 64;
-  // Several loads at once: the row is far away. All threads of a warp take part in the exchanges.
-  constexpr uint32_t kAtOnce = 4;
+  // All threads of a warp take part in the exchanges.
   for (uint32_t base = 0; base < padded; base += kAtOnce * 4 * threads()) {
     float v[kAtOnce][4];
     ZG_UNROLL
@@ -90,8 +91,9 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
     for (uint32_t k = 0; k < kAtOnce; k++) {
       const uint32_t i = base + 4 * (k * threads() + thread());
       if (a.source == Source::kNormed && i < a.columns) {
+        const Vec4 weight = base == 0 ? norm[k] : load16(a.norm + i);
         ZG_UNROLL
-        for (uint32_t j = 0; j < 4; j++) v[k][j] = det::mul1(det::mul1(v[k][j], factor), norm[i + j]);
+        for (int j = 0; j < 4; j++) v[k][j] = det::mul1(det::mul1(v[k][j], factor), det::float_of(word_of(weight, j)));
       }
       float scale;
       uint32_t sum;
@@ -121,8 +123,23 @@ ZG_DEVICE TilePlace tile_place(const ProductArgs& a, uint32_t tile) {
   return {m, tile};
 }
 
+// Partial sums of a row, kRows apart, in order.
+ZG_DEVICE float join_segments(const float* parts, uint32_t segments) {
+  float total = 0;
+  uint32_t i = 0;
+  for (; i + 8 <= segments; i += 8) {
+    float part[8];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) part[j] = parts[(i + j) * kRows];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) total = det::add1(total, part[j]);
+  }
+  for (; i < segments; i++) total = det::add1(total, parts[i * kRows]);
+  return total;
+}
+
 template <Type T>
-ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_vector(const ProductArgs a) {
+ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_vector(const ProductArgs a) {
   constexpr uint32_t bytes = Tile<T>::kBytes;
   const ProductShared s = product_shared<T>(a);
   uint8_t* memory = shared();
@@ -163,13 +180,16 @@ ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_vector(const ProductArgs a) {
   ZG_UNROLL
   for (uint32_t i = 0; i < kStages; i++) start_copy(i, i);
   // The norm's weights do not depend on the launch in front either.
-  if (a.source == Source::kNormed) {
-    float* norm = reinterpret_cast<float*>(memory + s.floats) + a.segments * kSegment + 64;
-    for (uint32_t i = thread(); i < a.columns; i += threads()) norm[i] = a.norm[i];
+  Vec4 norm[kAtOnce];
+  ZG_UNROLL
+  for (uint32_t k = 0; k < kAtOnce; k++) {
+    norm[k] = Vec4{0, 0, 0, 0};
+    const uint32_t i = 4 * (k * threads() + thread());
+    if (a.source == Source::kNormed && i < a.columns) norm[k] = load16(a.norm + i);
   }
   if (a.experts == nullptr) wait_before();
   let_next_start();
-  product_activations(a, block_y() / a.share, s);
+  product_activations(a, block_y() / a.share, s, norm);
 
   const auto* q = memory + s.q;
   const auto* d = reinterpret_cast<const float*>(memory + s.d);
@@ -212,7 +232,9 @@ ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_vector(const ProductArgs a) {
     // Rows of the group: join segments ascending. The other half of parts is free meanwhile.
     const bool gated = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu;
     const uint32_t outputs = gated ? a.group / 2 * kRows : a.group * kRows;
-    for (uint32_t o = thread(); o < outputs; o += threads()) {
+    // Warps take turns, so that the same one does not always come late to the next group.
+    const uint32_t turn = g % (threads() / 32) * 32;
+    for (uint32_t o = (thread() + threads() - turn) % threads(); o < outputs; o += threads()) {
       const uint32_t local = gated ? o / kRows * 2 : o / kRows;
       const uint32_t tile = first + local;
       if (tile >= tiles) continue;
@@ -220,12 +242,10 @@ ZG_GLOBAL void ZG_BOUNDS(256, 1) multiply_vector(const ProductArgs a) {
       const uint32_t row = at.tile * kRows + o % kRows;
       const Weights& w = a.w[at.matrix];
       if (row >= w.rows) continue;
-      float total = 0;
-      for (uint32_t i = 0; i < a.segments; i++) total = det::add1(total, parts[(local * a.segments + i) * kRows + o % kRows]);
+      float total = join_segments(parts + local * a.segments * kRows + o % kRows, a.segments);
       float* y = w.y + uint64_t{block_y()} * w.rows + row;
       if (gated) {
-        float up = 0;
-        for (uint32_t i = 0; i < a.segments; i++) up = det::add1(up, parts[((local + 1) * a.segments + i) * kRows + o % kRows]);
+        const float up = join_segments(parts + (local + 1) * a.segments * kRows + o % kRows, a.segments);
         *y = det::mul1(a.sink == Sink::kGatedSilu ? det::silu(total) : det::gelu(total), up);
         continue;
       }

@@ -72,44 +72,51 @@ struct NormArgs {
   // Not nullptr: rows whose normed values are not finite are marked with this layer.
   uint32_t* failed;
   uint32_t layer;
+  // Not nullptr: row i of the results is row row_of[i] of x.
+  const uint32_t* row_of;
 };
 
-// One block of 256 threads a row; columns · 4 + 256 bytes of shared memory.
+// One block of 512 threads a row; columns · 4 + 256 bytes of shared memory, rounded up to 16.
 ZG_KERNEL void normalize(const NormArgs a) {
   wait_before();
   let_next_start();
   auto* values = reinterpret_cast<float*>(shared());
-  float* lanes = values + a.columns;
-  const float* x = a.x + uint64_t{block_x()} * a.columns;
-  for (uint32_t i = thread(); i < a.columns; i += threads()) values[i] = x[i];
+  float* lanes = values + (a.columns + 3) / 4 * 4;
+  const float* x = a.x + uint64_t{a.row_of != nullptr ? a.row_of[block_x()] : block_x()} * a.columns;
+  if (a.columns % 4 == 0) {
+    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) *reinterpret_cast<Vec4*>(values + i) = load16(x + i);
+  } else {
+    for (uint32_t i = thread(); i < a.columns; i += threads()) values[i] = x[i];
+  }
   sync();
+  float factor = 1;
   if (a.weight != nullptr) {
-    if (thread() < 64) {
-      lanes[thread()] = fold_squares(values, thread(), a.columns);
-    }
+    if (thread() < 64) lanes[thread()] = fold_squares(values, thread(), a.columns);
     sync();
     if (thread() < 32) {
       const float sum = join_lanes(lanes);
       if (thread() == 0) lanes[0] = det::rms_factor(sum, static_cast<float>(a.columns), a.epsilon);
     }
     sync();
-    const float factor = lanes[0];
-    for (uint32_t i = thread(); i < a.columns; i += threads()) values[i] = det::mul1(det::mul1(values[i], factor), a.weight[i]);
-    sync();
+    factor = lanes[0];
   }
-  for (uint32_t i = thread(); i < a.columns; i += threads()) {
-    if (a.floats != nullptr) a.floats[uint64_t{block_x()} * a.columns + i] = values[i];
-    if (a.failed != nullptr && !det::is_finite(values[i])) atomic_min(a.failed + block_x(), a.layer);
-  }
-  if (a.quants.q == nullptr) return;
   const uint32_t padded = (a.columns + kSegment - 1) / kSegment * kSegment;
   auto* q = reinterpret_cast<uint32_t*>(a.quants.q + uint64_t{block_x()} * padded);
-  for (uint32_t i = 4 * thread(); i < padded; i += 4 * threads()) {
-    float v[4];
-    for (uint32_t j = 0; j < 4; j++) v[j] = i + j < a.columns ? values[i + j] : 0.0f;
+  for (uint32_t base = 0; base < padded; base += 4 * threads()) {
+    const uint32_t i = base + 4 * thread();
+    float v[4] = {0, 0, 0, 0};
+    for (uint32_t j = 0; j < 4 && i + j < a.columns; j++) {
+      v[j] = values[i + j];
+      if (a.weight != nullptr) v[j] = det::mul1(det::mul1(v[j], factor), a.weight[i + j]);
+      if (a.floats != nullptr) a.floats[uint64_t{block_x()} * a.columns + i + j] = v[j];
+      if (a.failed != nullptr && !det::is_finite(v[j])) atomic_min(a.failed + (a.row_of != nullptr ? a.row_of[block_x()] : block_x()), a.layer);
+    }
+    if (a.quants.q == nullptr) continue;
     float d;
     uint32_t sums;
-    q[i / 4] = quantize_eight(v, &d, &sums);
+    const uint32_t word = quantize_eight(v, &d, &sums);
+    if (i >= padded) continue;
+    q[i / 4] = word;
     if (thread() % 8 == 0) {
       a.quants.d[uint64_t{block_x()} * (padded / 32) + i / 32] = d;
       a.quants.sums[uint64_t{block_x()} * (padded / 32) + i / 32] = sums;
@@ -302,15 +309,18 @@ struct LogitArgs {
   uint32_t* best;
 };
 
-// One block of 256 threads a row of logits: cap, finite test, arg-max (ties: the lowest id). 2 048 bytes of shared memory.
+// One block of 1 024 threads a row of logits: cap, finite test, arg-max (ties: the lowest id). 8 192 bytes of shared memory.
 ZG_KERNEL void finish_logits(const LogitArgs a) {
   wait_before();
   let_next_start();
   float* l = a.logits + uint64_t{block_x()} * a.vocabulary;
   auto* value = reinterpret_cast<float*>(shared());
-  auto* index = reinterpret_cast<uint32_t*>(value + 256);
+  auto* index = reinterpret_cast<uint32_t*>(value + threads());
   float best = det::float_of(0xff800000u);
   uint32_t at = a.vocabulary;
+#ifdef __CUDACC__
+#pragma unroll 8
+#endif
   for (uint32_t i = thread(); i < a.vocabulary; i += threads()) {
     float v = l[i];
     if (a.cap != 0) l[i] = v = det::mul1(a.cap, det::ztanh(det::div1(v, a.cap)));
@@ -323,7 +333,7 @@ ZG_KERNEL void finish_logits(const LogitArgs a) {
   value[thread()] = best;
   index[thread()] = at;
   sync();
-  for (uint32_t half = 128; half >= 1; half /= 2) {
+  for (uint32_t half = threads() / 2; half >= 1; half /= 2) {
     if (thread() < half) {
       const float other = value[thread() + half];
       const uint32_t where = index[thread() + half];
@@ -337,20 +347,6 @@ ZG_KERNEL void finish_logits(const LogitArgs a) {
     sync();
   }
   if (thread() == 0) a.best[block_x()] = index[0];
-}
-
-// Rows of x that want logits, one behind the other.
-struct GatherArgs {
-  const float* x;
-  const uint32_t* row_of;
-  float* out;
-  uint32_t columns;
-};
-ZG_KERNEL void gather(const GatherArgs a) {
-  wait_before();
-  let_next_start();
-  const float* x = a.x + uint64_t{a.row_of[block_x()]} * a.columns;
-  for (uint32_t i = thread(); i < a.columns; i += threads()) a.out[uint64_t{block_x()} * a.columns + i] = x[i];
 }
 
 }  // namespace zg::simt
