@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { decoderCorpus } from '../test/harness/evm-corpus.ts'
 import { fixturesDir } from '../test/harness/evm-fixtures.ts'
-import { buildProgram } from './evm-programs.mjs'
+import { buildProgram } from './evm-programs.mjs.mts'
 
 const { values } = parseArgs({
   options: { seconds: { type: 'string' }, seed: { type: 'string' }, iterations: { type: 'string' } }
@@ -33,7 +33,10 @@ async function main(): Promise<number> {
     const seed = values.seed ?? String(Date.now() % 1_000_000_000)
     process.stdout.write(`seed ${seed}\n`)
     const args = [file, values.seconds ?? '60', seed, ...(values.iterations === undefined ? [] : [values.iterations])]
-    const r = spawnSync(program, args, { stdio: 'inherit', env: { ...process.env, UBSAN_OPTIONS: 'print_stacktrace=1' } })
+    const r = spawnSync(program, args, {
+      stdio: 'inherit',
+      env: { ...process.env, UBSAN_OPTIONS: 'print_stacktrace=1' }
+    })
     if (r.status !== 0) process.stdout.write(`FAIL the program ended with ${r.status ?? r.signal}\n`)
     return r.status === 0 ? 0 : 1
   } finally {

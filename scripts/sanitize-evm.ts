@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util'
 import { type Conformance, loadConformance } from '../lib/native.ts'
 import { fixturesDir, jsonFiles, type Outcome, runBlockFile, runStateFile } from '../test/harness/evm-fixtures.ts'
 import { runVectors } from '../test/harness/evm-vectors.ts'
-import { buildProgram } from './evm-programs.mjs'
+import { buildProgram } from './evm-programs.mjs.mts'
 
 /** Requests go to the program in files of about this size. */
 const CHUNK_BYTES = 48 << 20

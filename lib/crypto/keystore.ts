@@ -183,12 +183,8 @@ async function deriveScrypt(password: string, salt: Uint8Array, cost: ScryptCost
   }
   const derived = await new Promise<Buffer>((resolve, reject) => {
     // maxmem is what OpenSSL may use beyond its own small blocks; its default of 32 MiB is below the standard cost.
-    scrypt(
-      passwordBytes(password),
-      salt,
-      32,
-      { N, r, p, maxmem },
-      (err, key) => (err === null ? resolve(key) : reject(err))
+    scrypt(passwordBytes(password), salt, 32, { N, r, p, maxmem }, (err, key) =>
+      err === null ? resolve(key) : reject(err)
     )
   })
   return new Uint8Array(derived)

@@ -19,8 +19,7 @@ export function decoderCorpus(dir: string): Uint8Array {
     if (of.length < EACH && bytes.length > 0 && bytes.length <= SEED_BYTES_MAX) of.push(bytes)
   }
   for (const file of jsonFiles(join(dir, 'vectors', 'TransactionTests')))
-    for (const test of Object.values(readJson(file)))
-      add('tx', hex((test as { txbytes: string }).txbytes))
+    for (const test of Object.values(readJson(file))) add('tx', hex((test as { txbytes: string }).txbytes))
   for (const file of jsonFiles(join(dir, 'blockchain', 'eest-v5.4.0')))
     for (const test of Object.values(readJson(file)).slice(0, 2))
       for (const { rlp } of (test as { blocks: { rlp: string }[] }).blocks.slice(0, 2)) {

@@ -10,10 +10,9 @@
 #include <functional>
 #include <map>
 
-#include "chain/genesis.h"
-
 #include "chain/block_log.h"
 #include "chain/files.h"
+#include "chain/genesis.h"
 #include "chain/journal.h"
 #include "chain/records.h"
 #include "db/records.h"
@@ -400,6 +399,12 @@ int main(int argc, char** argv) {
   for (Target& t : targets)
     for (const Bytes& s : t.seeds) t.accepted += t.run(s), ++t.inputs;
   if (!try_snapshot(world, framed(world.snapshot)) || !try_journal(framed(world.journal))) broken("seed", {});
+  // A record that comes twice once wrote beyond a path of the trie.
+  for (size_t i = 0; i < world.snapshot.size(); ++i) {
+    std::vector<Framed> twice = world.snapshot;
+    twice.insert(twice.begin() + static_cast<ptrdiff_t>(i), world.snapshot[i]);
+    if (try_snapshot(world, framed(twice))) broken("snapshot with a record twice", world.snapshot[i].payload);
+  }
   std::vector<size_t> wheel;
   for (size_t i = 0; i < targets.size(); ++i) wheel.insert(wheel.end(), targets[i].weight, i);
   const auto start = std::chrono::steady_clock::now();
