@@ -20,6 +20,8 @@ const FEES: Fees = { chainId: 31337n, maxFeePerGas: 100_000_000_000n, maxPriorit
 const ACCOUNTS_A_CALL = 1_000
 const CALLS_A_BLOCK = 24
 const TRANSFERS_A_BLOCK = 2_000
+/** Transactions a request. */
+const BATCH = 100
 
 // Call data: first number, count. Sends 1 wei to the low 20 bytes of keccak256(number) for each.
 const SPRAY = assemble(`0x20 CALLDATALOAD PUSH0 CALLDATALOAD
@@ -35,9 +37,11 @@ export async function memory(node: Node, accounts: number, blocks: number): Prom
   const funder: Sender = { key: fromHex(dev.privateKey), address: fromHex(dev.address), nonce: 0n }
   const mine = async (txs: LoadTransaction[]): Promise<number> => {
     const signed = signAll(txs, FEES)
-    for (let at = 0; at < signed.length; at += 500) {
+    // On a slow machine the node has closed the idle connection meanwhile: a turn of the loop lets the client see that.
+    await new Promise(resolve => setTimeout(resolve, 10))
+    for (let at = 0; at < signed.length; at += BATCH) {
       const answers = await rpc.batch<Hex>(
-        signed.slice(at, at + 500).map(s => ({ method: 'eth_sendRawTransaction', params: [toHex(s.raw)] }))
+        signed.slice(at, at + BATCH).map(s => ({ method: 'eth_sendRawTransaction', params: [toHex(s.raw)] }))
       )
       for (const answer of answers) if (answer instanceof RpcError) throw answer
     }
