@@ -33,6 +33,8 @@
       'target_name': 'codec',
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/codec'],
       'sources': [
+        'native/codec/base64.cpp',
+        'native/codec/base64_avx2.cpp',
         'native/codec/blake2b.cpp',
         'native/codec/cpu.cpp',
         'native/codec/da_blob.cpp',

@@ -37,6 +37,13 @@ export interface Codec {
   segmentRootsFlat(data: Uint8Array, lastLeaves?: number, cpu?: string): Uint8Array
   /** Root of the tree over n ≥ 1 hashes that lie one behind the other. */
   treeRoot(hashes: Uint8Array): Uint8Array
+  /**
+   * Strict standard base64 with padding, as characters in bytes (of a request's body) from `from` up to `to`; a SIMD path by name.
+   * @returns undefined for anything else: line breaks, missing padding, another alphabet, bits behind the data.
+   */
+  base64Decode(src: Uint8Array, from?: number, to?: number, cpu?: string): Uint8Array | undefined
+  /** Base64 as characters in bytes. */
+  base64Encode(data: Uint8Array, cpu?: string): Uint8Array
   /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
@@ -104,8 +111,12 @@ export interface ReedSolomon {
   readonly paths: readonly string[]
   /** The same on one path by name (tests and benchmarks). */
   with(path: string): ReedSolomon
-  /** The m parity shards of k data shards. */
-  encode(k: number, m: number, data: readonly Uint8Array[]): Promise<Uint8Array[]>
+  /**
+   * The m parity shards of k data shards.
+   * @param out - memory for all of them, one behind the other, when the caller has some to use again: new memory costs more than the
+   *   coding itself.
+   */
+  encode(k: number, m: number, data: readonly Uint8Array[], out?: Uint8Array): Promise<Uint8Array[]>
   /**
    * Makes shards again from any k others.
    * @param shards - by index, undefined where not at hand; the first k present ones are used.
@@ -161,6 +172,8 @@ interface CodecAddon {
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
   treeRoot(hashes: Uint8Array): Uint8Array
+  base64Encode(data: Uint8Array, out: Uint8Array, cpu?: string): void
+  base64Decode(src: Uint8Array, from: number, to: number, out: Uint8Array, cpu?: string): boolean
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
   /** The kernels of native/napi/rs_napi.cpp. */
@@ -258,6 +271,8 @@ export function reference(): Codec {
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
+    base64Decode: decodeBase64,
+    base64Encode: data => Uint8Array.from(Buffer.from(Buffer.from(data).toString('base64'), 'latin1')),
     paths: [],
     da: undefined,
     rs: referenceRs,
@@ -270,7 +285,14 @@ const referenceRs: ReedSolomon = {
   with: path => {
     throw new ZgError('ERR_BAD_INPUT', `the reference has no path '${path}'`)
   },
-  encode: async (k, m, data) => rsEncode(k, m, data),
+  encode: async (k, m, data, out) => {
+    const made = rsEncode(k, m, data)
+    if (out === undefined || m === 0) return made
+    if (out.length !== m * made[0]!.length)
+      throw new ZgError('ERR_BAD_INPUT', 'room for the parity is of another length')
+    out.set(concat(...made))
+    return split(out, made[0]!.length)
+  },
   reconstruct: async (k, m, shards, wanted) => rsReconstruct(k, m, shards, wanted),
   shardSums: async (rho, shards) => shards.map(shard => shardSum(rho, shard))
 }
@@ -291,6 +313,19 @@ function native(addon: CodecAddon): Codec {
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
     treeRoot: hashes => addon.treeRoot(checkedHashes(hashes)),
+    base64Decode: (src, from = 0, to = src.length, cpu) => {
+      if (!(from >= 0 && from <= to && to <= src.length)) throw new ZgError('ERR_BAD_INPUT', 'ends out of range')
+      const size = to - from
+      if (size % 4 !== 0) return undefined
+      const padding = size === 0 || src[to - 1] !== 61 ? 0 : src[to - 2] !== 61 ? 1 : 2
+      const out = room((size / 4) * 3 - padding)
+      return addon.base64Decode(src, from, to, out, cpu) ? out : undefined
+    },
+    base64Encode: (data, cpu) => {
+      const out = room(Math.ceil(data.length / 3) * 4)
+      addon.base64Encode(data, out, cpu)
+      return out
+    },
     da: addon.da === undefined ? undefined : daOf(addon.da),
     get rs() {
       rs ??= rsOf(built(addon.rs))
@@ -301,6 +336,19 @@ function native(addon: CodecAddon): Codec {
       return pora
     }
   }
+}
+
+/** Memory not filled with zeros first: all of it is written. Not of Node's pool either, so that it can be transferred. */
+function room(bytes: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
+}
+
+/** Base64 by Node, made strict: what encodes to the same text again is it. */
+function decodeBase64(src: Uint8Array, from = 0, to = src.length): Uint8Array | undefined {
+  if (!(from >= 0 && from <= to && to <= src.length)) throw new ZgError('ERR_BAD_INPUT', 'ends out of range')
+  const text = Buffer.from(src.buffer, src.byteOffset + from, to - from).toString('latin1')
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.toString('base64') === text ? Uint8Array.from(bytes) : undefined
 }
 
 /** A part of the addon that older builds lack. */
@@ -316,19 +364,23 @@ function built<T>(part: T | undefined): T {
  * @param path - one of `paths`; absent: the widest that ZG_CPU allows.
  */
 function rsOf(addon: RsAddon, path?: string): ReedSolomon {
-  // Not filled with zeros first: the worker writes every byte. Not from Node's pool either, so that a shard can be transferred.
-  const room = (bytes: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
   const cut = (out: Uint8Array, bytes: number): Uint8Array[] =>
     Array.from({ length: out.length / bytes }, (_, i) => out.subarray(i * bytes, (i + 1) * bytes))
   return {
     paths: addon.paths(),
     with: path => rsOf(addon, path),
-    encode: async (k, m, data) => {
+    encode: async (k, m, data, given) => {
       checkShape(k, m)
       if (data.length !== k) throw new ZgError('ERR_BAD_INPUT', `${data.length} data shards given, the code has ${k}`)
       const bytes = shardBytes(data)
       if (m === 0) return []
-      const out = room(m * bytes)
+      if (given !== undefined && given.length !== m * bytes) {
+        throw new ZgError(
+          'ERR_BAD_INPUT',
+          `room for ${m * bytes} bytes of parity is needed, ${given.length} were given`
+        )
+      }
+      const out = given ?? room(m * bytes)
       await addon.encode(k, m, [...data], out, path)
       return cut(out, bytes)
     },
