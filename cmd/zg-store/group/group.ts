@@ -877,6 +877,12 @@ export class CodingGroup {
     return out
   }
 
+  /** Manifests of a file under the code it is read by. */
+  async manifestsOf(root: Uint8Array): Promise<Manifest[]> {
+    const best = await this.#c.manifests.best(root)
+    return best === undefined ? [] : this.#c.manifests.family(root, best)
+  }
+
   /** The group as this node sees it. */
   describe(): Record<string, unknown> {
     const c = this.#c
@@ -887,6 +893,7 @@ export class CodingGroup {
       id: toHex(c.id),
       group: toHex(group),
       version,
+      digest: toHex(c.manifests.digest()),
       code: `${defaultCode(c.members.members.length).k}+${defaultCode(c.members.members.length).m}`,
       members: c.members.members.map(m => ({
         id: toHex(m.id),

@@ -205,11 +205,15 @@ export class Reader {
     let next = 0
     const degraded = order.slice(0, wanted).some(j => j >= s.need)
     if (degraded) this.#c.stats.degradedReads++
+    let running = 0
+    // A lane that failed takes the next one; nobody asks for more than is needed.
     const lane = async (): Promise<void> => {
-      while (next < order.length && have < wanted) {
+      while (next < order.length && have + running < wanted) {
         const j = order[next++]!
         if (m.claims[j] === undefined) continue
+        running++
         const data = await this.#patient(m, j, () => have >= wanted)
+        running--
         if (data !== undefined) {
           out[j] = data
           have++
