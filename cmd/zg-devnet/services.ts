@@ -113,7 +113,7 @@ export function serviceTable(plan: NetworkPlan): Service[] {
           ...['--dir', dir(`store-${i}`), '--rpc-port', `${port}`, '--rpc-url', rpc],
           ...['--p2p-port', `${plan.ports.p2p[i]}`],
           ...plan.ports.p2p.filter((_, j) => j !== i).flatMap(p => ['--peer', `/ip4/127.0.0.1/tcp/${p}`]),
-          ...(plan.group === undefined ? [] : ['--group', plan.group, '--lost-after', LOST_AFTER])
+          ...(plan.group === undefined ? [] : ['--group', plan.group, '--group-lost', LOST_AFTER])
         ]
       })
     ),

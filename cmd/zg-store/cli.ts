@@ -226,6 +226,56 @@ await tool({
       load: async () => (await import('./node/node.ts')).node
     },
     {
+      name: 'group id',
+      args: '<dir>',
+      summary: 'print the id of the node whose data directory this is',
+      examples: ['zg-store group id /srv/store'],
+      load: async () => (await import('./verbs/group.ts')).groupId
+    },
+    {
+      name: 'group make',
+      args: '<file>',
+      summary: 'write a signed list of members, one version above the one there',
+      examples: [
+        'zg-store group make group.json --key group.key --chain-id 16661 --flow 0x62D4144dB0F0a6fBBaeb6296c785C71B3D57C526 --member $ID@http://10.0.0.5:5678'
+      ],
+      options: [
+        { flags: '--key <file>', help: 'key of the group; made when absent', default: 'group.key', env: false },
+        {
+          flags: '--member <id@url>',
+          help: 'a member: its id, its RPC address, and after a comma its failure zone',
+          repeat: true,
+          env: false
+        },
+        {
+          flags: '--chain-id <n>',
+          help: 'chain of the group',
+          parse: parseInteger(1, Number.MAX_SAFE_INTEGER),
+          env: false
+        },
+        { flags: '--flow <address>', help: 'flow contract of the group', env: false }
+      ],
+      load: async () => (await import('./verbs/group.ts')).groupMake
+    },
+    {
+      name: 'group tombstone',
+      args: '<root>',
+      summary: 'sign the deletion of a file from the whole group and print it',
+      examples: ['zg-store group tombstone $ROOT --key group.key --epoch 0 --reason "owner asked"'],
+      options: [
+        { flags: '--key <file>', help: 'key of the group', default: 'group.key', env: false },
+        {
+          flags: '--epoch <n>',
+          help: 'manifests up to this epoch die',
+          default: 0,
+          parse: parseInteger(0, 0xffff_fffe),
+          env: false
+        },
+        { flags: '--reason <text>', help: 'kept with it, at most 64 bytes', default: 'deleted', env: false }
+      ],
+      load: async () => (await import('./verbs/group.ts')).groupTombstone
+    },
+    {
       name: 'indexer',
       summary: 'run an indexer with a gateway for plain HTTP',
       examples: [

@@ -9,8 +9,8 @@ import {
   claimStatement,
   coreStatement,
   decodeClaim,
-  type Manifest,
   MAX_BATCH,
+  type Manifest,
   manifestStripe,
   shardOf,
   signBatch
@@ -22,7 +22,16 @@ import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
 import type { Manifests } from './manifests.ts'
 import { type Membership, name } from './members.ts'
-import { type GroupCodec, type GroupFiles, type GroupNet, type GroupTimes, NOTHING, OP, type Op, type Packet } from './ports.ts'
+import {
+  type GroupCodec,
+  type GroupFiles,
+  type GroupNet,
+  type GroupTimes,
+  NOTHING,
+  OP,
+  type Op,
+  type Packet
+} from './ports.ts'
 import type { HeldShard, Shards } from './shards.ts'
 import { encodePut } from './wire.ts'
 
@@ -205,7 +214,11 @@ export async function rootsOf(c: Context, data: readonly Uint8Array[], sectors: 
 }
 
 /** All shards of a stripe from its data shards. Copies are the data again. */
-export async function allShards(c: Context, m: Pick<Manifest, 'size' | 'k' | 'm' | 'stripe'>, data: readonly Uint8Array[]) {
+export async function allShards(
+  c: Context,
+  m: Pick<Manifest, 'size' | 'k' | 'm' | 'stripe'>,
+  data: readonly Uint8Array[]
+) {
   const s = manifestStripe(m)
   const parity = s.count - s.need
   if (parity === 0) return [...data]

@@ -290,7 +290,8 @@ export class CodingGroup {
       return { data: own.data, leaf: own.leaf, proof: own.proof }
     }
     const known = await this.#tree(tx.root)
-    const leaf = known?.tree.leafCount !== undefined && index < known.tree.leafCount ? known.tree.leaf(index) : undefined
+    const leaf =
+      known?.tree.leafCount !== undefined && index < known.tree.leafCount ? known.tree.leaf(index) : undefined
     const found = await this.#reader.segment(tx.root, index, leaf)
     if (found === undefined || known === undefined) return undefined
     return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree, index) }
@@ -470,7 +471,12 @@ export class CodingGroup {
       }
       if (claimed(checked) < claimed(m)) this.#c.stats.wrongClaims += claimed(m) - claimed(checked)
       if (await this.#contradicts(checked)) {
-        this.#c.logger.warn('manifest refused', { root: toHex(m.root), stripe: m.stripe, signer: toHex(m.signer), why: 'not the segments of the file' })
+        this.#c.logger.warn('manifest refused', {
+          root: toHex(m.root),
+          stripe: m.stripe,
+          signer: toHex(m.signer),
+          why: 'not the segments of the file'
+        })
         continue
       }
       if (await this.#superseded(checked)) continue
@@ -775,7 +781,9 @@ export class CodingGroup {
       if (c.stop.aborted) return
       const s = stripeOf(from.size, code, t)
       const segments = await Promise.all(
-        Array.from({ length: s.segments }, (_, i) => this.read({ root: from.root, size: from.size }, s.firstSegment + i))
+        Array.from({ length: s.segments }, (_, i) =>
+          this.read({ root: from.root, size: from.size }, s.firstSegment + i)
+        )
       )
       if (segments.some(x => x === undefined)) throw new Error('a segment cannot be had')
       const data = segments.map((x, i) => fit(x!.data, segmentWireBytes(form, s.firstSegment + i)))
@@ -862,11 +870,17 @@ export class CodingGroup {
         need: s.need,
         count: s.count,
         acknowledged: claimed(m),
-        checked: await this.#c.manifests.isChecked(m),
+        checked: s.count === s.need || (await this.#c.manifests.isChecked(m)),
         holders: m.claims.map(x => (x === undefined ? null : toHex(x.holder)))
       })
     }
     return out
+  }
+
+  /** Manifests of a file under the code it is read by. */
+  async manifestsOf(root: Uint8Array): Promise<Manifest[]> {
+    const best = await this.#c.manifests.best(root)
+    return best === undefined ? [] : this.#c.manifests.family(root, best)
   }
 
   /** The group as this node sees it. */
@@ -879,6 +893,7 @@ export class CodingGroup {
       id: toHex(c.id),
       group: toHex(group),
       version,
+      digest: toHex(c.manifests.digest()),
       code: `${defaultCode(c.members.members.length).k}+${defaultCode(c.members.members.length).m}`,
       members: c.members.members.map(m => ({
         id: toHex(m.id),
@@ -897,6 +912,11 @@ export class CodingGroup {
     }
   }
 
+  /** Forgets stripes kept for readers. */
+  dropCaches(): void {
+    this.#reader.dropCaches()
+  }
+
   get pendingRepairs(): number {
     return this.#repairer.pending
   }
@@ -904,10 +924,8 @@ export class CodingGroup {
   get membership(): Membership {
     return this.#c.members
   }
-
 }
 
 function flag(yes: boolean): Packet {
   return { head: Uint8Array.of(yes ? 1 : 0), body: NOTHING }
 }
-

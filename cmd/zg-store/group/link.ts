@@ -11,7 +11,14 @@
  * body is a shard whose root stands in the head, or manifests and lists that carry their own signatures. What is private is not kept
  * secret by this: shards are as readable on the wire as in a download.
  */
-import { createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, timingSafeEqual } from 'node:crypto'
+import {
+  createHmac,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+  timingSafeEqual
+} from 'node:crypto'
 import { Agent, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 import { concat, equalBytes, u32be, u64be, utf8, view } from '../../../lib/base/bytes.ts'
@@ -134,7 +141,9 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
           reject(
             err instanceof ZgError
               ? err
-              : new ZgError('ERR_UNAVAILABLE', `cannot reach ${url}: ${messageOf(err)}`, { cause: { err, reused: req.reusedSocket } })
+              : new ZgError('ERR_UNAVAILABLE', `cannot reach ${url}: ${messageOf(err)}`, {
+                  cause: { err, reused: req.reusedSocket }
+                })
           )
         )
       })
@@ -199,7 +208,8 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
     try {
       answer = await handle(session.peer, op, packet)
     } catch (err) {
-      const status = err instanceof ZgError && err.code === 'ERR_DISK_FULL' ? 507 : err instanceof UploadRefusal ? 400 : 500
+      const status =
+        err instanceof ZgError && err.code === 'ERR_DISK_FULL' ? 507 : err instanceof UploadRefusal ? 400 : 500
       return end(res, status, messageOf(err))
     }
     res.writeHead(200, {

@@ -146,7 +146,9 @@ export class Manifests {
   /** The code to read a root by: complete before incomplete, then the highest epoch. */
   async best(root: Uint8Array): Promise<Family | undefined> {
     const all = [...(await this.families(root))]
-    all.sort((a, b) => +(b.durable === b.stripes) - +(a.durable === a.stripes) || b.epoch - a.epoch || b.durable - a.durable)
+    all.sort(
+      (a, b) => +(b.durable === b.stripes) - +(a.durable === a.stripes) || b.epoch - a.epoch || b.durable - a.durable
+    )
     return all[0]
   }
 
@@ -154,7 +156,10 @@ export class Manifests {
    * Merges checked manifests into the store.
    * @returns those that changed something, as they are now, and those refused because their epoch is out of reach or a tombstone's.
    */
-  accept(list: readonly Manifest[], opts: { sync?: boolean } = {}): Promise<{ changed: Manifest[]; refused: Manifest[] }> {
+  accept(
+    list: readonly Manifest[],
+    opts: { sync?: boolean } = {}
+  ): Promise<{ changed: Manifest[]; refused: Manifest[] }> {
     return this.#serial(async () => {
       const changed: Manifest[] = []
       const refused: Manifest[] = []
@@ -305,7 +310,17 @@ function note(families: Family[], m: Manifest): void {
   let f = families.find(x => x.k === m.k && x.m === m.m)
   if (f === undefined) {
     const stripes = stripeCount(m.size, m)
-    f = { root: m.root, k: m.k, m: m.m, size: m.size, stripes, durable: 0, whole: 0, states: new Uint8Array(stripes), epoch: 0 }
+    f = {
+      root: m.root,
+      k: m.k,
+      m: m.m,
+      size: m.size,
+      stripes,
+      durable: 0,
+      whole: 0,
+      states: new Uint8Array(stripes),
+      epoch: 0
+    }
     families.push(f)
   }
   f.epoch = Math.max(f.epoch, m.epoch)

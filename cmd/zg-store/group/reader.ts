@@ -186,7 +186,10 @@ export class Reader {
    * manifest names first, then all others in rank.
    * @param want - asks for so many more than needed.
    */
-  async gather(m: Manifest, opts: { all?: boolean; without?: number } = {}): Promise<(Uint8Array | undefined)[] | undefined> {
+  async gather(
+    m: Manifest,
+    opts: { all?: boolean; without?: number } = {}
+  ): Promise<(Uint8Array | undefined)[] | undefined> {
     const s = manifestStripe(m)
     const out: (Uint8Array | undefined)[] = Array(s.count).fill(undefined)
     const rank = (j: number): number => {
@@ -202,11 +205,15 @@ export class Reader {
     let next = 0
     const degraded = order.slice(0, wanted).some(j => j >= s.need)
     if (degraded) this.#c.stats.degradedReads++
+    let running = 0
+    // A lane that failed takes the next one; nobody asks for more than is needed.
     const lane = async (): Promise<void> => {
-      while (next < order.length && have < wanted) {
+      while (next < order.length && have + running < wanted) {
         const j = order[next++]!
         if (m.claims[j] === undefined) continue
+        running++
         const data = await this.#patient(m, j, () => have >= wanted)
+        running--
         if (data !== undefined) {
           out[j] = data
           have++
@@ -261,7 +268,10 @@ export class Reader {
 
   async #has(member: Uint8Array, m: Manifest, j: number): Promise<boolean> {
     try {
-      return (await ask(this.#c, member, OP.have, encodeHeld(heldOf(m, j)), { timeoutMs: this.#c.times.requestMs })).head[0] === 1
+      return (
+        (await ask(this.#c, member, OP.have, encodeHeld(heldOf(m, j)), { timeoutMs: this.#c.times.requestMs }))
+          .head[0] === 1
+      )
     } catch {
       return false
     }
@@ -368,6 +378,11 @@ export class Reader {
       this.#cache.delete(k)
       this.#cacheBytes -= v.bytes
     }
+  }
+
+  dropCaches(): void {
+    this.#cache.clear()
+    this.#cacheBytes = 0
   }
 
   /** Forgets kept stripes of a root. */

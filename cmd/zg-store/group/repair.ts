@@ -13,8 +13,8 @@ import { concat, equalBytes, u32be } from '../../../lib/base/bytes.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
-import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
 import { MerkleTree, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
+import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
 import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
 import { cutShards } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
@@ -152,11 +152,14 @@ export class Repairer {
       if (now !== undefined && (equalBytes(now, to) || survivors < m.claims.length)) continue
       // Whoever is only restarting keeps his place until he is lost; only one that lacks the shard gets it again.
       const claim = m.claims[j]
-      const away = claim !== undefined && c.members.isMember(claim.holder) && c.members.health(claim.holder) === 'suspected'
+      const away =
+        claim !== undefined && c.members.isMember(claim.holder) && c.members.health(claim.holder) === 'suspected'
       if (now === undefined && away && !c.bad.has(m, j, claim.holder)) continue
       moves.push({ j, to })
     }
-    const own = moves.filter(x => equalBytes(x.to, c.id) && m.claims[x.j] !== undefined && equalBytes(m.claims[x.j]!.holder, c.id))
+    const own = moves.filter(
+      x => equalBytes(x.to, c.id) && m.claims[x.j] !== undefined && equalBytes(m.claims[x.j]!.holder, c.id)
+    )
     if (own.length > 0) return { moves: own, survivors, actor: c.id }
     const actor = order.find(x => holds(x.id) && c.members.health(x.id) === 'live')
     return { moves, survivors, actor: actor?.id }
@@ -238,7 +241,10 @@ export class Repairer {
         if (m === undefined || this.plan(m).survivors >= manifestStripe(m).need) return
         const best = await this.#c.manifests.best(root)
         if (best === undefined || best.k !== code.k || best.m !== code.m) return
-        this.#alarm(root, `stripe ${stripe} has fewer than ${manifestStripe(m).need} good shards; upload the file again`)
+        this.#alarm(
+          root,
+          `stripe ${stripe} has fewer than ${manifestStripe(m).need} good shards; upload the file again`
+        )
         this.#c.stats.filesBelow++
         await this.#c.files.lost(root)
       })
@@ -451,7 +457,9 @@ export class Repairer {
     const data = s.full ? [...segments] : cutShards(concat(...segments), s)
     const shards = await allShards(c, m, data)
     const roots = await rootsOf(c, shards, s.sectors)
-    const claims: (Claim | undefined)[] = m.claims.map((x, j) => (equalBytes(roots[j]!, m.shardRoots[j]!) ? x : undefined))
+    const claims: (Claim | undefined)[] = m.claims.map((x, j) =>
+      equalBytes(roots[j]!, m.shardRoots[j]!) ? x : undefined
+    )
     const core = { ...m, shardRoots: roots, claims, epoch: m.epoch + 1 }
     for (const [j, root] of roots.entries()) {
       if (equalBytes(root, m.shardRoots[j]!)) continue
@@ -504,7 +512,9 @@ export class Repairer {
   async tellHolder(m: Manifest, j: number, holder: Uint8Array): Promise<void> {
     if (equalBytes(holder, this.#c.id)) return this.ownMissing(m)
     if (this.#c.members.health(holder) !== 'live') return
-    await ask(this.#c, holder, OP.lacks, concat(encodeStripeName(m.root, m, m.stripe), Uint8Array.of(j))).catch(() => {})
+    await ask(this.#c, holder, OP.lacks, concat(encodeStripeName(m.root, m, m.stripe), Uint8Array.of(j))).catch(
+      () => {}
+    )
   }
 }
 

@@ -11,7 +11,15 @@ import { repeat } from '../../../lib/ports/clock.ts'
 import { ask, type Context } from './context.ts'
 import type { BucketEntry } from './manifests.ts'
 import { OP } from './ports.ts'
-import { decodeBeat, decodeEntries, decodeList, decodeManifests, encodeBeat, encodeManifests, encodeStripeName } from './wire.ts'
+import {
+  decodeBeat,
+  decodeEntries,
+  decodeList,
+  decodeManifests,
+  encodeBeat,
+  encodeManifests,
+  encodeStripeName
+} from './wire.ts'
 
 /** Manifests wait so long for company before they are sent. */
 const PUBLISH_MS = 20
@@ -171,4 +179,3 @@ export class Sync {
 function nameOf(e: BucketEntry): string {
   return `${toHex(e.root)}/${e.k}/${e.m}`
 }
-

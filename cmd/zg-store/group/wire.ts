@@ -75,7 +75,9 @@ export function encodeStripeName(root: Uint8Array, code: Code, stripe: number): 
   return concat(root, Uint8Array.of(code.k, code.m), u32be(stripe))
 }
 
-export function decodeStripeName(b: Uint8Array): { root: Uint8Array; k: number; m: number; stripe: number } | undefined {
+export function decodeStripeName(
+  b: Uint8Array
+): { root: Uint8Array; k: number; m: number; stripe: number } | undefined {
   if (b.length !== 38) return undefined
   return { root: b.slice(0, 32), k: b[32]!, m: b[33]!, stripe: view(b).getUint32(34) }
 }

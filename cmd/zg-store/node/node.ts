@@ -3,12 +3,21 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { dataDir } from '../../../lib/adapters/paths.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { formatDuration, parseDuration } from '../../../lib/base/units.ts'
+import { formatDuration } from '../../../lib/base/units.ts'
 import type { VerbFn } from '../../../lib/cli/types.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
-import { DEFAULT_TIMES } from '../group/ports.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
+
+async function readGroup(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (err) {
+    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
+      hint: "make one with 'zg-store group make'"
+    })
+  }
+}
 
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
@@ -48,8 +57,12 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
   if (opts.group !== undefined) {
     options.group = await readGroup(opts.group as string)
-    const lostMs = parseDuration(opts.lostAfter as string)
-    options.groupTimes = { lostMs, suspectMs: Math.min(DEFAULT_TIMES.suspectMs, lostMs / 2) }
+    const beatMs = opts.groupBeat as number | undefined
+    const lostMs = opts.groupLost as number | undefined
+    options.groupTimes = {
+      ...(beatMs === undefined ? {} : { beatMs, suspectMs: 5 * beatMs, tickMs: Math.min(1_000, beatMs) }),
+      ...(lostMs === undefined ? {} : { lostMs })
+    }
   }
   const running = await startStoreNode(options)
   const { shardId, numShard } = running.shard
@@ -70,16 +83,4 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   await Promise.race([ctx.stopped(), finished])
   await running.close()
   if (fatal !== undefined) throw fatal
-}
-
-/** The text of a member list. @throws {ZgError} ERR_NO_INPUT. */
-async function readGroup(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (err) {
-    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
-      cause: err,
-      hint: "make one with 'zg-store group make'"
-    })
-  }
 }

@@ -1,5 +1,6 @@
 /** Options of `zg-store node`. Light: cli.ts imports this file for the help. */
 import { ZgError } from '../../../lib/base/errors.ts'
+import { parseDuration } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import type { ShardPosition } from '../core/file-store.ts'
@@ -38,16 +39,6 @@ export const NODE_OPTIONS: OptionSpec[] = [
     default: 1,
     parse: parseInteger(1, 100)
   },
-  {
-    flags: '--group <file>',
-    help: "signed list of the nodes that code files among themselves ('zg-store group make')"
-  },
-  {
-    flags: '--lost-after <time>',
-    help: 'a member of the group that is quiet for so long is repaired away from',
-    default: '15m',
-    advanced: true
-  },
   { flags: '--peer <multiaddr>', help: 'another storage node, such as /ip4/127.0.0.1/tcp/4001', repeat: true },
   {
     flags: '--p2p-port <port>',
@@ -60,6 +51,21 @@ export const NODE_OPTIONS: OptionSpec[] = [
     flags: '--shard <s/n>',
     help: 'hold only segments s modulo n (n a power of two)',
     parse: parseShard,
+    advanced: true
+  },
+  {
+    flags: '--group <file>',
+    help: 'signed list of a coding group to which this node belongs: files are coded over its members'
+  },
+  {
+    flags: '--group-lost <time>',
+    help: 'after so long without a sign of life a member is repaired away from (default 15m)',
+    parse: parseDuration
+  },
+  {
+    flags: '--group-beat <time>',
+    help: 'between heartbeats (default 2s); five of them missing make a member suspected',
+    parse: parseDuration,
     advanced: true
   },
   { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },

@@ -24,6 +24,9 @@ export const groupId: VerbFn = async (ctx, args) => {
 /** Writes a list signed by the group's key (made when absent), one version above the file that is there. */
 export const groupMake: VerbFn = async (ctx, args, opts) => {
   const path = args[0]!
+  if (opts.member === undefined || opts.chainId === undefined || opts.flow === undefined) {
+    throw new ZgError('ERR_USAGE', 'a list needs --member, --chain-id and --flow')
+  }
   const key = await memberKey(opts.key as string)
   const old = await readFile(path, 'utf8').then(groupFromJson, () => undefined)
   const list = signGroup(

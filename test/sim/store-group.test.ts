@@ -1,0 +1,386 @@
+/**
+ * Proves on simulated time, nets and disks what a coding group promises (storage.md 11): any m members may vanish and every file reads
+ * back identical through every other; one more gives a clean error and no wrong byte; what is lost, wiped, rotten or lied about is
+ * found and made again; two entry nodes, both sides of a partition, and a member that comes back agree. Seeds are printed.
+ */
+import t from 'tap'
+import { type GroupCodec, OP } from '../../cmd/zg-store/group/ports.ts'
+import { decodePut, encodeManifests } from '../../cmd/zg-store/group/wire.ts'
+import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
+import { toHex } from '../../lib/base/hex.ts'
+import {
+  claimStatement,
+  coreStatement,
+  encodeClaim,
+  MAX_EPOCH,
+  signBatch
+} from '../../lib/codec/storage/manifest.ts'
+import { signTombstone } from '../../lib/codec/storage/members.ts'
+import { ranked, reassign } from '../../lib/codec/storage/placement.ts'
+import { keccak256 } from '../../lib/crypto/hash.ts'
+import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts'
+
+const SEED = process.env.SEED ?? '1'
+t.comment(`seed ${SEED}`)
+t.setTimeout(280_000)
+
+
+const SIZES: Record<number, number[]> = {
+  1: [1, 300_000],
+  2: [1, 20_000, 262_144, 300_000],
+  3: [5, 16_385, 524_288, 700_001],
+  4: [1, 30_000, 524_289],
+  6: [1, 16_384, 16_385, 262_145, 1_048_576, 1_300_000]
+}
+
+for (const n of [1, 2, 3, 4, 6]) {
+  t.test(`${n} members: every loss that the code bears, through every survivor; one more is a clean error`, async t => {
+    const g = await SimGroup.start(n, `${SEED}/loss ${n}`)
+    const seqs: number[] = []
+    for (const [i, size] of SIZES[n]!.entries()) {
+      seqs.push((await g.put(i % n, content(`${n}/${size}`, size))).seq)
+    }
+    t.ok(await g.until(() => g.sound(seqs), 60_000), 'all shards acknowledged, parity computed again')
+    const m = [0, 0, 1, 1, 2, 2, 2][n]!
+    let reads = 0
+    for (let lost = 0; lost <= m; lost++) {
+      for (const dead of choices(n, lost)) {
+        for (const i of dead) g.members[i]!.up = false
+        for (const x of g.members) if (x.up) x.group.dropCaches()
+        for (const x of g.members) {
+          if (!x.up) continue
+          for (const seq of seqs) {
+            const found = await g.read(x.index, seq)
+            reads++
+            if (found !== 'same') t.fail(`dead ${dead}, through ${x.index}, file ${seq}: ${found}`)
+          }
+        }
+        for (const i of dead) g.members[i]!.up = true
+      }
+    }
+    let clean = 0
+    if (m + 1 < n) {
+      for (const dead of [...choices(n, m + 1)].slice(0, 4)) {
+        for (const i of dead) g.members[i]!.up = false
+        for (const x of g.members) {
+          if (!x.up) continue
+          x.group.dropCaches()
+          for (const seq of seqs) {
+            const found = await g.read(x.index, seq)
+            if (found === 'wrong') t.fail(`wrong bytes with ${dead} dead`)
+            if (found === 'none') clean++
+          }
+        }
+        for (const i of dead) g.members[i]!.up = true
+      }
+      t.ok(clean > 0, 'too many dead: null')
+    }
+    t.comment(`${reads} reads of whole files, ${clean} clean refusals`)
+    t.ok(reads > 0)
+    await g.close()
+  })
+}
+
+t.test('a wiped member makes its shards again, k bytes read for each lost one', async t => {
+  const g = await SimGroup.start(6, `${SEED}/wipe`)
+  const seqs = [(await g.put(0, content('w1', 1_048_576))).seq, (await g.put(1, content('w2', 2_500_000))).seq]
+  t.ok(await g.until(() => g.sound(seqs), 60_000))
+  await g.kill(2)
+  g.wipe(2)
+  await g.up(2)
+  t.ok(await g.until(async () => (await g.shares())[2]! > 0 && (await g.sound(seqs, 2)), 60_000), 'whole again')
+  t.ok(await g.until(async () => (await g.shares())[2] === (await g.shares())[3], 60_000), 'as many shards as the others')
+  const { stats } = g.members[2]!.group
+  const ratio = (stats.repairReadBytes + stats.repairSentBytes) / stats.repairedBytes
+  t.comment(`${stats.repairedBytes} bytes lost, ${ratio.toFixed(2)} bytes moved for each`)
+  t.ok(stats.repairedBytes > 500_000)
+  t.ok(ratio <= 4.01, `at most k bytes for each lost one, found ${ratio}`)
+  for (const dead of [0, 1]) g.members[dead]!.up = false
+  for (const x of g.members) x.group.dropCaches()
+  for (const seq of seqs) t.equal(await g.read(2, seq), 'same', 'its new shards are good')
+  for (const dead of [0, 1]) g.members[dead]!.up = true
+  await g.close()
+})
+
+t.test('of seven members one is lost: others take its shards; it comes back, nothing is lost, surplus goes', async t => {
+  const g = await SimGroup.start(7, `${SEED}/lost`)
+  const seqs: number[] = []
+  for (let i = 0; i < 4; i++) seqs.push((await g.put(i, content(`l${i}`, 1_048_576 + i * 300_000))).seq)
+  t.ok(await g.until(() => g.sound(seqs), 60_000))
+  const before = (await g.shares()).reduce((a, b) => a + b)
+  await g.kill(3)
+  t.ok(
+    await g.until(async () => g.members[0]!.group.membership.losses().lost.length === 1 && (await g.sound(seqs)), 120_000),
+    'repaired without it'
+  )
+  for (const x of g.members) if (x.up) x.group.dropCaches()
+  for (const seq of seqs) for (const x of g.members) if (x.up) t.equal(await g.read(x.index, seq), 'same')
+  await g.up(3)
+  t.ok(await g.until(() => g.sound(seqs, 3), 60_000), 'it learns what became of its shards')
+  t.ok(
+    await g.until(async () => (await g.shares()).reduce((a, b) => a + b) === before, 200_000),
+    'each shard lies at one member again'
+  )
+  t.ok(await g.sound(seqs))
+  for (const seq of seqs) t.equal(await g.read(3, seq), 'same')
+  await g.close()
+})
+
+t.test('flipped bits: never served, found by reads and by scrub, made again', async t => {
+  const g = await SimGroup.start(6, `${SEED}/rot`)
+  const { seq } = await g.put(0, content('rot', 1_200_000))
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  await g.run(1_000)
+  for (const i of [1, 4]) {
+    const m = g.members[i]!
+    await g.kill(i, 'all') // what was verified is forgotten with the process
+    for (const path of m.disk.files().filter(f => f.startsWith('/segments/'))) {
+      const size = m.disk.peek(path).length
+      for (let at = 400; at < size; at += 100_000) m.disk.flipBit(path, 8 * at + 3)
+    }
+    await g.up(i)
+  }
+  await g.run(3_000)
+  for (const x of g.members) x.group.dropCaches()
+  for (const x of g.members) t.equal(await g.read(x.index, seq), 'same', 'read around the damage')
+  let damaged = 0
+  for (const i of [1, 4]) damaged += (await g.finish(g.members[i]!.group.scrub())).damaged
+  t.ok(await g.until(() => g.sound([seq]), 60_000), 'whole again')
+  const again = await g.finish(g.members[1]!.group.scrub())
+  t.equal(again.damaged, 0)
+  t.comment(`${damaged} damaged shards found by scrub, the others by reads`)
+  await g.close()
+})
+
+t.test('two entry nodes at once, and half of the segments at each: both final, one manifest', async t => {
+  const g = await SimGroup.start(6, `${SEED}/two`)
+  const a = await g.submit(content('two', 2_300_000))
+  await Promise.all([g.upload(0, a.file, a.seq), g.upload(5, a.file, a.seq)])
+  for (const i of [0, 2, 5]) t.ok(await g.until(() => g.isFinal(i, a.seq), 30_000), `final at ${i}`)
+  const digests = async () => new Set(g.members.map(m => m.group.describe().digest))
+  t.ok(await g.until(async () => (await digests()).size === 1, 30_000), 'all have the same manifests')
+  t.ok(await g.until(() => g.sound([a.seq]), 60_000))
+  t.equal((await g.shares()).reduce((x, y) => x + y), 3 * 6, 'no shard twice')
+  await g.close()
+})
+
+t.test('a partition: the larger side repairs, both heal to one state', async t => {
+  const g = await SimGroup.start(7, `${SEED}/partition`)
+  const seqs = [(await g.put(0, content('p1', 1_048_576))).seq, (await g.put(4, content('p2', 900_000))).seq]
+  t.ok(await g.until(() => g.sound(seqs), 60_000))
+  g.side = i => (i < 5 ? 0 : 1)
+  await g.run(15_000)
+  for (const seq of seqs) for (const i of [0, 4]) t.equal(await g.read(i, seq), 'same')
+  const late = await g.put(1, content('p3', 700_000), { finalAt: [0, 1, 2] })
+  g.side = undefined
+  t.ok(await g.until(() => g.sound([...seqs, late.seq]), 120_000), 'whole after the heal')
+  t.ok(await g.until(async () => new Set(g.members.map(m => m.group.describe().digest)).size === 1, 60_000))
+  for (const x of g.members) for (const seq of [...seqs, late.seq]) t.equal(await g.read(x.index, seq), 'same')
+  t.ok(await g.isFinal(6, late.seq), 'the smaller side knows the file it did not see')
+  await g.close()
+})
+
+t.test('lossy net: a tenth of all messages lost, files become final and whole', async t => {
+  const g = await SimGroup.start(6, `${SEED}/loss`)
+  g.loss = 0.1
+  const { seq } = await g.put(2, content('lossy', 1_500_000))
+  g.loss = 0
+  t.ok(await g.until(() => g.sound([seq]), 120_000))
+  await g.close()
+})
+
+t.test('liars: false acknowledgements, wrong parity, forged manifests', async t => {
+  const wrong: GroupCodec = {
+    ...syncCodec,
+    encode: async (k, m, data) => {
+      const parity = await syncCodec.encode(k, m, data)
+      if (data[0]!.length > 16) parity[0]![100]! ^= 1
+      return parity
+    }
+  }
+  const g = await SimGroup.start(6, `${SEED}/liars`, { codecs: new Map([[0, wrong]]) })
+  // Member 5 signs for everything and keeps nothing: ⌈m / 2⌉ such members are borne from the first moment.
+  const liar = g.members[5]!.key
+  g.liars.set(5, async (op, asked, honest, from) => {
+    if (op === OP.put) {
+      const { shard } = decodePut(asked.head)!
+      const [by] = signBatch(liar, [claimStatement(shard, shard.shardRoot)])
+      return { head: encodeClaim({ holder: liar.publicKey, by: by! }), body: new Uint8Array(0) }
+    }
+    return honest(from, op, asked)
+  })
+  const { seq, file } = await g.put(0, content('lie', 1_048_576))
+  t.ok(
+    await g.until(async () => g.members.some(m => m.group.stats.wrongParity > 0), 60_000),
+    'the wrong parity of the encoder is found'
+  )
+  await g.run(5_000)
+  for (const x of g.members) x.group.dropCaches()
+  for (const x of g.members) t.equal(await g.read(x.index, seq), 'same')
+  // Without one honest data holder: what was made again decodes.
+  const holders = (await g.members[1]!.group.stripes(file.root))[0]!.holders
+  const dead = g.members.find(m => m.index !== 5 && toHex(m.key.publicKey) === holders[0])!
+  dead.up = false
+  for (const x of g.members) if (x.up) x.group.dropCaches()
+  for (const x of g.members) if (x.up && x.index !== 5) t.not(await g.read(x.index, seq), 'wrong')
+  dead.up = true
+
+  // Forged: the last epoch, foreign holders, nothing signed by them.
+  const before = await g.shares()
+  const m = (await g.members[1]!.group.manifestsOf(file.root))[0]!
+  const core = { ...m, epoch: MAX_EPOCH, claims: m.claims.map(() => undefined) }
+  const [by] = signBatch(liar, [coreStatement(core)])
+  const forged = encodeManifests([{ ...core, signer: liar.publicKey, by: by! }]).bytes
+  for (const x of g.members.slice(1, 5)) {
+    await g.finish(x.group.handle(liar.publicKey, OP.manifests, { head: new Uint8Array(0), body: forged }))
+  }
+  t.ok((await g.members[1]!.group.manifestsOf(file.root)).every(x => x.epoch < 100), 'an epoch out of reach is refused')
+  await g.run(30_000)
+  t.same(await g.shares(), before, 'no shard was dropped')
+  const fresh = await g.submit(content('fresh', 600_000))
+  const lie = { ...m, root: fresh.file.root, size: fresh.file.size, stripe: 0, leaves: [...m.shardRoots.slice(0, 3)], claims: m.claims }
+  const [by2] = signBatch(liar, [coreStatement(lie)])
+  await g.finish(
+    g.members[1]!.group.handle(liar.publicKey, OP.manifests, {
+      head: new Uint8Array(0),
+      body: encodeManifests([{ ...lie, signer: liar.publicKey, by: by2! }]).bytes
+    })
+  )
+  t.notOk(await g.isFinal(1, fresh.seq), 'a false final')
+  await g.upload(1, fresh.file, fresh.seq)
+  t.ok(await g.until(() => g.isFinal(1, fresh.seq), 60_000), 'the upload was not refused')
+  t.equal(await g.read(1, fresh.seq), 'same')
+  await g.close()
+})
+
+t.test('below k: final turns false, the same upload brings it back', async t => {
+  const g = await SimGroup.start(6, `${SEED}/below`)
+  const { seq, file } = await g.put(0, content('below', 1_048_576))
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  for (const i of [1, 2, 3]) await g.kill(i)
+  t.ok(await g.isFinal(0, seq), 'at first they may only be restarting')
+  t.ok(await g.until(async () => !(await g.isFinal(0, seq)), 60_000), 'not final any more')
+  t.equal((await g.tx(0, seq)).status, 'pending', 'and not pruned')
+  await g.upload(0, file, seq)
+  t.ok(await g.until(() => g.isFinal(0, seq), 120_000), 'final again')
+  for (const i of [0, 4, 5]) t.equal(await g.read(i, seq), 'same')
+  await g.close()
+})
+
+t.test('a deleted file stays deleted when a member returns that did not hear of it', async t => {
+  const g = await SimGroup.start(6, `${SEED}/tombstone`)
+  const { seq, file } = await g.put(0, content('gone', 800_000))
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  await g.kill(4)
+  const stone = signTombstone(file.root, 5, 'test', g.groupKey)
+  t.notOk(await g.finish(g.members[0]!.group.bury({ ...stone, epoch: 6 })), 'a stone that is not signed')
+  t.ok(await g.finish(g.members[0]!.group.bury(stone)))
+  await g.up(4)
+  t.ok(await g.until(async () => (await g.tx(4, seq)).status === 'pruned', 60_000))
+  t.ok(await g.until(async () => (await g.shares()).every(n => n === 0), 120_000), 'no shard is left')
+  for (const x of g.members) t.equal(await g.read(x.index, seq), 'none')
+  const again = await g.put(2, content('gone', 800_000), { finalAt: [2, 4] })
+  t.equal(await g.read(4, again.seq), 'same', 'a new upload of it starts above')
+  await g.close()
+})
+
+t.test('a member replaced and one added: whole, shares even', async t => {
+  const g = await SimGroup.start(6, `${SEED}/members`, { spare: 2 })
+  const seqs: number[] = []
+  for (let i = 0; i < 3; i++) seqs.push((await g.put(i, content(`m${i}`, 2_200_000))).seq)
+  t.ok(await g.until(() => g.sound(seqs), 60_000))
+  await g.kill(0)
+  await g.newList([1, 2, 3, 4, 5, 6], 1)
+  await g.up(6)
+  t.ok(await g.until(() => g.sound(seqs, 6), 120_000), 'the newcomer has what the old one had')
+  await g.newList([1, 2, 3, 4, 5, 6, 7], 2)
+  await g.up(7)
+  t.ok(await g.until(async () => (await g.sound(seqs, 7)) && (await g.shares())[7]! > 0, 200_000))
+  for (const x of g.members) if (x.up) for (const seq of seqs) t.equal(await g.read(x.index, seq), 'same')
+  await g.close()
+  // Shares over many stripes: within a tenth, and a join moves about 1/n.
+  const ids = Array.from({ length: 13 }, (_, i) => ({ id: keccak256(utf8(`even ${i}`)), peer: '' }))
+  const root = keccak256(utf8('even'))
+  let moved = 0
+  const share = new Map<string, number>()
+  for (let stripe = 0; stripe < 3000; stripe++) {
+    const old = ranked(ids.slice(0, 12), root, stripe).slice(0, 6)
+    const now = reassign(
+      old.map(x => x.id),
+      ranked(ids, root, stripe)
+    )
+    for (const [j, id] of now.entries()) {
+      share.set(toHex(id!), (share.get(toHex(id!)) ?? 0) + 1)
+      if (!equalBytes(id!, old[j]!.id)) moved++
+    }
+  }
+  const mean = (3000 * 6) / 13
+  for (const n of share.values()) if (Math.abs(n - mean) > mean / 10) t.fail(`share ${n}, mean ${mean}`)
+  t.equal(share.size, 13)
+  t.ok(moved / (3000 * 6) < 1 / 12, `${((100 * moved) / (3000 * 6)).toFixed(1)} % moved`)
+})
+
+for (const [who, victim] of [
+  ['the entry node', 0],
+  ['a holder', 3]
+] as const) {
+  t.test(`power loss of ${who} at every write of put: acknowledged segments come back, the file is final and whole`, async t => {
+    const bytes = content('crash', 1_100_000)
+    const measure = await SimGroup.start(6, `${SEED}/crash`)
+    const opsBefore = measure.members[victim]!.disk.ops
+    const done = await measure.put(0, bytes)
+    await measure.until(() => measure.sound([done.seq]), 30_000)
+    const total = measure.members[victim]!.disk.ops - opsBefore
+    await measure.close()
+    let final = 0
+    for (let p = 0; p < total; p++) {
+      const g = await SimGroup.start(6, `${SEED}/crash`)
+      const { file, seq } = await g.submit(bytes)
+      const { disk } = g.members[victim]!
+      const { store, flow } = g.members[0]!
+      disk.crashAt(disk.ops + 1 + p)
+      const acked = new Set<number>()
+      const tx = await flow.tx(seq)
+      for (const s of file.segments) {
+        void store.store({ ...s, proof: { ...s.proof } }, tx).then(
+          () => acked.add(s.index),
+          () => {}
+        )
+      }
+      await g.until(async () => disk.crashed, 20_000)
+      await g.kill(victim, (['none', 'all', 'prefix', 'subset'] as const)[p % 4])
+      await g.up(victim)
+      await g.run(2_000)
+      // Only what was never acknowledged may have to be sent again.
+      await g.upload(0, file, seq, i => !acked.has(i)).catch(err => {
+        if (!/final/.test(String((err as { data?: string }).data))) throw err
+      })
+      if (!(await g.until(() => g.isFinal(0, seq), 60_000))) t.fail(`point ${p}: not final, ${acked.size} acknowledged`)
+      else final++
+      if (!(await g.until(() => g.sound([seq]), 60_000))) t.fail(`point ${p}: not whole`)
+      if ((await g.read(5, seq)) !== 'same') t.fail(`point ${p}: not the same`)
+      await g.close()
+    }
+    t.equal(final, total)
+    t.ok(total > 10)
+    t.comment(`${total} writes`)
+  })
+}
+
+t.test('canary: more false acknowledgements than the code bears are noticed by these checks', async t => {
+  const g = await SimGroup.start(6, `${SEED}/canary`)
+  for (const i of [3, 4, 5]) {
+    const { key } = g.members[i]!
+    g.liars.set(i, async (op, asked, honest, from) => {
+      if (op !== OP.put) return honest(from, op, asked)
+      const { shard } = decodePut(asked.head)!
+      const [by] = signBatch(key, [claimStatement(shard, shard.shardRoot)])
+      return { head: encodeClaim({ holder: key.publicKey, by: by! }), body: new Uint8Array(0) }
+    })
+  }
+  const { seq } = await g.put(0, content('canary', 1_048_576))
+  await g.kill(0)
+  g.wipe(0)
+  t.equal(await g.read(1, seq), 'none', 'two honest members are not four: null, and not a wrong byte')
+  await g.close()
+})
