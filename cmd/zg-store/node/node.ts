@@ -79,15 +79,3 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   await running.close()
   if (fatal !== undefined) throw fatal
 }
-
-/** The text of a member list. @throws {ZgError} ERR_NO_INPUT. */
-async function readGroup(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (err) {
-    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
-      cause: err,
-      hint: "make one with 'zg-store group make'"
-    })
-  }
-}
