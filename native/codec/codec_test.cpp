@@ -8,8 +8,9 @@
 #include "cpu.h"
 #include "merkle.h"
 
-// da_test.cpp, rs_test.cpp
+// da_test.cpp, pora_test.cpp, rs_test.cpp
 size_t da_failures();
+size_t pora_failures();
 size_t rs_failures();
 
 namespace {
@@ -117,6 +118,7 @@ int main() {
   }
   if (zg::kernels_by_name("none") != nullptr) failures++;
   failures += da_failures();
+  failures += pora_failures();
   failures += rs_failures();
   std::printf("%zu failures\n", failures);
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -472,8 +472,7 @@ t.test('a genesis is a function of its arguments', async t => {
   for (const [name, address] of Object.entries(AT)) {
     t.equal(address, getAddress(address.toLowerCase()), `${name} has its checksum`)
     const entry = find(a, address)
-    if (name === 'daSigners')
-      t.match(entry, { code: Uint8Array.of(1), nonce: 0n, balance: 0n }, 'marked, not code')
+    if (name === 'daSigners') t.match(entry, { code: Uint8Array.of(1), nonce: 0n, balance: 0n }, 'marked, not code')
     else t.ok(entry && entry.code.length > 0 && entry.code.length <= 24_576 && entry.nonce === 1n, name)
   }
   for (const { address, code } of Object.values(SYSTEM_CONTRACTS)) {
