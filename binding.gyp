@@ -1,7 +1,12 @@
 # The native parts. Called by scripts/build-native.mjs, never by npm itself ("gypfile": false in package.json).
 # No -march: wide code sits in functions with target attributes and is chosen at load (native/codec/cpu.cpp).
 {
-  'variables': {'zg_sanitize%': 0},
+  'variables': {
+    'zg_sanitize%': 0,
+    # '' without CUDA's compiler, or when ZG_NO_CUDA is set.
+    'nvcc%': '<!(node -p "require(\'./native/find-nvcc.cjs\').nvcc")',
+    'cudart%': '<!(node -p "require(\'./native/find-nvcc.cjs\').cudart")'
+  },
   'target_defaults': {
     'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
     'cflags!': ['-O2'],
@@ -28,6 +33,9 @@
       'target_name': 'codec',
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/codec'],
       'sources': [
+        'native/codec/base64.cpp',
+        'native/codec/base64_avx2.cpp',
+        'native/codec/blake2b.cpp',
         'native/codec/cpu.cpp',
         'native/codec/da_blob.cpp',
         'native/codec/da_code.cpp',
@@ -44,6 +52,9 @@
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
         'native/codec/merkle.cpp',
+        'native/codec/pora.cpp',
+        'native/codec/pora_avx2.cpp',
+        'native/codec/pora_avx512vl.cpp',
         'native/codec/rs.cpp',
         'native/codec/rs_avx2.cpp',
         'native/codec/rs_gfni.cpp',
@@ -51,6 +62,7 @@
         'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
         'native/napi/da_napi.cpp',
+        'native/napi/pora_napi.cpp',
         'native/napi/rs_napi.cpp'
       ]
     },
@@ -82,6 +94,43 @@
         'native/napi/infer_napi.cpp',
         'native/napi/tokenizer_napi.cpp'
       ]
+    },
+    # ---- the deterministic reference, and the CUDA engine's kernels under emulation as a program that tests them against it.
+    {
+      'target_name': 'infer_det',
+      'type': 'static_library',
+      'include_dirs': ['native/infer'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'cflags': ['-fPIC'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'sources': [
+        'native/infer/det/blocks.cpp',
+        'native/infer/det/det_model.cpp',
+        'native/infer/det/forward_det.cpp',
+        'native/infer/det/rope_table.cpp',
+        'native/infer/gguf.cpp',
+        'native/infer/mapping.cpp',
+        'native/infer/pool.cpp',
+        'native/infer/tensor_type.cpp'
+      ],
+      # Without it every fma is a call of the library: same bits, five times slower. The programs below are for tests.
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma']}]]
+    },
+    {
+      'target_name': 'infer_emulation',
+      'type': 'executable',
+      'dependencies': ['infer_det'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': [
+        'native/infer/cuda/check.cpp',
+        'native/infer/cuda/device_host.cpp',
+        'native/infer/cuda/engine.cpp',
+        'native/infer/cuda/simt_host.cpp',
+        'native/infer/cuda/tiles.cpp'
+      ],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {
@@ -154,5 +203,42 @@
       'libraries': ['-lpthread'],
       'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'native/napi\').filter(n => /^evm_.*cpp$/.test(n)).map(n => \'native/napi/\' + n).join(\' \')")']
     }
-  ]
+  ],
+  # The engine for CUDA devices: an addon of its own, which loads anywhere and says so where there is no device, and the program that
+  # tests and times it. Built only where nvcc is.
+  'conditions': [['nvcc!="" and zg_sanitize==0', {'targets': [
+    {
+      'target_name': 'infer_cuda_kernels',
+      'type': 'static_library',
+      'sources': ['native/infer/cuda/engine_cuda.cu'],
+      'rules': [{
+        'rule_name': 'nvcc',
+        'extension': 'cu',
+        'inputs': ['<!@(node -p "[\'det\', \'cuda\'].flatMap(d => require(\'fs\').readdirSync(\'native/infer/\' + d).filter(n => /[.](h|inl)$|^(engine|tiles)[.]cpp$/.test(n)).map(n => \'native/infer/\' + d + \'/\' + n)).join(\' \')")'],
+        'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cu.o'],
+        'process_outputs_as_sources': 1,
+        'action': [
+          '<(nvcc)', '-c', '<(RULE_INPUT_PATH)', '-o', '<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cu.o', '-std=c++20', '-O3', '--threads=0',
+          '--fmad=false', '-ftz=false', '-prec-div=true', '-prec-sqrt=true', '-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off',
+          '-gencode=arch=compute_80,code=sm_80', '-gencode=arch=compute_90,code=[sm_90,compute_90]'
+        ]
+      }]
+    },
+    {
+      'target_name': 'infer_cuda',
+      'dependencies': ['infer_cuda_kernels', 'infer_det'],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'sources': ['native/napi/infer_cuda_napi.cpp'],
+      'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
+    },
+    {
+      'target_name': 'infer_cuda_check',
+      'type': 'executable',
+      'dependencies': ['infer_cuda_kernels', 'infer_det'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'sources': ['native/infer/cuda/check.cpp'],
+      'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
+    }
+  ]}]]
 }

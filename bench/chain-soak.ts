@@ -2,13 +2,13 @@
  * Question: does a node's memory grow with the load it has carried? One zg-chain node, transfers and swaps in turn for as long as wanted,
  * its resident memory read every few seconds.
  *
- *   npm run build && npm run bench:chain-soak -- --minutes 30 [--rate-count 5000]
+ *   npm run build && npm run bench:chain-soak -- --minutes 30 [--count 5000] [--rate TRANSACTIONS_A_SECOND]
  *
  * One JSON line a sample, at the end the slope of a straight line through the second half of the samples in MB an hour, with its standard
  * error: a slope well above its error is a defect. No peer: the figure is the node's own.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -23,7 +23,8 @@ const { values: flags } = parseArgs({
   options: {
     minutes: { type: 'string', default: '30' },
     count: { type: 'string', default: '5000' },
-    every: { type: 'string', default: '5' }
+    every: { type: 'string', default: '5' },
+    rate: { type: 'string', default: '0' }
   }
 })
 const MINUTES = Number(flags.minutes)
@@ -55,21 +56,28 @@ const url = await new Promise<string>((resolve, reject) => {
   child.once('close', () => reject(new Error('the node did not start')))
 })
 
+/** Memory of the process itself, without pages of files. */
+function anonymousBytes(pid: number): number {
+  return Number(/^RssAnon:\s+([0-9]+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
+}
+
 const began = performance.now()
 const samples: { hours: number; mb: number }[] = []
 let transactions = 0
 const sampler = setInterval(async () => {
   const rss = await residentBytes(child.pid!)
   if (rss === undefined) return
+  const heap = anonymousBytes(child.pid!)
   const seconds = (performance.now() - began) / 1000
   samples.push({ hours: seconds / 3600, mb: rss / 1e6 })
   process.stdout.write(
-    `${JSON.stringify({ seconds: Math.round(seconds), rss_mb: Math.round(rss / 1e5) / 10, transactions, cpu_seconds: await cpuSeconds(child.pid!) })}\n`
+    `${JSON.stringify({ seconds: Math.round(seconds), rss_mb: Math.round(rss / 1e5) / 10, anonymous_mb: Math.round(heap / 1e5) / 10, transactions, cpu_seconds: await cpuSeconds(child.pid!) })}\n`
   )
 }, Number(flags.every) * 1000)
 
 try {
   for (let i = 0; performance.now() - began < MINUTES * 60_000; i++) {
+    const funder = DEV_ACCOUNTS[i % DEV_ACCOUNTS.length]!
     const r = await runLoad({
       url,
       workload: WORKLOADS[i % WORKLOADS.length]!,
@@ -78,14 +86,18 @@ try {
       batch: 100,
       inFlight: 4,
       ahead: 10_000,
-      key: fromHex(DEV_ACCOUNTS[0]!.privateKey),
-      address: fromHex(DEV_ACCOUNTS[0]!.address),
+      // Each load funds its senders: the funders take turns, or one would be poor before the half hour is over.
+      key: fromHex(funder.privateKey),
+      address: fromHex(funder.address),
       timeoutMs: 60_000,
       seed: `soak ${i}`
     })
     if (r.included !== r.sent)
       throw new Error(`${r.sent - r.included} of ${r.sent} were not included: ${r.refusal ?? ''}`)
     transactions += r.included
+    // A bound on the rate leaves the machine to others; the blocks in between are empty.
+    const due = Number(flags.rate) === 0 ? 0 : (transactions / Number(flags.rate)) * 1000 - (performance.now() - began)
+    if (due > 0) await new Promise(resolve => setTimeout(resolve, Math.min(due, MINUTES * 60_000)))
   }
 } finally {
   clearInterval(sampler)

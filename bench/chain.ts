@@ -1,19 +1,18 @@
 /**
- * Question: how many transactions a second does zg-chain take in, and how many reads does it answer, beside the local node most developers
- * use? Peer: anvil 1.7.1 (its platform binary), which keeps everything in memory; zg-chain writes and syncs each block.
+ * Question: how fast is zg-chain as a node to develop against? Peer: anvil 1.7.1 (its platform binary), which keeps everything in memory;
+ * zg-chain writes and syncs each block.
  *
- *   cd bench && npm ci && cd .. && npm run build && npm run bench:chain -- [--rounds 3] [--count 40000] [--reads 3]
+ *   cd bench && npm ci && cd .. && npm run build && npm run bench:chain -- [--quick] [--only transfer,erc20,swap,reads,kernels,start,memory]
+ *     [--rounds 3] [--count 30000] [--seconds 3] [--accounts 1000000] [--minutes 12] [--node zg-chain]
  *
  * Both with blocks of 1 s and a gas limit of 1 G, alternating in one session, the same signed transactions to both, sent by one driver
- * (cmd/zg-chain/bench). A transaction counts when a block read back has it with status 1. Equal results are checked: balances, storage and
- * nonces after the load, answers of the reads. One JSON line a figure, then the table of docs/benchmarks.md with ratios. Excluded: building,
- * signing, deploying.
+ * (cmd/zg-chain/bench). A transaction counts when a block read back has it with status 1. Equal results are checked: gas, nonces and balances
+ * after the load, answers of the reads, checksums of the kernels. One JSON line a round, then the table of docs/benchmarks.md: median, least, most
+ * of the rounds, ratio of the medians. Excluded: building, signing, deploying. Reads by wrk, or, where it is not installed (Debian: apt install
+ * wrk), by bench/rpc-client.ts for both; the first line says which.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
+import { spawn } from 'node:child_process'
+import { parseArgs } from 'node:util'
 import {
   cpuSeconds,
   type LoadOptions,
@@ -25,112 +24,61 @@ import {
 } from '../cmd/zg-chain/bench/driver.ts'
 import { WORKLOADS, type Workload } from '../cmd/zg-chain/bench/workload.ts'
 import { RpcClient } from '../lib/adapters/jsonrpc/client.ts'
-import { fromHex } from '../lib/base/hex.ts'
+import { bigToBytes } from '../lib/base/bytes.ts'
+import { fromHex, toHex } from '../lib/base/hex.ts'
 import { packageRoot } from '../lib/base/package-root.ts'
+import { encodeRlp } from '../lib/codec/rlp.ts'
 import { DEV_ACCOUNTS } from '../lib/crypto/dev-accounts.ts'
-import type { LoadResult as ReadResult } from './rpc-client.ts'
+import { keccak256 } from '../lib/crypto/hash.ts'
+import { memory } from './chain-memory.ts'
+import { anvilInstalled, figure, type Name, type Node, ratios, read, start, table, wrk } from './chain-nodes.ts'
+import { kernelRound } from './evm-kernels.ts'
 
+const SECTIONS = [...WORKLOADS, 'reads', 'kernels', 'start', 'memory'] as const
+type Section = (typeof SECTIONS)[number]
 const { values: flags } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '3' },
-    count: { type: 'string', default: '40000' },
-    reads: { type: 'string', default: '3' },
-    workload: { type: 'string', multiple: true },
-    only: { type: 'string' }
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    count: { type: 'string' },
+    seconds: { type: 'string' },
+    accounts: { type: 'string' },
+    minutes: { type: 'string', default: '12' },
+    node: { type: 'string' }
   }
 })
-const ROUNDS = Number(flags.rounds)
-const COUNT = Number(flags.count)
-const READ_SECONDS = Number(flags.reads)
-const WORK = (flags.workload ?? [...WORKLOADS]) as Workload[]
+const ROUNDS = Number(flags.rounds ?? (flags.quick ? 1 : 3))
+const COUNT = Number(flags.count ?? (flags.quick ? 5_000 : 30_000))
+const READ_SECONDS = Number(flags.seconds ?? (flags.quick ? 1 : 3))
+const ACCOUNTS = Number(flags.accounts ?? (flags.quick ? 50_000 : 1_000_000))
+const SENDERS = 200
 const CONNECTIONS = 16
-const GAS_LIMIT = '1000000000'
+const began = performance.now()
+const wanted = flags.only?.split(',') ?? SECTIONS
+for (const section of wanted)
+  if (!SECTIONS.includes(section as Section)) throw new Error(`no section '${section}': ${SECTIONS.join(', ')}`)
+const names: Name[] = (['zg-chain', 'anvil'] as const).filter(n => flags.node === undefined || n === flags.node)
+if (names.includes('anvil') && !anvilInstalled()) throw new Error('anvil is not installed: cd bench && npm ci')
 
-const root = packageRoot()
-const anvilBinary = join(root, 'bench/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil')
-const dir = mkdtempSync(join(tmpdir(), 'zg-bench-chain-'))
-process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
-
-interface Node {
-  url: string
-  pid: number
-  startMs: number
-  stop(): Promise<void>
-}
-type Name = 'zg-chain' | 'anvil'
-const names: Name[] = (['zg-chain', 'anvil'] as const).filter(n => flags.only === undefined || n === flags.only)
-if (names.includes('anvil') && !existsSync(anvilBinary)) throw new Error('anvil is not installed: cd bench && npm ci')
-
-let port = 21_000 + (process.pid % 20_000)
-let directories = 0
-
-/** Starts a fresh node; its start ends with the first answer. */
-async function start(name: Name): Promise<Node> {
-  const at = port++
-  const url = `http://127.0.0.1:${at}`
-  const began = performance.now()
-  const env = { ...process.env, NODE_OPTIONS: '', NO_COLOR: '1' }
-  const child: ChildProcess =
-    name === 'anvil'
-      ? spawn(
-          anvilBinary,
-          ['--port', `${at}`, '--block-time', '1', '--gas-limit', GAS_LIMIT, '--silent', '--chain-id', '31337'],
-          { stdio: 'ignore', env }
-        )
-      : spawn(
-          process.execPath,
-          [
-            join(root, 'bin/zg-chain'),
-            'node',
-            '--dev',
-            '--dir',
-            join(dir, `${directories++}`),
-            '--rpc-port',
-            `${at}`,
-            '--block-time',
-            '1s',
-            '--gas-limit',
-            GAS_LIMIT,
-            '--quiet'
-          ],
-          { stdio: ['ignore', 'ignore', 'inherit'], env }
-        )
-  const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
-  const rpc = new RpcClient(url, { timeoutMs: 2_000 })
-  for (;;) {
-    try {
-      await rpc.call('eth_chainId')
-      break
-    } catch (err) {
-      if (child.exitCode !== null || performance.now() - began > 60_000) throw err
-      await new Promise(resolve => setTimeout(resolve, 5))
-    }
-  }
-  return {
-    url,
-    pid: child.pid!,
-    startMs: performance.now() - began,
-    async stop() {
-      child.kill('SIGTERM')
-      const timer = setTimeout(() => child.kill('SIGKILL'), 15_000)
-      await gone
-      clearTimeout(timer)
-    }
-  }
+const say = (record: object): void => void process.stdout.write(`${JSON.stringify(record)}\n`)
+const order = (round: number): Name[] => (round % 2 === 0 ? names : [...names].reverse())
+/** Whether there is time for another round; the first one is always made. */
+function another(section: Section, round: number): boolean {
+  if (round >= ROUNDS) return false
+  if (round === 0 || performance.now() - began < Number(flags.minutes) * 60_000) return true
+  say({ section, cut: `after ${round} rounds: ${flags.minutes} minutes are over` })
+  return false
 }
 
-const figures = new Map<string, number[]>()
-function figure(name: Name, what: string, value: number): void {
-  const key = `${what}\t${name}`
-  figures.set(key, [...(figures.get(key) ?? []), value])
-}
+// ---- load
 
 const first = DEV_ACCOUNTS[0]!
 const options = (node: Node, workload: Workload): LoadOptions => ({
   url: node.url,
   workload,
   count: COUNT,
-  senders: 200,
+  senders: SENDERS,
   batch: 100,
   inFlight: 8,
   ahead: 30_000,
@@ -141,100 +89,181 @@ const options = (node: Node, workload: Workload): LoadOptions => ({
   seed: 'bench-chain'
 })
 
-/** What both nodes must agree on after the same load: the funder's nonce, and the heads of some accounts. */
-async function fingerprint(node: Node): Promise<string> {
+/** What both nodes must agree on after the same load: nonces, and what new recipients have. Swaps depend on their order: nonces only. */
+async function fingerprint(node: Node, workload: Workload): Promise<string> {
   const rpc = new RpcClient(node.url)
-  const accounts = DEV_ACCOUNTS.slice(0, 3).map(a => a.address)
-  const answers = await rpc.batch<string>(
-    accounts.map(a => ({ method: 'eth_getTransactionCount', params: [a, 'latest'] }))
-  )
+  const recipients = [0, 8, 800, 1600].map(i => keccak256(bigToBytes(BigInt(i) + 1n, 32)).subarray(12))
+  const token = toHex(keccak256(encodeRlp([fromHex(first.address), BigInt(SENDERS)])).subarray(12))
+  const answers = await rpc.batch<string>([
+    ...DEV_ACCOUNTS.slice(0, 3).map(a => ({ method: 'eth_getTransactionCount', params: [a.address, 'latest'] })),
+    ...(workload === 'swap' ? [] : recipients).map(to =>
+      workload === 'transfer'
+        ? { method: 'eth_getBalance', params: [toHex(to), 'latest'] }
+        : {
+            method: 'eth_call',
+            params: [{ to: token, data: `0x70a08231${toHex(to).slice(2).padStart(64, '0')}` }, 'latest']
+          }
+    )
+  ])
   return JSON.stringify(answers)
 }
 
-async function reads(name: Name, node: Node): Promise<Map<string, string>> {
-  const contract = '0xcA11bde05977b3631167028862bE2a173976CA11'
-  const account = DEV_ACCOUNTS[5]!.address
-  const seen = new Map<string, string>()
-  for (const [method, params] of [
-    ['eth_blockNumber', []],
-    ['eth_getBalance', [account, 'latest']],
-    ['eth_call', [{ to: contract, data: '0x3408e470' }, 'latest']]
-  ] as const) {
-    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params })
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      ['--import', 'tsx', 'bench/rpc-client.ts', node.url, `${CONNECTIONS}`, `${READ_SECONDS}`, body],
-      { cwd: root, env: { ...process.env, NODE_OPTIONS: '' } }
-    )
-    const result = JSON.parse(stdout) as ReadResult
-    figure(name, `${method} /s`, result.perSecond)
-    figure(name, `${method} p99 ms`, result.p99Ms)
-    if (method !== 'eth_blockNumber')
-      seen.set(method, JSON.stringify((JSON.parse(result.first) as { result?: unknown }).result))
+const MULTICALL = '0xcA11bde05977b3631167028862bE2a173976CA11'
+const CALL = { to: MULTICALL, data: '0x3408e470' }
+
+/** Latency of eth_call beside a load: started now, answered when stopped. */
+function probe(url: string): () => Promise<{ p50Ms: number; p99Ms: number; errors: number }> {
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'eth_call', params: [CALL, 'latest'] })
+  const child = spawn(process.execPath, ['--import', 'tsx', 'bench/probe.ts', url, body], {
+    cwd: packageRoot(),
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_OPTIONS: '' }
+  })
+  let out = ''
+  child.stdout.on('data', part => {
+    out += part
+  })
+  const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
+  return async () => {
+    child.stdin.end()
+    await gone
+    return JSON.parse(out)
   }
-  return seen
 }
 
-const prepared = new Map<Workload, PreparedLoad>()
-for (let round = 0; round < ROUNDS; round++) {
-  for (const workload of WORK) {
+/** The loop's delay since the last question, from /metrics; anvil has none. */
+async function loopDelayMs(node: Node): Promise<number | undefined> {
+  if (node.name !== 'zg-chain') return undefined
+  const text = await (await fetch(`${node.url}/metrics`)).text()
+  const m = /event_loop_delay_p99_seconds(?:\{[^}]*\})? ([0-9.e+-]+)/.exec(text)
+  return m === null ? undefined : Number(m[1]) * 1000
+}
+
+async function loads(workload: Workload): Promise<void> {
+  let prepared: PreparedLoad | undefined
+  for (let round = 0; another(workload, round); round++) {
     const prints = new Map<Name, string>()
-    for (const name of round % 2 === 0 ? names : [...names].reverse()) {
+    for (const name of order(round)) {
       const node = await start(name)
       try {
-        figure(name, 'start to first answer ms', node.startMs)
         const o = options(node, workload)
-        let load = prepared.get(workload)
-        if (load === undefined) {
-          load = await prepareLoad(o)
-          prepared.set(workload, load)
-        }
-        const r: LoadResult = await runLoad({ ...o, prepared: load })
+        prepared ??= await prepareLoad(o)
+        const stop = workload === 'transfer' ? probe(node.url) : undefined
+        await loopDelayMs(node)
+        const r: LoadResult = await runLoad({ ...o, prepared })
+        const delay = await loopDelayMs(node)
+        const latency = await stop?.()
         if (r.included !== COUNT)
           throw new Error(`${name} took in ${r.included} of ${COUNT}: ${r.refusal ?? `${r.failed} failed`}`)
         figure(name, `${workload} /s`, r.perSecond)
-        figure(name, `${workload} p50 ms`, r.p50Ms)
-        figure(name, `${workload} p99 ms`, r.p99Ms)
         if (r.cpuSeconds !== undefined) figure(name, `${workload} CPU ms each`, (r.cpuSeconds * 1000) / r.included)
         if (r.rssBytes !== undefined) figure(name, `${workload} memory MB`, r.rssBytes / 1e6)
-        prints.set(name, `${r.gasUsed} ${await fingerprint(node)}`)
-        process.stdout.write(`${JSON.stringify({ round, name, ...r, gasUsed: Number(r.gasUsed) })}\n`)
+        if (latency !== undefined) figure(name, 'eth_call p99 ms while blocks are full', latency.p99Ms)
+        if (delay !== undefined) figure(name, `${workload} event loop delay p99 ms`, delay)
+        prints.set(name, `${r.gasUsed} ${await fingerprint(node, workload)}`)
+        say({ round, name, ...r, gasUsed: Number(r.gasUsed), latency, delay })
       } finally {
         await node.stop()
       }
     }
     if (new Set(prints.values()).size > 1)
-      throw new Error(`${workload}: gas or nonces differ: ${JSON.stringify([...prints])}`)
+      throw new Error(`${workload}: the nodes differ: ${JSON.stringify([...prints])}`)
   }
-  const answers = new Map<Name, Map<string, string>>()
+}
+
+// ---- reads, kernels, start
+
+/** Both nodes at once; whoever is not asked only makes empty blocks. */
+async function withNodes(work: (nodes: Node[]) => Promise<void>): Promise<void> {
+  const nodes: Node[] = []
+  try {
+    for (const name of names) nodes.push(await start(name))
+    await work(nodes)
+  } finally {
+    await Promise.all(nodes.map(n => n.stop()))
+  }
+}
+
+const READS = [
+  ['eth_blockNumber', []],
+  ['eth_getBalance', [DEV_ACCOUNTS[5]!.address, 'latest']],
+  ['eth_call', [CALL, 'latest']]
+] as const
+
+async function reads(nodes: Node[]): Promise<void> {
+  for (const node of nodes) {
+    const before = await cpuSeconds(node.pid)
+    await new Promise(resolve => setTimeout(resolve, 3_000))
+    const after = await cpuSeconds(node.pid)
+    const resident = await residentBytes(node.pid)
+    if (before !== undefined && after !== undefined) figure(node.name, 'idle CPU %', ((after - before) / 3) * 100)
+    if (resident !== undefined) figure(node.name, 'idle memory MB', resident / 1e6)
+  }
+  // anvil has no Multicall3: the call would end at once there. The same code on both, put there by a method that both have.
+  const code = '0x465f5260205ff3'
+  for (const node of nodes) await new RpcClient(node.url).call('anvil_setCode', [MULTICALL, code])
+  for (const [method, params] of READS) {
+    if (method === 'eth_blockNumber') continue
+    const answers = await Promise.all(nodes.map(n => new RpcClient(n.url).call(method, [...params])))
+    if (new Set(answers.map(a => JSON.stringify(a))).size > 1)
+      throw new Error(`${method}: the nodes answer differently: ${JSON.stringify(answers)}`)
+  }
+  for (let round = 0; another('reads', round); round++)
+    for (const [method, params] of READS)
+      for (const name of order(round)) {
+        const node = nodes.find(n => n.name === name)!
+        const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params })
+        const r = await read(node.url, CONNECTIONS, READ_SECONDS, body)
+        figure(name, `${method} /s`, r.perSecond)
+        figure(name, `${method} p99 ms`, r.p99Ms)
+        say({ round, name, method, ...r })
+      }
+}
+
+async function kernels(nodes: Node[]): Promise<void> {
+  for (let round = 0; another('kernels', round); round++)
+    for (const f of await kernelRound(nodes, flags.quick ? 3 : 5)) {
+      figure(f.name, `kernel ${f.kernel} Mgas/s`, f.mgasPerSecond)
+      say({ round, ...f })
+    }
+}
+
+async function starts(): Promise<void> {
+  for (let round = 0; another('start', round); round++)
+    for (const name of order(round)) {
+      const node = await start(name)
+      figure(name, 'start to first answer ms', node.startMs)
+      await node.stop()
+    }
+}
+
+async function accounts(): Promise<void> {
   for (const name of names) {
-    const node = await start(name)
+    const node = await start(name, true)
     try {
-      const before = await cpuSeconds(node.pid)
-      await new Promise(resolve => setTimeout(resolve, 2_000))
-      const after = await cpuSeconds(node.pid)
-      if (before !== undefined && after !== undefined) figure(name, 'idle CPU %', ((after - before) / 2) * 100)
-      const memory = await residentBytes(node.pid)
-      if (memory !== undefined) figure(name, 'idle memory MB', memory / 1e6)
-      answers.set(name, await reads(name, node))
+      await memory(node, ACCOUNTS, flags.quick ? 5 : 30)
+      say({ name, section: 'memory', seconds: (performance.now() - began) / 1000 })
     } finally {
       await node.stop()
     }
   }
-  const [a, b] = names.map(n => answers.get(n)?.get('eth_getBalance'))
-  if (names.length === 2 && a !== b) throw new Error(`balances differ: ${a} and ${b}`)
 }
 
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
-const shown = (n: number): string => (n >= 100 ? Math.round(n).toLocaleString('en-US') : n.toPrecision(3))
-const cell = (values: number[] | undefined): string =>
-  values === undefined
-    ? ''
-    : `**${shown(median(values))}** (${shown(Math.min(...values))} to ${shown(Math.max(...values))})`
-process.stdout.write('\n| figure | zg-chain | anvil 1.7.1 | ratio |\n|---|---|---|---|\n')
-for (const what of new Set([...figures.keys()].map(k => k.split('\t')[0]!))) {
-  const ours = figures.get(`${what}\tzg-chain`)
-  const theirs = figures.get(`${what}\tanvil`)
-  const ratio = ours === undefined || theirs === undefined ? '' : `${(median(ours) / median(theirs)).toFixed(2)} ×`
-  process.stdout.write(`| ${what} | ${cell(ours)} | ${cell(theirs)} | ${ratio} |\n`)
+say({
+  node: process.version,
+  rounds: ROUNDS,
+  count: COUNT,
+  reads: wrk ? 'wrk' : 'bench/rpc-client.ts, wrk is not installed'
+})
+if (wanted.includes('start')) await starts()
+for (const workload of WORKLOADS) if (wanted.includes(workload)) await loads(workload)
+if (wanted.includes('reads')) await withNodes(reads)
+if (wanted.includes('kernels')) await withNodes(kernels)
+if (wanted.includes('memory')) await accounts()
+process.stdout.write(`\n${table()}`)
+const kernelRatios = ratios('kernel ')
+if (kernelRatios.length > 0) {
+  const mean = Math.exp(kernelRatios.reduce((sum, r) => sum + Math.log(r), 0) / kernelRatios.length)
+  process.stdout.write(`| kernels, geometric mean | | | ${mean.toFixed(2)} × |\n`)
 }
+process.stdout.write(`\n${Math.round((performance.now() - began) / 1000)} s\n`)

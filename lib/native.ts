@@ -37,12 +37,68 @@ export interface Codec {
   segmentRootsFlat(data: Uint8Array, lastLeaves?: number, cpu?: string): Uint8Array
   /** Root of the tree over n ≥ 1 hashes that lie one behind the other. */
   treeRoot(hashes: Uint8Array): Uint8Array
+  /**
+   * Strict standard base64 with padding, as characters in bytes (of a request's body) from `from` up to `to`; a SIMD path by name.
+   * @returns undefined for anything else: line breaks, missing padding, another alphabet, bits behind the data.
+   */
+  base64Decode(src: Uint8Array, from?: number, to?: number, cpu?: string): Uint8Array | undefined
+  /** Base64 as characters in bytes. */
+  base64Encode(data: Uint8Array, cpu?: string): Uint8Array
   /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
   readonly da: NativeDa | undefined
   /** Reed-Solomon of storage stripes. */
   readonly rs: ReedSolomon
+  /** Sealing and searching; absent in the reference: lib/codec/storage/pora-kernels.ts has them in TypeScript. */
+  readonly pora: NativePora | undefined
+}
+
+/** What a miner computes (storage.md 9), off the event loop. Arrays must not change before a promise settles. */
+export interface PoraKernels {
+  /**
+   * Seals 4,096-byte pieces.
+   * @param masks - 32 bytes a seal, its first mask.
+   * @param data - 4,096 bytes a seal, at most 4,096 seals.
+   */
+  seal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** The reverse. */
+  unseal(masks: Uint8Array, data: Uint8Array): Promise<Uint8Array>
+  /** Prepares up to 64 tries; all of minerId, subtask and range digest have 32 bytes. @param nonces - 32 bytes a try. */
+  pads(minerId: Uint8Array, nonces: Uint8Array, subtaskDigest: Uint8Array, rangeDigest: Uint8Array): Promise<PoraPads>
+  /** The best seal of each segment that a try reads. */
+  best(pads: PoraPads, reads: readonly PoraRead[]): Promise<PoraBest[]>
+}
+
+export interface NativePora extends PoraKernels {
+  /** The same on one path of the hashing by name (tests and benchmarks). */
+  with(path: string): PoraKernels
+}
+
+/** Prepared tries, one behind the other. */
+export interface PoraPads {
+  /** 64 bytes each. */
+  seeds: Uint8Array
+  /** 32 bytes each: which segment is read. */
+  recalls: Uint8Array
+  /** 16,384 bytes each. */
+  pads: Uint8Array
+}
+
+export interface PoraRead {
+  /** Which of the prepared tries. */
+  index: number
+  /** Bit i: seal i of the segment is held and counts. */
+  held: bigint
+  /** The sealed segment, 262,144 bytes; what is not held may be anything. */
+  sealed: Uint8Array
+}
+
+export interface PoraBest {
+  /** Of the seal with the lowest quality; undefined when none is held. */
+  seal: number | undefined
+  /** 32 bytes, big endian. */
+  quality: Uint8Array
 }
 
 /**
@@ -55,8 +111,12 @@ export interface ReedSolomon {
   readonly paths: readonly string[]
   /** The same on one path by name (tests and benchmarks). */
   with(path: string): ReedSolomon
-  /** The m parity shards of k data shards. */
-  encode(k: number, m: number, data: readonly Uint8Array[]): Promise<Uint8Array[]>
+  /**
+   * The m parity shards of k data shards.
+   * @param out - memory for all of them, one behind the other, when the caller has some to use again: new memory costs more than the
+   *   coding itself.
+   */
+  encode(k: number, m: number, data: readonly Uint8Array[], out?: Uint8Array): Promise<Uint8Array[]>
   /**
    * Makes shards again from any k others.
    * @param shards - by index, undefined where not at hand; the first k present ones are used.
@@ -112,10 +172,35 @@ interface CodecAddon {
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
   treeRoot(hashes: Uint8Array): Uint8Array
+  base64Encode(data: Uint8Array, out: Uint8Array, cpu?: string): void
+  base64Decode(src: Uint8Array, from: number, to: number, out: Uint8Array, cpu?: string): boolean
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
   /** The kernels of native/napi/rs_napi.cpp. */
   rs?: RsAddon
+  /** The kernels of native/napi/pora_napi.cpp. */
+  pora?: PoraAddon
+}
+
+/** As {@link PoraKernels}, in flat arrays. */
+interface PoraAddon {
+  seal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  unseal(masks: Uint8Array, data: Uint8Array, path?: string): Promise<Uint8Array>
+  pads(
+    miner: Uint8Array,
+    nonces: Uint8Array,
+    subtask: Uint8Array,
+    range: Uint8Array,
+    path?: string
+  ): Promise<Uint8Array>
+  best(
+    tries: Uint32Array,
+    seeds: Uint8Array,
+    pads: Uint8Array,
+    held: Uint8Array,
+    segments: readonly Uint8Array[],
+    path?: string
+  ): Promise<Uint8Array>
 }
 
 /** As {@link ReedSolomon}, except that shards are written into one array of the caller's. */
@@ -186,9 +271,12 @@ export function reference(): Codec {
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
+    base64Decode: decodeBase64,
+    base64Encode: data => Uint8Array.from(Buffer.from(Buffer.from(data).toString('base64'), 'latin1')),
     paths: [],
     da: undefined,
-    rs: referenceRs
+    rs: referenceRs,
+    pora: undefined
   }
 }
 
@@ -197,7 +285,14 @@ const referenceRs: ReedSolomon = {
   with: path => {
     throw new ZgError('ERR_BAD_INPUT', `the reference has no path '${path}'`)
   },
-  encode: async (k, m, data) => rsEncode(k, m, data),
+  encode: async (k, m, data, out) => {
+    const made = rsEncode(k, m, data)
+    if (out === undefined || m === 0) return made
+    if (out.length !== m * made[0]!.length)
+      throw new ZgError('ERR_BAD_INPUT', 'room for the parity is of another length')
+    out.set(concat(...made))
+    return split(out, made[0]!.length)
+  },
   reconstruct: async (k, m, shards, wanted) => rsReconstruct(k, m, shards, wanted),
   shardSums: async (rho, shards) => shards.map(shard => shardSum(rho, shard))
 }
@@ -205,6 +300,7 @@ const referenceRs: ReedSolomon = {
 function native(addon: CodecAddon): Codec {
   const { cpu, paths } = addon.info()
   let rs: ReedSolomon | undefined
+  let pora: NativePora | undefined
   return {
     path: 'native',
     cpu,
@@ -217,12 +313,42 @@ function native(addon: CodecAddon): Codec {
         ? addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))
         : addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves), cpu),
     treeRoot: hashes => addon.treeRoot(checkedHashes(hashes)),
+    base64Decode: (src, from = 0, to = src.length, cpu) => {
+      if (!(from >= 0 && from <= to && to <= src.length)) throw new ZgError('ERR_BAD_INPUT', 'ends out of range')
+      const size = to - from
+      if (size % 4 !== 0) return undefined
+      const padding = size === 0 || src[to - 1] !== 61 ? 0 : src[to - 2] !== 61 ? 1 : 2
+      const out = room((size / 4) * 3 - padding)
+      return addon.base64Decode(src, from, to, out, cpu) ? out : undefined
+    },
+    base64Encode: (data, cpu) => {
+      const out = room(Math.ceil(data.length / 3) * 4)
+      addon.base64Encode(data, out, cpu)
+      return out
+    },
     da: addon.da === undefined ? undefined : daOf(addon.da),
     get rs() {
       rs ??= rsOf(built(addon.rs))
       return rs
+    },
+    get pora() {
+      pora ??= poraOf(built(addon.pora))
+      return pora
     }
   }
+}
+
+/** Memory not filled with zeros first: all of it is written. Not of Node's pool either, so that it can be transferred. */
+function room(bytes: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
+}
+
+/** Base64 by Node, made strict: what encodes to the same text again is it. */
+function decodeBase64(src: Uint8Array, from = 0, to = src.length): Uint8Array | undefined {
+  if (!(from >= 0 && from <= to && to <= src.length)) throw new ZgError('ERR_BAD_INPUT', 'ends out of range')
+  const text = Buffer.from(src.buffer, src.byteOffset + from, to - from).toString('latin1')
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.toString('base64') === text ? Uint8Array.from(bytes) : undefined
 }
 
 /** A part of the addon that older builds lack. */
@@ -238,19 +364,23 @@ function built<T>(part: T | undefined): T {
  * @param path - one of `paths`; absent: the widest that ZG_CPU allows.
  */
 function rsOf(addon: RsAddon, path?: string): ReedSolomon {
-  // Not filled with zeros first: the worker writes every byte. Not from Node's pool either, so that a shard can be transferred.
-  const room = (bytes: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
   const cut = (out: Uint8Array, bytes: number): Uint8Array[] =>
     Array.from({ length: out.length / bytes }, (_, i) => out.subarray(i * bytes, (i + 1) * bytes))
   return {
     paths: addon.paths(),
     with: path => rsOf(addon, path),
-    encode: async (k, m, data) => {
+    encode: async (k, m, data, given) => {
       checkShape(k, m)
       if (data.length !== k) throw new ZgError('ERR_BAD_INPUT', `${data.length} data shards given, the code has ${k}`)
       const bytes = shardBytes(data)
       if (m === 0) return []
-      const out = room(m * bytes)
+      if (given !== undefined && given.length !== m * bytes) {
+        throw new ZgError(
+          'ERR_BAD_INPUT',
+          `room for ${m * bytes} bytes of parity is needed, ${given.length} were given`
+        )
+      }
+      const out = given ?? room(m * bytes)
       await addon.encode(k, m, [...data], out, path)
       return cut(out, bytes)
     },
@@ -293,6 +423,39 @@ function daOf(addon: DaAddon, path?: string): NativeDa {
       const out = new Uint8Array(indexes.length * w)
       await addon.decode(w, indexes, [...rows], out, path)
       return out
+    }
+  }
+}
+
+/** @param path - of the hashing; absent: the widest that ZG_CPU allows. */
+function poraOf(addon: PoraAddon, path?: string): NativePora {
+  return {
+    with: path => poraOf(addon, path),
+    seal: (masks, data) => addon.seal(masks, data, path),
+    unseal: (masks, data) => addon.unseal(masks, data, path),
+    pads: async (miner, nonces, subtask, range) => {
+      const flat = await addon.pads(miner, nonces, subtask, range, path)
+      const tries = nonces.length / 32
+      return {
+        seeds: flat.subarray(0, 64 * tries),
+        recalls: flat.subarray(64 * tries, 96 * tries),
+        pads: flat.subarray(96 * tries)
+      }
+    },
+    best: async (pads, reads) => {
+      if (reads.length === 0) return []
+      const held = new Uint8Array(8 * reads.length)
+      const bits = new DataView(held.buffer)
+      for (const [i, r] of reads.entries()) bits.setBigUint64(8 * i, r.held, true)
+      const flat = await addon.best(
+        Uint32Array.from(reads, r => r.index),
+        pads.seeds,
+        pads.pads,
+        held,
+        reads.map(r => r.sealed),
+        path
+      )
+      return split(flat, 33).map(a => ({ seal: a[0] === 64 ? undefined : a[0]!, quality: a.subarray(1) }))
     }
   }
 }

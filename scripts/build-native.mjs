@@ -26,7 +26,9 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const verbose = process.argv.includes('--verbose')
-const ADDONS = ['codec', 'evm', 'infer']
+// The addon for CUDA devices where there is a compiler for it.
+const CUDA = createRequire(import.meta.url)('../native/find-nvcc.cjs')
+const ADDONS = ['codec', 'evm', 'infer', ...(CUDA.nvcc === '' ? [] : ['infer_cuda'])]
 const BUILT_FOR = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
 
 const compiler = findCompiler()
@@ -41,7 +43,7 @@ function build() {
     spawnSync(process.execPath, ['native/evm/sources.cjs'], { cwd: root, encoding: 'utf8' }).stdout,
     ...readdirSync(join(root, 'native', 'napi'))
   ]
-  const configuration = JSON.stringify({ node: process.version, arch: process.arch, nodedir, compiler, sources })
+  const configuration = JSON.stringify({ node: process.version, arch: process.arch, nodedir, compiler, sources, cuda: CUDA })
   const stamp = join(root, 'build', 'zg-configuration.json')
   const fresh =
     existsSync(join(root, 'build', 'Makefile')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === configuration

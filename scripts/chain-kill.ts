@@ -20,6 +20,6 @@ const report = await killNode({
 })
 for (const fault of report.faults) process.stdout.write(`${fault}\n`)
 process.stdout.write(
-  `kills: ${report.kills} (${report.underLoad} with transactions on their way), ${report.height} blocks, ${report.acknowledged} accepted, ${report.faults.length} faults, seed ${values.seed}\n`
+  `kills: ${report.kills} (${report.underLoad} with transactions on their way, ${report.starting} while it started), ${report.height} blocks, ${report.acknowledged} accepted, ${report.faults.length} faults, seed ${values.seed}\n`
 )
 process.exit(report.faults.length === 0 ? 0 : 1)

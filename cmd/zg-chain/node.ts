@@ -68,7 +68,8 @@ export const node: VerbFn = async (ctx, _args, opts) => {
       clientVersion: `zg-chain/v${version()}/${process.platform}-${process.arch}/node${process.versions.node}`,
       now: () => systemClock.now(),
       monotonic: () => systemClock.monotonic(),
-      forks: genesis.config
+      forks: genesis.config,
+      history: store.history
     })
     const rpcLog = ctx.log('rpc')
     const port = opts.rpcPort as number

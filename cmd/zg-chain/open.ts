@@ -117,10 +117,10 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     dev: o.dev,
     archive: o.history === undefined,
     history: o.history ?? 1,
-    // Flat values first: they answer every read; blocks of tables and the write buffer share the rest.
+    // Flat values first: they answer every read; blocks of tables and the write buffer, of which there may be two, share the rest.
     cacheBytes: Math.floor(cacheBytes * 0.6),
     blockCacheBytes: Math.floor(cacheBytes * 0.2),
-    writeBufferBytes: Math.floor(cacheBytes * 0.2),
+    writeBufferBytes: Math.floor(cacheBytes * 0.1),
     poolCount: limits.count,
     poolBytes: limits.bytes,
     queuedPerSender: limits.queuedPerSender,

@@ -13,7 +13,12 @@ await tool({
     {
       name: 'up',
       summary: 'start the network and keep it running',
-      examples: ['zg-devnet up', 'zg-devnet up --name ci --detach', 'zg-devnet up --ephemeral --block-time on-demand'],
+      examples: [
+        'zg-devnet up',
+        'zg-devnet up --name ci --detach',
+        'zg-devnet up --ephemeral --block-time on-demand',
+        'zg-devnet up --stores 6'
+      ],
       daemon: true,
       options: [
         NAME,
@@ -31,7 +36,12 @@ await tool({
         { flags: '--port-base <port>', help: 'first port of a block of its own', parse: parseInteger(1024, 65_000) },
         { flags: '--block-time <time>', help: "time between blocks, or 'on-demand'", default: '500ms' },
         { flags: '--gas-limit <gas>', help: 'gas limit of a block' },
-        { flags: '--stores <count>', help: 'storage nodes', default: '2', parse: parseInteger(1, 16), advanced: true },
+        {
+          flags: '--stores <count>',
+          help: 'storage nodes; three and more are a group that codes files, 6 as 4+2',
+          default: '2',
+          parse: parseInteger(1, 16)
+        },
         { flags: '--log', help: "show the services' log lines", env: false }
       ],
       exits: { 69: 'a service did not come up', 75: 'it runs already', 78: 'a port is taken' },
@@ -58,6 +68,37 @@ await tool({
       options: [NAME],
       exits: { 69: 'not running, or the service did not come back' },
       load: async () => (await import('./verbs/restart.ts')).restart
+    },
+    {
+      name: 'kill',
+      args: '<service...>',
+      summary: 'kill services as a crash would (SIGKILL); they stay down',
+      examples: ['zg-devnet kill store-3', 'zg-devnet kill store-1 store-4', 'zg-devnet kill --restart chain'],
+      options: [NAME, { flags: '--restart', help: 'let them come back by themselves, as after a crash', env: false }],
+      exits: { 69: 'not running' },
+      load: async () => (await import('./verbs/play.ts')).kill
+    },
+    {
+      name: 'stop',
+      args: '<service...>',
+      summary: 'stop services in order (SIGTERM); they stay down',
+      examples: ['zg-devnet stop store-3', 'zg-devnet stop kv'],
+      options: [NAME],
+      exits: { 69: 'not running' },
+      load: async () => (await import('./verbs/play.ts')).stop
+    },
+    {
+      name: 'start',
+      args: '<service...>',
+      summary: 'start services that are down, and wait until they are ready',
+      examples: ['zg-devnet start store-3', 'zg-devnet start store-3 --wipe   # as with a new disk'],
+      options: [
+        NAME,
+        { flags: '--wipe', help: 'with an empty data directory; its key is kept', env: false },
+        { flags: '--no-wait', help: 'return at once', env: false }
+      ],
+      exits: { 69: 'not running, or a service did not come up', 75: 'to be wiped, but running' },
+      load: async () => (await import('./verbs/play.ts')).start
     },
     {
       name: 'status',

@@ -1,4 +1,4 @@
-/** The control socket of `zg-devnet up`: status, restart, stop, from the other verbs. */
+/** The control socket of `zg-devnet up`: status, restart, stop, kill and start, from the other verbs. */
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import { RPC, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { runtimeDir } from '../../lib/adapters/paths.ts'
@@ -25,17 +25,17 @@ export async function openControl(network: string, supervisor: Supervisor): Prom
         setImmediate(ask)
         return true
       },
-      devnet_stop_service: async ([name]) => {
-        if (typeof name !== 'string' || !(await supervisor.stopOne(name)))
-          throw new RpcError(RPC.params, `no service '${String(name).slice(0, 40)}'`)
-        return true
-      },
-      devnet_restart: async ([name]) => {
-        if (typeof name !== 'string' || !(await supervisor.restart(name)))
-          throw new RpcError(RPC.params, `no service '${String(name).slice(0, 40)}'`)
-        return true
-      }
+      devnet_stop_service: ([name]) => one(name, n => supervisor.stopOne(n)),
+      devnet_kill_service: ([name, again]) => one(name, n => supervisor.killOne(n, again === true)),
+      devnet_start_service: ([name]) => one(name, n => supervisor.startOne(n)),
+      devnet_restart: ([name]) => one(name, n => supervisor.restart(n))
     }
   })
   return { path, stopAsked, close: () => server.close() }
+}
+
+async function one(name: unknown, act: (name: string) => boolean | Promise<boolean>): Promise<true> {
+  if (typeof name !== 'string' || !(await act(name)))
+    throw new RpcError(RPC.params, `no service '${String(name).slice(0, 40)}'`)
+  return true
 }

@@ -14,6 +14,8 @@ export interface NetworkPlan {
   blockTime: string
   gasLimit: string | undefined
   stores: number
+  /** File with the signed list of the storage nodes; undefined: they are few, and each keeps whole copies. */
+  group: string | undefined
   /** False where the inference engine is not built: there is no other one. */
   compute: boolean
   ports: Ports
@@ -37,6 +39,8 @@ const DISPERSER_ACCOUNT = 3
 const PROVIDER_ACCOUNT = 4
 /** The account of the local inference provider. */
 export const PROVIDER = DEV_ACCOUNTS[PROVIDER_ACCOUNT]!
+/** A storage node that is quiet for so long is repaired away from: here nobody waits a quarter of an hour to see it. */
+const LOST_AFTER = '20s'
 /** Signers that genesis holds; three of them suffice. */
 const SIGNERS = 4
 
@@ -103,12 +107,13 @@ export function serviceTable(plan: NetworkPlan): Service[] {
         kind: 'store',
         tool: 'zg-store',
         port,
-        note: 'shard 0/1',
+        note: plan.group === undefined ? 'shard 0/1' : `member of a group of ${plan.stores}`,
         args: [
           'node',
           ...['--dir', dir(`store-${i}`), '--rpc-port', `${port}`, '--rpc-url', rpc],
           ...['--p2p-port', `${plan.ports.p2p[i]}`],
-          ...plan.ports.p2p.filter((_, j) => j !== i).flatMap(p => ['--peer', `/ip4/127.0.0.1/tcp/${p}`])
+          ...plan.ports.p2p.filter((_, j) => j !== i).flatMap(p => ['--peer', `/ip4/127.0.0.1/tcp/${p}`]),
+          ...(plan.group === undefined ? [] : ['--group', plan.group, '--group-lost', LOST_AFTER])
         ]
       })
     ),

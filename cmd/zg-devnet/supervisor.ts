@@ -133,7 +133,7 @@ export class Supervisor {
 
   /** Stops one service and starts it again. False for an unknown name. */
   async restart(name: string): Promise<boolean> {
-    const r = this.#running.find(x => x.service.name === name)
+    const r = this.#named(name)
     if (r === undefined) return false
     await this.#end(r)
     r.status.restarts++
@@ -141,13 +141,48 @@ export class Supervisor {
     return true
   }
 
-  /** Stops one service until somebody restarts it. False for an unknown name. */
+  /** Stops one service until somebody starts it. False for an unknown name. */
   async stopOne(name: string): Promise<boolean> {
-    const r = this.#running.find(x => x.service.name === name)
+    const r = this.#named(name)
     if (r === undefined) return false
     await this.#end(r)
     Object.assign(r.status, { state: 'stopped', pid: 0, progress: '', reason: undefined })
     return true
+  }
+
+  /**
+   * SIGKILL, in the middle of whatever it does. False for an unknown name.
+   * @param again - as after a crash: it comes back by itself. Otherwise it stays down until somebody starts it.
+   */
+  async killOne(name: string, again: boolean): Promise<boolean> {
+    const r = this.#named(name)
+    if (r === undefined) return false
+    if (!again) r.ending = true
+    const child = r.child
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
+      child.kill('SIGKILL')
+      await gone
+    }
+    if (!again) Object.assign(r.status, { state: 'stopped', pid: 0, progress: '', reason: 'killed' })
+    return true
+  }
+
+  /** Starts a service that is down; one that runs is left alone. False for an unknown name. */
+  startOne(name: string): boolean {
+    const r = this.#named(name)
+    if (r === undefined) return false
+    if (r.child === undefined) {
+      r.status.restarts++
+      // Whoever starts it by hand forgives the deaths before.
+      r.deaths = []
+      this.#spawn(r)
+    }
+    return true
+  }
+
+  #named(name: string): Running | undefined {
+    return this.#running.find(r => r.service.name === name)
   }
 
   /** SIGTERM to all, SIGKILL to what is left after the grace time; resolves when no child lives. */
@@ -224,14 +259,14 @@ export class Supervisor {
     if (final) return
     r.status.restarts++
     setTimeout(() => {
-      if (!this.#stopping && r.child === undefined) this.#spawn(r)
+      if (!this.#stopping && !r.ending && r.child === undefined) this.#spawn(r)
     }, 100 * r.deaths.length)
   }
 
   async #end(r: Running): Promise<void> {
     const child = r.child
     r.ending = true
-    if (child === undefined || child.exitCode !== null) return
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
     child.kill('SIGTERM')
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)

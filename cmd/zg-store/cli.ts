@@ -44,6 +44,16 @@ const KEY_FILE: OptionSpec = {
   help: 'file with a key of 64 hex digits, mode 0600'
 }
 
+/** The key of whoever uses the tool, made by the first `put --encrypt`. */
+const DECRYPT: OptionSpec = { flags: '--decrypt', help: "decrypt with the key that 'put --encrypt' made", env: false }
+
+const SOCKET: OptionSpec = {
+  flags: '--socket <path>',
+  help: 'admin socket of a node, repeatable; default: all nodes of the running network',
+  repeat: true,
+  env: false
+}
+
 const SERVE = (port: string): OptionSpec[] => [
   { flags: '--rpc-port <port>', help: 'port', default: port, parse: parsePort },
   { flags: '--rpc-host <address>', help: 'address to listen on', default: '127.0.0.1' },
@@ -61,17 +71,19 @@ await tool({
   verbs: [
     {
       name: 'put',
-      args: '[file]',
-      summary: 'store a file or stdin and print its root',
+      args: '[file...]',
+      summary: 'store files, directories or stdin and print their roots',
       examples: [
         'zg-store put model.gguf',
         'tar c dir | zg-store put',
+        'zg-store put dir',
         'zg-store put --json < batch.bin | jq -r .root'
       ],
       options: [
         REPLICA,
         { flags: '--no-wait', help: 'return when one node has taken the data', env: false },
         { flags: '-n, --dry-run', help: 'print root, size and fee; send nothing', env: false },
+        { flags: '--encrypt', help: "encrypt with the key file, or with one's own, made when absent", env: false },
         KEY_FILE,
         { flags: '--tags <bytes>', help: 'tags of the submission: text, or hex with 0x', env: false },
         ...NODES,
@@ -96,11 +108,20 @@ await tool({
     {
       name: 'get',
       args: '<root...>',
-      summary: 'read files back, verified, to stdout or into a file',
-      examples: ['zg-store get $ROOT > model.gguf', 'zg-store get $ROOT -o model.gguf', 'zg-store get $ROOT | tar x'],
+      summary: 'read files back, verified, to stdout, a file or a directory',
+      examples: [
+        'zg-store get $ROOT > model.gguf',
+        'zg-store get $ROOT -o model.gguf',
+        'zg-store get $ROOT | tar x',
+        'zg-store get -r $ROOT -o dir',
+        'zg-store get $ROOT/docs/a.txt --range 0-499'
+      ],
       options: [
         { flags: '-o, --output <file>', help: 'write to a file; goes on after an interruption', env: false },
-        { flags: '-f, --force', help: 'replace an existing file', env: false },
+        { flags: '-r, --recursive', help: 'restore a folder into the directory --output', env: false },
+        { flags: '--range <range>', help: "bytes to read: '0-499', '500-', '-500' (the last 500)", env: false },
+        { flags: '-f, --force', help: 'replace existing files', env: false },
+        DECRYPT,
         KEY_FILE,
         { flags: '--proof', help: 'verify every segment (always done)', env: false },
         ...NODES
@@ -113,14 +134,18 @@ await tool({
       args: '<root>',
       summary: 'show which nodes hold a file; takes a root or a submission number',
       examples: ['zg-store stat $ROOT', 'zg-store stat 17 --json'],
-      options: NODES,
+      options: [
+        ...NODES,
+        { ...SOCKET, help: 'admin socket of a node of a coding group: shows the stripes', advanced: true }
+      ],
       exits: { 1: 'no node has it final', 69: 'no node answers' },
       load: async () => (await import('./verbs/stat.ts')).stat
     },
     {
       name: 'ls',
-      summary: 'list the newest files, newest first',
-      examples: ['zg-store ls', 'zg-store ls --limit 1000 --json | jq -r .root'],
+      args: '[root]',
+      summary: 'list the newest files, or what is in a folder',
+      examples: ['zg-store ls', 'zg-store ls --limit 1000 --json | jq -r .root', 'zg-store ls -R $ROOT/docs'],
       options: [
         {
           flags: '--limit <n>',
@@ -129,17 +154,60 @@ await tool({
           parse: parseInteger(1, 100_000),
           env: false
         },
+        { flags: '-R, --recursive', help: 'also what is in the folders of the folder', env: false },
+        DECRYPT,
+        KEY_FILE,
         ...NODES
       ],
-      exits: { 1: 'nothing is stored' },
+      exits: { 1: 'nothing is stored', 69: 'no such folder or path' },
       load: async () => (await import('./verbs/ls.ts')).ls
     },
     {
       name: 'root',
       args: '[file...]',
-      summary: 'print the root a file would have; no network',
-      examples: ['zg-store root model.gguf', 'tar c dir | zg-store root'],
+      summary: 'print or check the roots of files and directories; no network',
+      examples: ['zg-store root model.gguf', 'zg-store root *.bin > roots', 'zg-store root -c roots'],
+      options: [
+        { flags: '-c, --check', help: 'read roots and names from the files and check them', env: false },
+        { flags: '--ignore-missing', help: 'with --check: say nothing of files that are not there', env: false }
+      ],
+      exits: { 1: 'a root did not match, a file could not be read' },
       load: async () => (await import('./verbs/root.ts')).root
+    },
+    {
+      name: 'diff',
+      args: '<before> <after>',
+      summary: 'compare folders or files, each a path or a root',
+      examples: ['zg-store diff dir $ROOT', 'zg-store diff $ROOT $OTHER --json'],
+      options: [DECRYPT, KEY_FILE, ...NODES],
+      exits: { 0: 'equal', 1: 'different' },
+      load: async () => (await import('./verbs/diff.ts')).diff
+    },
+    {
+      name: 'repair',
+      args: '[root...]',
+      summary: 'have nodes here restore what is lost, and wait for it',
+      examples: ['zg-store repair', 'zg-store repair $ROOT --json'],
+      options: [SOCKET],
+      exits: { 1: 'something cannot be repaired', 69: 'no node here' },
+      load: async () => (await import('./verbs/maintain.ts')).repair
+    },
+    {
+      name: 'scrub',
+      summary: 'have nodes here read and check what they hold',
+      examples: ['zg-store scrub', 'zg-store scrub --socket /srv/store/admin.sock'],
+      options: [SOCKET],
+      exits: { 1: 'something is damaged', 69: 'no node here' },
+      load: async () => (await import('./verbs/maintain.ts')).scrub
+    },
+    {
+      name: 'quote',
+      args: '<size...>',
+      summary: 'show what storing a file, or so many bytes, costs',
+      examples: ['zg-store quote 1GiB', 'zg-store quote model.gguf', 'zg-store quote 64MiB --json | jq -r .fee_neuron'],
+      options: [CHAIN],
+      exits: { 66: 'neither a file nor a size', 69: 'chain does not answer' },
+      load: async () => (await import('./verbs/quote.ts')).quote
     },
     {
       name: 'kv get',
@@ -153,10 +221,40 @@ await tool({
           help: 'value as of this submission',
           parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
           env: false
-        }
+        },
+        { flags: '--proof', help: 'check it against the flow root on the chain', env: false },
+        { ...CHAIN, help: 'chain to check against' },
+        { flags: '--flow <address>', help: 'flow contract; that of the running network when absent', env: 'ZG_FLOW' },
+        { ...KEY_FILE, help: 'with --proof: key file of an encrypted stream' }
       ],
-      exits: { 1: 'there is no value' },
+      exits: { 1: 'there is no value', 65: 'the proof does not hold' },
       load: async () => (await import('./verbs/kv.ts')).kvGet
+    },
+    {
+      name: 'kv list',
+      args: '<stream> [prefix]',
+      summary: 'list the keys of a stream in byte order',
+      examples: [
+        'zg-store kv list 0xf2bd',
+        'zg-store kv list 0xf2bd user/ --reverse --limit 10',
+        'zg-store kv list 0xf2bd --values --json | jq -r .value'
+      ],
+      options: [
+        { flags: '--reverse', help: 'from the last to the first', env: false },
+        { flags: '--from <key>', help: 'begin at this key', env: false },
+        { flags: '--limit <n>', help: 'keys to list', parse: parseInteger(1, Number.MAX_SAFE_INTEGER), env: false },
+        { flags: '-l, --long', help: 'with version and size', env: false },
+        { flags: '--values', help: 'with their values', env: false },
+        {
+          flags: '--at <seq>',
+          help: 'keys as of this submission',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
+          env: false
+        },
+        { flags: '--kv <url>', help: 'key-value node to ask', parse: parseUrl }
+      ],
+      exits: { 1: 'there is no key' },
+      load: async () => (await import('./verbs/kv.ts')).kvList
     },
     {
       name: 'kv put',
@@ -178,6 +276,7 @@ await tool({
         { flags: '--kv <url>', help: 'key-value node that must have applied it', parse: parseUrl },
         { flags: '--wait', help: 'wait until it is applied (the default)', default: true, env: false, advanced: true },
         { flags: '--no-wait', help: 'return when it is stored', env: false },
+        { ...KEY_FILE, help: 'store it encrypted, for nodes that have the key' },
         REPLICA,
         ...NODES,
         ...PAY,
@@ -193,6 +292,49 @@ await tool({
       options: NODE_OPTIONS,
       daemon: true,
       load: async () => (await import('./node/node.ts')).node
+    },
+    {
+      name: 'mine',
+      summary: 'earn the fees of the data that a storage node holds',
+      examples: ['zg-store mine', 'zg-store mine --node http://127.0.0.1:5678 --account 3 --cpu-limit 50 --json'],
+      daemon: true,
+      options: [
+        {
+          flags: '--node <url>',
+          help: "storage node whose data is mined (default: the network's first)",
+          parse: parseUrl
+        },
+        ...PAY,
+        { flags: '--chain <url>', help: 'the same as --rpc-url', env: false, parse: parseUrl, advanced: true },
+        { flags: '--beneficiary <account>', help: 'who is paid (default: the account itself), when an id is made' },
+        {
+          flags: '--cpu-limit <percent>',
+          help: 'share of a core to use; 200 is two cores',
+          default: '25',
+          parse: parseInteger(1, 6400)
+        },
+        { flags: '--dir <dir>', help: 'directory of sealed copies and of the miner id' },
+        { flags: '--cache-max <size>', help: 'most that sealed copies may take', default: '10GiB', parse: parseSize }
+      ],
+      exits: { 77: 'no money for gas' },
+      load: async () => (await import('./mine/mine.ts')).mine
+    },
+    {
+      name: 'mine rewards',
+      args: '[account]',
+      summary: 'show what an account has earned and not withdrawn',
+      examples: ['zg-store mine rewards', 'zg-store mine rewards 0x1111111111111111111111111111111111111111 --json'],
+      options: PAY,
+      load: async () => (await import('./mine/mine.ts')).rewards
+    },
+    {
+      name: 'mine withdraw',
+      args: '[account]',
+      summary: 'send an account what it has earned',
+      examples: ['zg-store mine withdraw', 'zg-store mine withdraw 3 --account 3'],
+      options: PAY,
+      exits: { 1: 'nothing is due' },
+      load: async () => (await import('./mine/mine.ts')).withdraw
     },
     {
       name: 'group id',
@@ -265,10 +407,22 @@ await tool({
         REPLICA,
         {
           flags: '--put-max <size>',
-          help: 'largest body of PUT /v1/file, which the account pays for',
+          help: 'largest body of an upload by HTTP, which the account pays for',
           default: '1GiB',
           parse: parseSize
-        }
+        },
+        {
+          flags: '--no-discover',
+          help: 'list configured nodes only, not those that they are connected to',
+          env: false
+        },
+        {
+          flags: '--discovery-admin <url>',
+          help: 'admin RPC of an upstream node that is asked for its peers',
+          parse: parseUrl,
+          advanced: true
+        },
+        { flags: '--locations <file>', help: 'JSON of where nodes are: IP to city, region, country …', advanced: true }
       ],
       load: async () => (await import('./indexer/node.ts')).indexer
     },

@@ -106,6 +106,7 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
   return {
     size: () => use('look up', async () => (await handle.stat()).size),
     read: (offset, length) => use('read', () => readExactly(handle, offset, length)),
+    readInto: (offset, target) => use('read', () => fill(handle, offset, target)),
     write: (offset, ...buffers) => use('write', () => writeAll(handle, offset, buffers)),
     truncate: size => use('truncate', () => handle.truncate(size)),
     async sync() {
@@ -126,13 +127,18 @@ async function readExactly(handle: FileHandle, offset: number, length: number): 
   if (want > BLIND_READ_BYTES) want = Math.min(want, Math.max(0, (await handle.stat()).size - offset))
   // A plain Uint8Array, not a Buffer: Buffer's slice shares memory where Uint8Array's copies.
   const out = new Uint8Array(Buffer.allocUnsafeSlow(want).buffer)
+  const got = await fill(handle, offset, out)
+  return got === want ? out : out.slice(0, got)
+}
+
+async function fill(handle: FileHandle, offset: number, out: Uint8Array): Promise<number> {
   let got = 0
-  while (got < want) {
-    const { bytesRead } = await handle.read(out, got, want - got, offset + got)
+  while (got < out.length) {
+    const { bytesRead } = await handle.read(out, got, out.length - got, offset + got)
     if (bytesRead === 0) break
     got += bytesRead
   }
-  return got === want ? out : out.slice(0, got)
+  return got
 }
 
 async function writeAll(handle: FileHandle, offset: number, buffers: Uint8Array[]): Promise<void> {

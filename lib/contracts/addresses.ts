@@ -10,7 +10,6 @@ export interface ContractAddresses {
   flow: Hex
   market: Hex
   reward: Hex
-  /** Reserved for the mine contract; no code there yet. */
   mine: Hex
   wrappedZG: Hex
   /** Compute (compute.md 1.1): the SDK maps chain ids to these. */

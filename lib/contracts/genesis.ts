@@ -41,6 +41,22 @@ export interface StorageParams {
   releaseSeconds: number
 }
 
+/** Of the mine contract (storage.md 9.3); numbers are what `initialize` of deployed ones takes. */
+export interface MineParams {
+  /** One in so many qualities is a hit at first. */
+  difficulty: bigint
+  /** The target never gets easier than this. */
+  minDifficulty: bigint
+  /** Blocks of a mining window, at most 256. */
+  targetMineBlocks: number
+  /** Answers an epoch that the difficulty aims at; twice as many are taken. */
+  targetSubmissions: number
+  maxShards: number
+  /** Miners share the windows of an epoch: so many, each so many blocks after the other. */
+  nSubtasks: number
+  subtaskInterval: number
+}
+
 export interface AllocOptions {
   chainId: number
   /** Unix seconds of the genesis block: constructors may store it. */
@@ -52,6 +68,8 @@ export interface AllocOptions {
   balance?: bigint
   /** Changes to DEVNET_STORAGE. */
   storage?: Partial<StorageParams>
+  /** Changes to DEVNET_MINE. */
+  mine?: Partial<MineParams>
   /** Changes to DEVNET_COMPUTE. */
   compute?: Partial<ComputeParams>
   /** Signers of data availability in the first epoch of a network; none by default. */
@@ -61,8 +79,6 @@ export interface AllocOptions {
   /** Wei that a blob of data availability costs at posting; 0 by default. */
   blobPriceWei?: bigint
 }
-
-const SECONDS_PER_MONTH = 31 * 24 * 3600
 
 /**
  * What deployed networks charge for a life of `months` (storage.md 2.6): unitPrice × months × 10¹⁸ / 2³⁰ / 12 wei a sector, which is
@@ -74,14 +90,25 @@ export function pricePerSectorWei(unitPrice: bigint, months: bigint): bigint {
 
 /**
  * The fee is that of the public turbo networks, so that costs shown on a devnet are real. Epochs, release and pricing chunk are those of
- * small networks: an epoch of 1,200 blocks is 20 minutes at a block a second, and 1 MiB of data already fills a pricing chunk (8 GiB
- * on public networks, where nobody on a laptop would ever see a reward).
+ * a network that somebody watches (storage.md 9.4): 40 blocks of a second are an epoch, 1 MiB of data already fills a pricing chunk
+ * (8 GiB on public networks, where nobody on a laptop would ever see a reward), and an hour releases all of it.
  */
 export const DEVNET_STORAGE: StorageParams = {
   pricePerSectorWei: pricePerSectorWei(33n, 12n),
-  blocksPerEpoch: 1200,
+  blocksPerEpoch: 40,
   sectorsPerPrice: 4096n,
-  releaseSeconds: 3 * SECONDS_PER_MONTH
+  releaseSeconds: 3600
+}
+
+/** A number is tried on 64 seals, so about a thousand numbers make a hit: a second of one core. */
+export const DEVNET_MINE: MineParams = {
+  difficulty: 64_000n,
+  minDifficulty: 16_000n,
+  targetMineBlocks: 30,
+  targetSubmissions: 2,
+  maxShards: 32,
+  nSubtasks: 1,
+  subtaskInterval: 1
 }
 
 /** Nonce of account 0 in a network, as if it had deployed the compute contracts. */
@@ -126,7 +153,7 @@ export async function buildAlloc(options: AllocOptions): Promise<AllocEntry[]> {
   return alloc
 }
 
-function checkOptions({ accounts, chainId, timestamp, storage, balance, blobPriceWei = 0n }: AllocOptions): void {
+function checkOptions({ accounts, chainId, timestamp, storage, mine, balance, blobPriceWei = 0n }: AllocOptions): void {
   const bad = (what: string) => new ZgError('ERR_CONFIG', `genesis: ${what}`)
   if (!Number.isSafeInteger(chainId) || chainId < 1) throw bad(`chain id ${chainId} is out of range`)
   if (!Number.isSafeInteger(timestamp) || timestamp < 0) throw bad(`timestamp ${timestamp} is out of range`)
@@ -137,6 +164,10 @@ function checkOptions({ accounts, chainId, timestamp, storage, balance, blobPric
   if (!Number.isSafeInteger(blocksPerEpoch) || blocksPerEpoch < 1) throw bad('blocksPerEpoch must be at least 1')
   if (!Number.isSafeInteger(releaseSeconds) || releaseSeconds < 1) throw bad('releaseSeconds must be at least 1')
   if (sectorsPerPrice < 1n || sectorsPerPrice >= 1n << 64n) throw bad('sectorsPerPrice is out of range')
+  const m = { ...DEVNET_MINE, ...mine }
+  const counts = [m.targetMineBlocks, m.targetSubmissions, m.maxShards, m.nSubtasks, m.subtaskInterval]
+  const out = counts.some(n => !Number.isSafeInteger(n) || n < 1) || m.targetMineBlocks > 256
+  if (out || m.difficulty < 1n || m.minDifficulty < 0n) throw bad('a parameter of mining is out of range')
   if (blobPriceWei < 0n || blobPriceWei >= 1n << 128n) throw bad('blobPriceWei is out of range')
   if (pricePerSectorWei < 0n || pricePerSectorWei >= 1n << 128n) throw bad('pricePerSectorWei is out of range')
 }
@@ -154,6 +185,7 @@ async function constructions({
   kind,
   accounts,
   storage,
+  mine,
   compute,
   blobPriceWei
 }: AllocOptions): Promise<Construction[]> {
@@ -164,17 +196,23 @@ async function constructions({
   const p = { ...DEVNET_STORAGE, ...storage }
   const owner = accounts[0]!
   const [flow, market, reward] = [fromHex(at.flow), fromHex(at.market), fromHex(at.reward)]
-  const nobody = 0n
+  const m = { ...DEVNET_MINE, ...mine }
+  const counts = [m.targetMineBlocks, m.targetSubmissions, m.maxShards, m.nSubtasks, m.subtaskInterval].map(BigInt)
   return [
     multicall,
     { at: at.wrappedZG, code: CREATION_CODE.WrappedZG, args: [] },
     {
       at: at.reward,
       code: CREATION_CODE.ChunkLinearReward,
-      args: [market, nobody, p.sectorsPerPrice, BigInt(p.releaseSeconds), owner]
+      args: [market, fromHex(at.mine), p.sectorsPerPrice, BigInt(p.releaseSeconds), owner]
     },
     { at: at.market, code: CREATION_CODE.FixedPriceMarket, args: [p.pricePerSectorWei, flow, reward, owner] },
     { at: at.flow, code: CREATION_CODE.Flow, args: [market, BigInt(p.blocksPerEpoch), 0n, owner] },
+    {
+      at: at.mine,
+      code: CREATION_CODE.PoraMine,
+      args: [0n, flow, reward, p.sectorsPerPrice, m.difficulty, ...counts, m.minDifficulty, owner]
+    },
     ...computeConstructions(CREATION_CODE, at, owner, compute),
     { at: at.daRegistry, code: CREATION_CODE.DARegistry, args: [] },
     { at: at.daEntrance, code: CREATION_CODE.DAEntrance, args: [owner, blobPriceWei ?? 0n] }

@@ -175,14 +175,16 @@ function checkScrypt(cost: ScryptCost): void {
 async function deriveScrypt(password: string, salt: Uint8Array, cost: ScryptCost): Promise<Uint8Array> {
   checkScrypt(cost)
   const { N, r, p } = cost
+  const maxmem = 128 * N * r + 128 * r * p + 1024 * 1024
+  // OpenSSL keeps to RFC 7914's N < 2^(16 r); other wallets write files beyond it, and read them.
+  if (Math.log2(N) >= 16 * r) {
+    const { scryptAsync } = await import('@noble/hashes/scrypt.js')
+    return scryptAsync(passwordBytes(password), salt, { N, r, p, dkLen: 32, maxmem })
+  }
   const derived = await new Promise<Buffer>((resolve, reject) => {
     // maxmem is what OpenSSL may use beyond its own small blocks; its default of 32 MiB is below the standard cost.
-    scrypt(
-      passwordBytes(password),
-      salt,
-      32,
-      { N, r, p, maxmem: 128 * N * r + 128 * r * p + 1024 * 1024 },
-      (err, key) => (err === null ? resolve(key) : reject(err))
+    scrypt(passwordBytes(password), salt, 32, { N, r, p, maxmem }, (err, key) =>
+      err === null ? resolve(key) : reject(err)
     )
   })
   return new Uint8Array(derived)

@@ -34,6 +34,8 @@ export interface DiskFile {
   size(): Promise<number>
   /** Exactly `length` bytes from `offset`, fewer only at the end of the file. */
   read(offset: number, length: number): Promise<Uint8Array>
+  /** The same into memory of the caller's, where the disk can do it: fills `target`, less only at the end of the file. @returns bytes read. */
+  readInto?(offset: number, target: Uint8Array): Promise<number>
   /** Writes all buffers one behind the other from `offset`, extending the file when needed. */
   write(offset: number, ...buffers: Uint8Array[]): Promise<void>
   /** Cuts or zero-extends. */

@@ -38,6 +38,8 @@ struct Kernels {
   void (*leaves)(const uint8_t* data, uint8_t* out) noexcept;
   // out[32·i …] = keccak(pairs[64·i … 64·i + 63]) for i < lanes. `out` may be `pairs`: all is read before anything is written.
   void (*nodes)(const uint8_t* pairs, uint8_t* out) noexcept;
+  // out[32·i …] = keccak(words[32·i … 32·i + 31]) for i < lanes. `out` may be `words`.
+  void (*words)(const uint8_t* words, uint8_t* out) noexcept;
   // out[32·i …] = keccak(seed, 32 bytes ‖ u64 LE first + i) for i < lanes.
   void (*stream)(const uint8_t* seed, uint64_t first, uint8_t* out) noexcept;
 };

@@ -38,6 +38,7 @@ struct Lane {
   ZG_TARGET static inline void load(const uint8_t* p, size_t stride, V* w, size_t words) noexcept {
     load_transposed4(p, stride, w, words);
   }
+  ZG_TARGET static inline void load_hashes(const uint8_t* p, V* w) noexcept { load_transposed4(p, kHashBytes, w, 4); }
   ZG_TARGET static inline void store4(const V* s, uint8_t* out) noexcept { store_transposed4(s, out); }
 };
 
@@ -48,7 +49,7 @@ struct Lane {
 }  // namespace
 }  // namespace avx2
 
-const Kernels kAvx2 = {"avx2", keccak256_bmi2, 4, avx2::leaves, avx2::nodes, avx2::stream};
+const Kernels kAvx2 = {"avx2", keccak256_bmi2, 4, avx2::leaves, avx2::nodes, avx2::words, avx2::stream};
 
 }  // namespace zg
 #endif

@@ -30,6 +30,7 @@ struct Lane {
   ZG_TARGET static inline void load(const uint8_t* p, size_t stride, V* w, size_t words) noexcept {
     load_transposed4(p, stride, w, words);
   }
+  ZG_TARGET static inline void load_hashes(const uint8_t* p, V* w) noexcept { load_transposed4(p, kHashBytes, w, 4); }
   ZG_TARGET static inline void store4(const V* s, uint8_t* out) noexcept { store_transposed4(s, out); }
 };
 
@@ -40,7 +41,7 @@ struct Lane {
 }  // namespace
 }  // namespace avx512vl
 
-const Kernels kAvx512vl = {"avx512vl", keccak256_avx512vl, 4, avx512vl::leaves, avx512vl::nodes, avx512vl::stream};
+const Kernels kAvx512vl = {"avx512vl", keccak256_avx512vl, 4, avx512vl::leaves, avx512vl::nodes, avx512vl::words, avx512vl::stream};
 
 }  // namespace zg
 #endif

@@ -67,6 +67,7 @@ void absorb(uint64_t state[25], const uint8_t block[kRateBytes]) noexcept {
 
 void one_leaf(const uint8_t* data, uint8_t* out) noexcept { keccak256(data, kSectorBytes, out); }
 void one_node(const uint8_t* pairs, uint8_t* out) noexcept { keccak256(pairs, 2 * kHashBytes, out); }
+void one_word(const uint8_t* hash, uint8_t* out) noexcept { keccak256(hash, kHashBytes, out); }
 
 void one_of_stream(const uint8_t* seed, uint64_t first, uint8_t* out) noexcept {
   uint8_t message[kHashBytes + 8];
@@ -90,6 +91,6 @@ void keccak256(const uint8_t* data, size_t size, uint8_t* out) noexcept {
   std::memcpy(out, state, kHashBytes);
 }
 
-const Kernels kGeneric = {"generic", keccak256, 1, one_leaf, one_node, one_of_stream};
+const Kernels kGeneric = {"generic", keccak256, 1, one_leaf, one_node, one_word, one_of_stream};
 
 }  // namespace zg

@@ -7,8 +7,11 @@
 //   segmentRootsSync(data, leaves[, cpu])     Uint8Array, 32 bytes a segment; cpu forces a path of this machine
 //   segmentRoots(data, leaves)                the same in a promise, hashed on a worker thread
 //   treeRoot(hashes)                          root over n × 32 bytes
+//   base64Encode(data, out[, cpu])            writes ceil(size / 3) · 4 characters into out
+//   base64Decode(src, from, to, out[, cpu])   the bytes of characters [from, to) into out; true when they are strict base64
 //   da                                        data availability: da_napi.cpp
 //   rs                                        stripes of storage: rs_napi.cpp
+//   pora                                      proofs of random access: pora_napi.cpp
 //
 // A small Uint8Array lives inside the JavaScript heap until its address is asked for; then it is moved out, which costs more than
 // hashing 64 bytes. The scratch is memory of ours that JavaScript sees, so short messages are copied in and out instead.
@@ -25,9 +28,11 @@
 #include <string>
 #include <vector>
 
+#include "base64.h"
 #include "cpu.h"
 #include "da_napi.h"
 #include "merkle.h"
+#include "pora_napi.h"
 #include "rs_napi.h"
 
 namespace {
@@ -253,6 +258,45 @@ Napi::Value tree_root(const Napi::CallbackInfo& info) {
   return out;
 }
 
+// The path by an optional name at the end of the arguments; nullptr when this machine lacks it.
+const zg::Kernels* path_of(const Napi::CallbackInfo& info, size_t at) {
+  if (info.Length() <= at || info[at].IsUndefined()) return kernels;
+  return info[at].IsString() ? zg::kernels_by_name(info[at].As<Napi::String>().Utf8Value().c_str()) : nullptr;
+}
+
+Napi::Value base64_encode(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Uint8Array data;
+  Napi::Uint8Array out;
+  if (info.Length() < 2 || !bytes_of(info[0], &data) || !bytes_of(info[1], &out) || data.ByteLength() > kMaxBytes ||
+      out.ByteLength() != zg::base64_length(data.ByteLength())) {
+    return fail(env, "base64Encode: bytes and room for their characters wanted");
+  }
+  const zg::Kernels* k = path_of(info, 2);
+  if (k == nullptr) return fail(env, "base64Encode: this machine lacks the path");
+  zg::base64_encode(data.Data(), data.ByteLength(), out.Data(), *k);
+  return env.Undefined();
+}
+
+Napi::Value base64_decode(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Uint8Array text;
+  Napi::Uint8Array out;
+  if (info.Length() < 4 || !bytes_of(info[0], &text) || !info[1].IsNumber() || !info[2].IsNumber() || !bytes_of(info[3], &out)) {
+    return fail(env, "base64Decode: characters, their ends and room for the bytes wanted");
+  }
+  const double from = info[1].As<Napi::Number>().DoubleValue();
+  const double to = info[2].As<Napi::Number>().DoubleValue();
+  if (!(from >= 0 && from <= to && to <= static_cast<double>(text.ByteLength()))) return fail(env, "base64Decode: ends out of range");
+  const auto start = static_cast<size_t>(from);
+  const size_t size = static_cast<size_t>(to) - start;
+  const uint8_t* characters = text.Data() + start;
+  if (size % 4 != 0 || out.ByteLength() != zg::base64_bytes(characters, size)) return Napi::Boolean::New(env, false);
+  const zg::Kernels* k = path_of(info, 4);
+  if (k == nullptr) return fail(env, "base64Decode: this machine lacks the path");
+  return Napi::Boolean::New(env, zg::base64_decode(characters, size, out.Data(), *k));
+}
+
 Napi::Value info_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object out = Napi::Object::New(env);
@@ -280,8 +324,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("segmentRootsSync", Napi::Function::New(env, segment_roots_sync));
   exports.Set("segmentRoots", Napi::Function::New(env, segment_roots));
   exports.Set("treeRoot", Napi::Function::New(env, tree_root));
+  exports.Set("base64Encode", Napi::Function::New(env, base64_encode));
+  exports.Set("base64Decode", Napi::Function::New(env, base64_decode));
   exports.Set("da", zg::da_exports(env, *kernels));
   exports.Set("rs", zg::rs_exports(env, *kernels));
+  exports.Set("pora", zg::pora_exports(env, *kernels));
   return exports;
 }
 

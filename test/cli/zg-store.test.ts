@@ -3,7 +3,7 @@
  * client verb against them by stdout, stderr and exit status; then processes are killed and everything must still be there.
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import {
@@ -80,7 +80,13 @@ t.test('wrong use is refused before anything is asked of a network', async t => 
   const bare = { env: { ZG_STORE_INDEXER: undefined, ETH_RPC_URL: undefined, ZG_STORE_KV: undefined } } as ToolOptions
   for (const [args, code, words] of [
     [['put', box.path('nothing')], 66, /cannot open '.*nothing': no such file/],
-    [['put', box.dir], 65, /is a directory/],
+    [['put', '-', '-'], 64, /given twice/],
+    [['get', '-r', `0x${'00'.repeat(32)}`], 64, /--output/],
+    [['get', `0x${'00'.repeat(32)}`, '--range', '9-5'], 64, /not a range of bytes/],
+    [['root', '-c', box.path('nothing')], 66, /cannot open/],
+    [['diff', box.path('nothing'), box.path('nothing')], 66, /no such file/],
+    [['scrub'], 69, /no storage node is running here/],
+    [['scrub', '--socket', box.path('nothing')], 69, /no node is running there/],
     [['get', '0x12'], 64, /'0x12' is not a root/],
     [['pt'], 64, /did you mean 'put'/],
     [['put', '--expected-replica', '0'], 64, /not a whole number/],
@@ -178,6 +184,71 @@ t.test('fragments and encryption', async t => {
   t.ok(Buffer.from((await zg(['get', ...cut])).bytes).equals(bytes))
 })
 
+t.test('directories: stored, listed, compared, restored, read in parts, and checked', async t => {
+  const dir = box.path('site')
+  mkdirSync(`${dir}/docs`, { recursive: true })
+  writeFileSync(`${dir}/docs/a.txt`, content('a.txt', 300_000))
+  writeFileSync(`${dir}/b.txt`, 'bee')
+  writeFileSync(`${dir}/empty`, '')
+  symlinkSync('b.txt', `${dir}/link`)
+  const root = (await zg(['root', dir])).stdout.trim()
+  const dry = await zg(['put', '-n', dir, '--json'])
+  t.match(parseRecords(dry.stdout)[0], { type: 'file', root, dry_run: true })
+  const put = await zg(['put', dir])
+  t.same([put.code, put.stdout], [0, `${root}\n`])
+  t.match((await zg(['put', dir])).stderr, /already stored, nothing sent/)
+  t.same(
+    parseRecords((await zg(['ls', root, '--json', '-R'])).stdout).map(r => [r.kind, r.path]),
+    [
+      ['file', 'b.txt'],
+      ['directory', 'docs'],
+      ['file', 'docs/a.txt'],
+      ['file', 'empty'],
+      ['symbolic', 'link']
+    ]
+  )
+  t.match((await zg(['ls', `${root}/docs`])).stdout, /a\.txt/)
+  t.equal((await zg(['ls', `${root}/none`])).code, 69)
+  const part = await zg(['get', `${root}/docs/a.txt`, '--range', '262140-262150'])
+  t.ok(Buffer.from(part.bytes).equals(content('a.txt', 300_000).subarray(262_140, 262_151)))
+  t.equal((await zg(['get', `${root}/docs`])).code, 65, 'a folder is not a file')
+  const back = box.path('site-back')
+  t.equal((await zg(['get', '-r', root, '-o', back])).code, 0)
+  t.ok(readFileSync(`${back}/docs/a.txt`).equals(content('a.txt', 300_000)))
+  t.equal(readFileSync(`${back}/link`, 'utf8'), 'bee')
+  t.same(await zg(['diff', dir, root]).then(r => [r.code, r.stdout]), [0, ''])
+  writeFileSync(`${back}/b.txt`, 'changed')
+  writeFileSync(`${back}/new`, 'new')
+  const diff = await zg(['diff', root, back])
+  t.same([diff.code, diff.stdout], [1, '~ b.txt\n+ new\n'])
+  t.match(parseRecords((await zg(['diff', root, back, '--json'])).stdout)[1], { type: 'difference', change: 'added' })
+  t.equal((await zg(['get', '-r', root, '-o', back])).code, 73, 'what differs is not replaced')
+  t.equal((await zg(['get', '-r', root, '-o', back, '--force'])).code, 0)
+  t.equal(readFileSync(`${back}/b.txt`, 'utf8'), 'bee')
+
+  const many = await zg(['put', 'b.txt', 'docs/a.txt'], { cwd: dir })
+  t.match(many.stdout, /^0x[0-9a-f]{64} {2}b\.txt\n0x[0-9a-f]{64} {2}docs\/a\.txt\n$/)
+  const check = await zg(['root', '-c'], { cwd: dir, input: many.stdout })
+  t.same([check.code, check.stdout], [0, 'b.txt: OK\ndocs/a.txt: OK\n'])
+  writeFileSync(`${dir}/b.txt`, 'other')
+  const bad = await zg(['root', '-c', '--json'], { cwd: dir, input: `${many.stdout}nonsense\n${root}  gone\n` })
+  t.equal(bad.code, 1)
+  t.same(
+    parseRecords(bad.stdout).map(r => r.state),
+    ['wrong', 'ok', 'unreadable']
+  )
+  t.match(bad.stderr, /1 line is malformed[\s\S]*1 root did not match/)
+  t.equal((await zg(['root', '-c'], { input: 'nothing here\n' })).code, 65)
+
+  const secret = await zg(['put', '--encrypt', back])
+  t.equal(secret.code, 0)
+  t.match(secret.stderr, /made a key in '.*storage\.key'/)
+  t.equal((await zg(['ls', secret.stdout.trim()])).code, 65, 'the list is encrypted too')
+  t.match((await zg(['ls', '--decrypt', secret.stdout.trim()])).stdout, /docs\//)
+  t.equal((await zg(['get', '--decrypt', '-r', secret.stdout.trim(), '-o', box.path('open')])).code, 0)
+  t.equal(readFileSync(`${box.path('open')}/b.txt`, 'utf8'), 'bee')
+})
+
 t.test('keys of a stream: set, read, replace by the same bytes, delete, conflict', async t => {
   const put = async (...args: string[]) => {
     const r = await zg(['kv', 'put', '0xf2bd', ...args])
@@ -215,6 +286,11 @@ t.test('the gateway stores at its own expense', async t => {
   t.equal(res.status, 200)
   const back = await fetch(`${indexer.url}/file?root=${stored.root}`)
   t.ok(Buffer.from(await back.arrayBuffer()).equals(bytes))
+  const form = new FormData()
+  form.append('file', new Blob(['<p>hi']), 'pages/index.html')
+  const made = (await (await fetch(`${indexer.url}/v1/file?folder=x`, { method: 'POST', body: form })).json()) as any
+  const page = await fetch(`${indexer.url}/file/${made.folder.root}/pages/index.html`)
+  t.same([page.headers.get('content-type'), await page.text()], ['text/html; charset=utf-8', '<p>hi'])
 })
 
 t.test('a put that is killed goes on where it was, and pays once', async t => {

@@ -11,26 +11,26 @@ import { runVectors } from '../harness/evm-vectors.ts'
 const dir = fixturesDir()
 const skip = dir === undefined && 'the fixtures are not there'
 
-function all(files: string[], run: (file: string) => Outcome): Outcome {
+async function all(files: string[], run: (file: string) => Outcome | Promise<Outcome>): Promise<Outcome> {
   const out: Outcome = { cases: 0, failures: [] }
   for (const file of files) {
-    const one = run(file)
+    const one = await run(file)
     out.cases += one.cases
     out.failures.push(...one.failures)
   }
   return out
 }
 
-t.test('vectors of precompiles, RLP, tries and transactions hold', { skip }, async t => {
+t.test('vectors of precompiles, RLP, tries, transactions, key stores, ABI and genesis hold', { skip }, async t => {
   const run = loadConformance()
-  const got = all(jsonFiles(join(dir!, 'vectors')), file => runVectors(run, file))
+  const got = await all(jsonFiles(join(dir!, 'vectors')), file => runVectors(run, file))
   t.same(got.failures.slice(0, 20), [])
-  t.equal(got.cases, 3_308)
+  t.equal(got.cases, 3_320)
 })
 
 t.test('Cancun block tests end at the published head', { skip }, async t => {
   const run = loadConformance()
-  const got = all(jsonFiles(join(dir!, 'blockchain')), file => runBlockFile(run, file, ['Cancun']))
+  const got = await all(jsonFiles(join(dir!, 'blockchain')), file => runBlockFile(run, file, ['Cancun']))
   t.same(got.failures.slice(0, 20), [])
   t.equal(got.cases, 762)
 })

@@ -61,6 +61,11 @@ export function readJson(file: string): Json {
   return JSON.parse(readFileSync(file, 'utf8')) as Json
 }
 
+/** Forks that a file of state tests has cases of. */
+export function stateForks(file: string): string[] {
+  return [...new Set(Object.values(readJson(file)).flatMap(test => Object.keys((test as StateTest).post)))]
+}
+
 /** Requests of a file of state tests, in the runner's form, and what must come out. */
 export function* stateCases(
   file: string,

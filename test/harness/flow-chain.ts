@@ -77,11 +77,14 @@ interface Block {
   roots: Uint8Array[]
 }
 
+/** What goes into a `Submit` event; tags are empty when absent. */
+export type TestSubmission = Pick<TestFile, 'size' | 'nodes'> & { tags?: Uint8Array }
+
 export interface FlowChainServer {
   readonly url: string
   chainId: number
   /** Puts submissions into a new block. @returns their numbers. */
-  submit(files: readonly Pick<TestFile, 'size' | 'nodes'>[]): number[]
+  submit(files: readonly TestSubmission[]): number[]
   /** Adds empty blocks. */
   mine(count: number): void
   /** Takes the last blocks away; new ones get other hashes. */
@@ -90,6 +93,10 @@ export interface FlowChainServer {
   root(seq: number): Uint8Array
   /** Before each call: throw to fail it, return a value to answer it. */
   intercept: ((method: string, params: readonly unknown[]) => unknown) | undefined
+  /** What an honest node answers, for `intercept`. */
+  answer(method: string, params: readonly unknown[]): unknown
+  /** Number of submissions on the chain. */
+  readonly submissions: number
   calls: Map<string, number>
   close(): Promise<void>
 }
@@ -154,6 +161,10 @@ export async function startFlowChain(chainId = 31337): Promise<FlowChainServer> 
     chainId,
     calls,
     intercept: undefined,
+    answer: (method, params) => answer[method]!(params),
+    get submissions() {
+      return last().roots.length
+    },
     get height() {
       return last().number
     },
@@ -202,12 +213,15 @@ function genesis(): Block {
 }
 
 function submitLog(
-  f: Pick<TestFile, 'size' | 'nodes'>,
+  f: TestSubmission,
   at: { seq: number; startPos: number; sectors: number }
 ): { topics: string[]; data: string } {
   const word = (n: number): Uint8Array => bigToBytes(BigInt(n), 32)
   const nodes = f.nodes.flatMap(n => [n.root, word(n.height)])
-  const tuple = concat(word(f.size), word(96), word(128), word(0), word(f.nodes.length), ...nodes)
+  const tags = f.tags ?? new Uint8Array(0)
+  const filled = concat(tags, new Uint8Array((32 - (tags.length % 32)) % 32))
+  const head = [word(f.size), word(96), word(128 + filled.length), word(tags.length), filled]
+  const tuple = concat(...head, word(f.nodes.length), ...nodes)
   const data = concat(word(at.seq), word(at.startPos), word(at.sectors), word(128), tuple)
   const topics = [SUBMIT_TOPIC, bigToBytes(0x11n, 32), identity(f.nodes)].map(toHex)
   return { topics, data: toHex(data) }

@@ -212,13 +212,20 @@ class Chain {
   }
 }
 
-async function start({ chainId, accounts, storage, da }: StartOptions & { accounts: Uint8Array[] }): Promise<Chain> {
+async function start({
+  chainId,
+  accounts,
+  storage,
+  mine,
+  da
+}: StartOptions & { accounts: Uint8Array[] }): Promise<Chain> {
   const alloc = await buildAlloc({
     chainId,
     timestamp: 1_700_000_000,
     kind: 'network',
     accounts,
     storage: (storage ?? {}) as Partial<StorageParams>,
+    mine: mine ?? {},
     ...da
   })
   const common = createCustomCommon({ chainId, name: 'test' }, Mainnet, { hardfork: Hardfork.Prague })

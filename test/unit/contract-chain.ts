@@ -10,11 +10,12 @@ import { bigToBytes } from '../../lib/base/bytes.ts'
 import { type Hex, toHex } from '../../lib/base/hex.ts'
 import { contractAddresses } from '../../lib/contracts/addresses.ts'
 import { flowAbi } from '../../lib/contracts/generated/abi.ts'
-import { type AllocOptions, DEVNET_STORAGE, type StorageParams } from '../../lib/contracts/genesis.ts'
+import { type AllocOptions, DEVNET_STORAGE, type MineParams, type StorageParams } from '../../lib/contracts/genesis.ts'
 
 export interface StartOptions {
   chainId: number
   storage?: Partial<StorageParams>
+  mine?: Partial<MineParams>
   /** Signers of data availability, their epochs and the price of a blob. */
   da?: Pick<AllocOptions, 'daSigners' | 'daEpochBlocks' | 'blobPriceWei'>
 }

@@ -24,6 +24,7 @@ import {
   fixedPriceMarketAbi,
   flowAbi,
   multicall3Abi,
+  poraMineAbi,
   wrappedZGAbi
 } from '../../lib/contracts/generated/abi.ts'
 import { CREATION_CODE } from '../../lib/contracts/generated/artifacts.ts'
@@ -120,6 +121,23 @@ const FUNCTIONS: [abi: readonly object[], table: [selector: string, signature: s
       ['0x61d027b3', 'treasury()', 'address'],
       ['0xe2982c21', 'payments(address)', 'uint256'],
       ['0x31b3eb94', 'withdrawPayments(address)', '']
+    ]
+  ],
+  [
+    poraMineAbi,
+    [
+      [
+        '0xae722e82',
+        'submit((bytes32,bytes32,bytes32,(uint256,uint256,uint64,uint64),uint256,uint256,bytes32,bytes32[128],bytes32[]))',
+        ''
+      ],
+      [
+        '0x296beba7',
+        'computeWorkerContext(bytes32)',
+        '((uint256,uint256,bytes32,uint256,bytes32,bytes32),uint256,bytes32,uint64)'
+      ],
+      ['0x047c13f5', 'requestMinerId(address,uint64)', ''],
+      ['0x28812dbf', 'initialize(address,address,(uint256,uint256,uint256,uint64,uint256,uint256))', '']
     ]
   ],
   [
@@ -230,9 +248,9 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
   await balanced(17, [])
 
   const id = rootOf(1)
-  for (const from of [account(0), account(1), AT.flow, AT.mine] as Hex[]) {
+  for (const from of [account(0), account(1), AT.flow, AT.market] as Hex[]) {
     const claim = await reward.send('claimMineReward', [5, account(1), id], { from })
-    t.match(claim.error, /AccessControlUnauthorizedAccount/, 'nobody has the mine role in this genesis')
+    t.match(claim.error, /AccessControlUnauthorizedAccount/, 'only the mine contract claims')
   }
   t.equal((await reward.send('fillReward', [0, 1], { value: 1n })).error, 'Sender does not have permission')
   const market = chain.contract(AT.market, fixedPriceMarketAbi)
@@ -241,7 +259,6 @@ t.test('fees reach the pots of the sectors they were paid for, and stay there un
   t.test('what time has released is claimable, half at a time', async t => {
     const mine = AT.mine as Hex
     const whole = await content(5)
-    t.ok((await reward.send('grantRole', [await reward.read('MINE_ROLE').then(r => r[0]), mine])).ok)
     const claim = (i: number) => reward.send('claimMineReward', [i, account(2), id], { from: mine })
     const due = async () => (await reward.read('payments', [account(2)]))[0] as bigint
     t.same((await claim(16)).logs, [], 'a chunk that is not full gives nothing')
@@ -455,8 +472,7 @@ t.test('a genesis is a function of its arguments', async t => {
   for (const [name, address] of Object.entries(AT)) {
     t.equal(address, getAddress(address.toLowerCase()), `${name} has its checksum`)
     const entry = find(a, address)
-    if (name === 'mine') t.notOk(entry, 'the mine address is only reserved')
-    else if (name === 'daSigners')
+    if (name === 'daSigners')
       t.match(entry, { code: Uint8Array.of(1), nonce: 0n, balance: 0n }, 'marked, not code')
     else t.ok(entry && entry.code.length > 0 && entry.code.length <= 24_576 && entry.nonce === 1n, name)
   }

@@ -6,13 +6,12 @@
  * open node a level.
  */
 import { readFileSync } from 'node:fs'
-import { keccak_256 } from '@noble/hashes/sha3.js'
 import { AbiCoder, id, keccak256 } from 'ethers'
 import t from 'tap'
-import { concat } from '../../lib/base/bytes.ts'
-import { fromHex, type Hex, toHex } from '../../lib/base/hex.ts'
+import { type Hex, toHex } from '../../lib/base/hex.ts'
 import { fixedPriceMarketAbi, multicall3Abi } from '../../lib/contracts/generated/abi.ts'
 import { pricePerSectorWei } from '../../lib/contracts/genesis.ts'
+import { SparseTree } from '../harness/sparse-tree.ts'
 import {
   AT,
   account,
@@ -40,54 +39,6 @@ const vectors = JSON.parse(readFileSync(new URL('../vectors/storage-vectors.json
 const coder = AbiCoder.defaultAbiCoder()
 
 t.teardown(stop)
-
-/** The flow's tree as a table of every node that is not all zero. */
-class SparseTree {
-  length = 1n
-  private readonly nodes = new Map<string, Uint8Array>()
-  private readonly zeros: Uint8Array[] = [keccak_256(new Uint8Array(256))]
-  constructor() {
-    this.put(0, 0n, new Uint8Array(32))
-  }
-
-  /** Places a submission by the rule of storage.md 2.3. @returns its first sector. */
-  submit(f: File): bigint {
-    const up = (n: bigint, unit: bigint) => ((n + unit - 1n) / unit) * unit
-    const sectors = sectorsOf(f)
-    let start = up(this.length, 2n ** BigInt(f.nodes[0]!.height))
-    if (start % 1024n !== 0n && start / 1024n !== (start + sectors - 1n) / 1024n) start = up(start, 1024n)
-    let position = start
-    for (const { root, height } of f.nodes) {
-      const size = 2n ** BigInt(height)
-      position = up(position, size)
-      this.put(height, position / size, fromHex(root))
-      position += size
-    }
-    this.length = position
-    return start
-  }
-
-  root(): Hex {
-    let height = 0
-    while (2n ** BigInt(height) < this.length) height++
-    return toHex(this.get(height, 0n))
-  }
-
-  private put(level: number, index: bigint, hash: Uint8Array): void {
-    this.nodes.set(`${level}/${index}`, hash)
-    for (let [l, i] = [level, index]; l < 40; ) {
-      const parent = keccak_256(concat(this.get(l, i & ~1n), this.get(l, i | 1n)))
-      l++
-      i >>= 1n
-      this.nodes.set(`${l}/${i}`, parent)
-    }
-  }
-
-  private get(level: number, index: bigint): Uint8Array {
-    while (this.zeros.length <= level) this.zeros.push(keccak_256(concat(this.zeros.at(-1)!, this.zeros.at(-1)!)))
-    return this.nodes.get(`${level}/${index}`) ?? this.zeros[level]!
-  }
-}
 
 t.test('the flow writes the logs, places and roots of the reference contract', async t => {
   const { submitter, submissions } = vectors.flow[0]

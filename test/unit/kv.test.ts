@@ -6,7 +6,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { kvAdminMethods } from '../../cmd/zg-store/kv/admin.ts'
-import { type FollowOptions, type KvChain, KvFollower, type PlacedEvent } from '../../cmd/zg-store/kv/follow.ts'
+import { type FollowOptions, KvFollower } from '../../cmd/zg-store/kv/follow.ts'
 import { escapeKey, unescapeKey } from '../../cmd/zg-store/kv/keys.ts'
 import { checkSender, type KvTransaction, replay } from '../../cmd/zg-store/kv/replay.ts'
 import { kvMethods } from '../../cmd/zg-store/kv/rpc.ts'
@@ -16,7 +16,6 @@ import { systemClock } from '../../lib/adapters/clock.ts'
 import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { compareBytes, concat, equalBytes } from '../../lib/base/bytes.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
-import { hashBytes } from '../../lib/codec/storage/hasher.ts'
 import {
   ANY_VERSION,
   CONTROL_TYPES,
@@ -27,11 +26,11 @@ import {
   type KvControl,
   type KvOps
 } from '../../lib/codec/storage/kv.ts'
-import { keccak256 } from '../../lib/crypto/hash.ts'
 import { silentLog } from '../../lib/ops/log.ts'
 import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
+import { TestChain } from '../harness/kv-chain.ts'
 import vectors from '../vectors/storage-vectors.json' with { type: 'json' }
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
@@ -238,7 +237,7 @@ t.test('random histories give the model’s results, at every version, and are u
       }
       for (let v = 0; v < files.length; v++) await compare(db.state, worlds[v + 1]!, v)
       const keep = Math.min(back, files.length)
-      await db.rollback(keep === 0 ? undefined : { block: 0, hash: new Uint8Array(32), nextSeq: keep })
+      await db.rollback(keep === 0 ? undefined : { block: 0, nextSeq: keep })
       await compare(db.state, worlds[keep]!, Number.MAX_SAFE_INTEGER)
       if (keep < files.length && (await db.state.result(keep)) !== undefined)
         throw new Error('a result outlived its submission')
@@ -377,50 +376,16 @@ t.test('killed at any write, the node has the state after some submission, and g
 
 // ---- the follower ------------------------------------------------------------------------------------------------------------
 
-class TestChain implements KvChain {
-  blocks: { hash: Uint8Array; events: PlacedEvent[] }[] = [{ hash: keccak256(text('genesis')), events: [] }]
-  files = new Map<string, Uint8Array>()
-  fork = 0
-
-  /** A block with these files; each `lost` one is nowhere to be had. */
-  add(...list: { by: number; streams: Uint8Array[]; data: Uint8Array; lost?: boolean }[]): void {
-    const block = this.blocks.length
-    let seq = this.blocks.reduce((n, b) => n + b.events.length, 0)
-    const events = list.map((f): PlacedEvent => {
-      const hash = hashBytes(f.data)
-      if (!f.lost) this.files.set(toHex(hash.root), f.data)
-      const submission = { size: f.data.length, tags: encodeStreamTags(f.streams), nodes: hash.nodes }
-      // The event's sender is free text: a forger writes somebody else's name there.
-      const event = {
-        sender: account(1),
-        identity: hash.root,
-        seq: seq++,
-        startPos: 0,
-        sectors: 1,
-        submission,
-        root: hash.root
-      }
-      return { event, block, txHash: toHex(concat(account(f.by), new Uint8Array(12))) }
-    })
-    this.blocks.push({ hash: keccak256(text(`${block} ${this.fork}`)), events })
-  }
-
-  head = async (): Promise<number> => this.blocks.length - 1
-  blockHash = async (n: number): Promise<Uint8Array | undefined> => this.blocks[n]?.hash
-  submissions = async (from: number, to: number): Promise<PlacedEvent[]> =>
-    this.blocks.slice(from, to + 1).flatMap(b => b.events)
-  sender = async (txHash: string): Promise<Uint8Array> => fromHex(txHash).slice(0, 20)
-  nextHead = async (): Promise<void> => {}
-}
-
 function follower(db: KvDatabase, chain: TestChain, more: Partial<FollowOptions> = {}): KvFollower {
   return new KvFollower({
     db,
     chain,
     clock: systemClock,
     log: silentLog,
-    fetch: async f => chain.files.get(toHex(f.root)),
-    follows: s => !equalBytes(s, stream(99)),
+    fetch: async f => {
+      const content = chain.files.get(toHex(f.root))
+      return content === undefined ? undefined : { content, headerBytes: 0 }
+    },
     startBlock: 0,
     confirmations: 1,
     maxFileBytes: 1 << 20,
@@ -440,6 +405,7 @@ t.test(
   async t => {
     const chain = new TestChain()
     const db = await database()
+    await db.follow(stream(1))
     const never = new AbortController().signal
     chain.add({ by: 1, streams: [stream(1)], data: put1('k', 'one') })
     chain.add(
@@ -462,7 +428,7 @@ t.test(
       'SenderNoWritePermission',
       'Commit'
     ])
-    t.same(db.progress, { nextSeq: 6, block: 2, firstSeq: 0 })
+    t.same(db.progress, { nextSeq: 6, block: 2, firstSeq: 0, eventBlock: 2 })
     const before = db.progress
     await node.catchUp(never)
     t.same(db.progress, before, 'nothing twice')
@@ -476,6 +442,7 @@ t.test(
 t.test('the follower goes back with the chain', async t => {
   const chain = new TestChain()
   const db = await database()
+  await db.followEverything()
   const never = new AbortController().signal
   const node = follower(db, chain)
   for (const v of ['1', '2', '3']) {
@@ -490,12 +457,13 @@ t.test('the follower goes back with the chain', async t => {
   await node.catchUp(never)
   t.same([await readValue(db, 'k'), await readValue(db, 'other')], ['new 3', 'x'])
   t.equal((await db.state.value(stream(1), text('k')))?.version, 2)
-  t.same(db.progress, { nextSeq: 3, block: 4, firstSeq: 0 })
+  t.same(db.progress, { nextSeq: 3, block: 4, firstSeq: 0, eventBlock: 3 })
 })
 
 t.test('confirmations hold back the newest blocks', async t => {
   const chain = new TestChain()
   const db = await database()
+  await db.follow(stream(1))
   chain.add({ by: 1, streams: [stream(1)], data: put1('k', '1') })
   const node = follower(db, chain, { confirmations: 3 })
   await node.catchUp(new AbortController().signal)

@@ -11,6 +11,7 @@ import { fromHex, toHex, toQuantity } from '../../lib/base/hex.ts'
 import { decodeRlp, encodeRlp } from '../../lib/codec/rlp.ts'
 import { appendSubmission, EMPTY_FLOW, type FlowState, flowRoot } from '../../lib/codec/storage/flow-tree.ts'
 import {
+  BATCH_SUBMIT_SELECTOR,
   identity,
   SUBMIT_SELECTOR,
   SUBMIT_TOPIC,
@@ -39,6 +40,8 @@ export interface PayingChain {
   /** Neuron a sector. */
   price: bigint
   balance: bigint
+  /** Whether the contract takes several submissions in one call. */
+  batches: boolean
   /** Keeps transactions in the pool until `mine`. */
   hold: boolean
   mine(): void
@@ -100,18 +103,25 @@ export async function startPayingChain(): Promise<PayingChain> {
     const nonce = Number(bytesToBig(fields[1]!))
     if (nonce < (nonces.get(from) ?? 0)) throw new RpcError(-32000, 'nonce too low')
     if (toHex(fields[5]!) !== FLOW) throw new RpcError(-32000, 'not to the flow')
-    const submission = decodeSubmit(fields[7]!)
-    const fault = submissionFault(submission)
-    if (fault !== undefined) throw new RpcError(3, `execution reverted: ${fault}`)
+    const submissions = decodeSubmissions(fields[7]!)
+    if (submissions.length > 1 && !chain.batches) throw new RpcError(3, 'execution reverted')
     const value = bytesToBig(fields[6]!)
-    if (value < chain.price * BigInt(sectorsOf(submission.nodes)))
-      throw new RpcError(3, 'execution reverted', '0xf85c6482')
+    let wanted = 0n
+    for (const submission of submissions) {
+      const fault = submissionFault(submission)
+      if (fault !== undefined) throw new RpcError(3, `execution reverted: ${fault}`)
+      wanted += chain.price * BigInt(sectorsOf(submission.nodes))
+    }
+    if (value < wanted) throw new RpcError(3, 'execution reverted', '0xf85c6482')
     nonces.set(from, nonce + 1)
-    const tx = { hash: toHex(keccak256(raw)), from, submission, value }
-    chain.sent.push(tx)
-    if (chain.hold) pool.push(tx)
-    else include(tx)
-    return tx.hash
+    const hash = toHex(keccak256(raw))
+    for (const submission of submissions) {
+      const tx = { hash, from, submission, value }
+      chain.sent.push(tx)
+      if (chain.hold) pool.push(tx)
+      else include(tx)
+    }
+    return hash
   }
 
   const server = await serveRpc({
@@ -167,6 +177,7 @@ export async function startPayingChain(): Promise<PayingChain> {
     price: 1000n,
     balance: 10n ** 20n,
     hold: false,
+    batches: true,
     mine() {
       for (const tx of pool.splice(0)) include(tx)
     },
@@ -189,10 +200,17 @@ export async function startPayingChain(): Promise<PayingChain> {
   return chain
 }
 
-function decodeSubmit(data: Uint8Array): Submission {
-  if (!equalBytes(data.subarray(0, 4), SUBMIT_SELECTOR)) throw new RpcError(-32000, 'not submit')
+/** `submit`, or `batchSubmit` with several. */
+function decodeSubmissions(data: Uint8Array): Submission[] {
   const word = (at: number): number => Number(bytesToBig(data.subarray(at, at + 32)))
-  const outer = 4 + word(4)
+  if (equalBytes(data.subarray(0, 4), SUBMIT_SELECTOR)) return [decodeSubmit(data, 4 + word(4))]
+  if (!equalBytes(data.subarray(0, 4), BATCH_SUBMIT_SELECTOR)) throw new RpcError(-32000, 'not submit')
+  const list = 4 + word(4)
+  return Array.from({ length: word(list) }, (_, i) => decodeSubmit(data, list + 32 + word(list + 32 + 32 * i)))
+}
+
+function decodeSubmit(data: Uint8Array, outer: number): Submission {
+  const word = (at: number): number => Number(bytesToBig(data.subarray(at, at + 32)))
   const tuple = outer + word(outer)
   const tagsAt = tuple + word(tuple + 32)
   const nodesAt = tuple + word(tuple + 64)

@@ -13,14 +13,17 @@ import { Readable } from 'node:stream'
 import t from 'tap'
 import { parseRange } from '../../cmd/zg-store/indexer/answer.ts'
 import { NodeBook } from '../../cmd/zg-store/indexer/book.ts'
+import { believable, runDiscovery, urlsOf } from '../../cmd/zg-store/indexer/discovery.ts'
 import { gatewayRoute } from '../../cmd/zg-store/indexer/gateway.ts'
-import { indexerMethods } from '../../cmd/zg-store/indexer/rpc.ts'
+import { indexerMethods, parseLocations } from '../../cmd/zg-store/indexer/rpc.ts'
+import { uploads } from '../../cmd/zg-store/indexer/upload.ts'
 import { type StoreNode as RunningNode, startStoreNode } from '../../cmd/zg-store/node/store-node.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { ChainClient } from '../../lib/clients/chain.ts'
+import { callSocket } from '../../lib/clients/store/admin.ts'
 import {
   decrypting,
   download,
@@ -53,7 +56,14 @@ const chain = await startPayingChain()
 const nodes: RunningNode[] = []
 for (const name of ['a', 'b']) {
   nodes.push(
-    await startStoreNode({ dir: join(dir, name), chain: chain.url, flow: FLOW, rpcPort: 0, log: () => silentLog })
+    await startStoreNode({
+      dir: join(dir, name),
+      chain: chain.url,
+      flow: FLOW,
+      rpcPort: 0,
+      socket: join(dir, `${name}.sock`),
+      log: () => silentLog
+    })
   )
 }
 const urls = nodes.map(n => n.url)
@@ -463,10 +473,25 @@ t.test('indexer and gateway', async t => {
     methods: indexerMethods(book),
     routes: [gatewayRoute({ book, pool, onError: err => bugs.push(err) })]
   })
+  const { signer: payingSigner } = options()
+  const store1 = uploads({
+    pool,
+    maxBytes: 2_000_000,
+    replicas: 1,
+    journalDir: join(dir, 'gateway-journal'),
+    payer: async () => ({ flow: flow(), signer: payingSigner })
+  })
+  const paying = await serveRpc({
+    port: 0,
+    cors: 'any',
+    methods: {},
+    routes: [gatewayRoute({ book, pool, store: store1, onError: err => bugs.push(err) })]
+  })
   t.teardown(async () => {
     stop.abort()
     await probing
     await server.close()
+    await paying.close()
   })
   await waitFor(() => rounds > 0, { what: 'a probe' })
   const at = server.url!
@@ -618,8 +643,215 @@ t.test('indexer and gateway', async t => {
     t.equal((await (await fetch(`${at}/file/${cid}/empty`)).arrayBuffer()).byteLength, 0)
     t.equal(((await (await fetch(`${at}/file/${cid}/none`)).json()) as any).code, 104)
   })
+
+  await t.test('types by name, tags of content, and nothing that runs in a browser', async t => {
+    const get = (path: string, headers: Record<string, string> = {}) => fetch(`${at}${path}`, { headers })
+    for (const [name, type] of [
+      ['a.html', 'text/html; charset=utf-8'],
+      ['A.PNG', 'image/png'],
+      ['a.constructor', 'application/octet-stream'],
+      ['none', 'application/octet-stream']
+    ]) {
+      const res = await get(`/file?root=${hex}&name=${name}`)
+      t.equal(res.headers.get('content-type'), type, `${name}`)
+      t.equal(res.headers.get('x-content-type-options'), 'nosniff')
+      t.match(res.headers.get('content-security-policy'), /sandbox/)
+      await res.body?.cancel()
+    }
+    for (const tag of ['*', `"x", W/"${hex}"`]) {
+      t.equal((await get(`/file?root=${hex}`, { 'if-none-match': tag })).status, 304, tag)
+    }
+    const several = await get(`/file?root=${hex}`, { range: 'bytes=0-1,4-5' })
+    t.equal(several.status, 200, 'several ranges are answered by the whole, as HTTP allows')
+    await several.body?.cancel()
+    const changed = await get(`/file?root=${hex}`, { range: 'bytes=0-1', 'if-range': '"old"' })
+    t.equal(changed.status, 200)
+    await changed.body?.cancel()
+  })
+
+  await t.test('a form: files, folders, and what is refused before anything is paid', async t => {
+    const post = async (body: FormData | string, query = '', headers: Record<string, string> = {}) => {
+      const res = await fetch(`${paying.url}/v1/file${query}`, { method: 'POST', body, headers })
+      return { status: res.status, body: (await res.json()) as any }
+    }
+    const form = (...files: [name: string, bytes: Uint8Array][]): FormData => {
+      const f = new FormData()
+      for (const [name, b] of files) f.append('file', new Blob([new Uint8Array(b)]), name)
+      return f
+    }
+    const one = content('form one', 300_000)
+    const two = content('form two', 5)
+    const plain = await post(form(['a.txt', one], ['b.txt', two]))
+    t.equal(plain.status, 200)
+    t.same(
+      plain.body.files.map((f: any) => [f.name, f.root, f.size]),
+      [
+        ['a.txt', toHex(hashBytes(one).root), 300_000],
+        ['b.txt', toHex(hashBytes(two).root), 5]
+      ]
+    )
+    const folder = await post(form(['x/a.txt', one], ['x/y/b.txt', two], ['e', new Uint8Array(0)]), '?folder=site')
+    const inner = await fetch(`${at}/file/${folder.body.folder.root}/x/y/b.txt`)
+    t.ok(Buffer.from(await inner.arrayBuffer()).equals(two))
+    const paid = chain.sent.length
+    for (const [what, body, query, headers] of [
+      ['a way out', form(['../a', one]), '?folder=x', {}],
+      ['an absolute name', form(['/a', one]), '?folder=x', {}],
+      ['a device', form(['con', one]), '?folder=x', {}],
+      ['a name twice', form(['a', one], ['a', two]), '?folder=x', {}],
+      ['a file as a folder', form(['a', one], ['a/b', two]), '?folder=x', {}],
+      ['too large', form(['a', content('large', 2_100_000)]), '', {}],
+      ['empty', form(['a', new Uint8Array(0)]), '', {}],
+      ['no file', form(), '', {}],
+      ['no form', 'x', '', { 'content-type': 'text/plain' }],
+      [
+        'cut off',
+        '--b\r\ncontent-disposition: form-data; name="f"; filename="a"\r\n\r\nhalf',
+        '',
+        {
+          'content-type': 'multipart/form-data; boundary=b'
+        }
+      ],
+      ['bad tags', form(['a', one]), '?tags=0xzz', {}]
+    ] as [string, FormData | string, string, Record<string, string>][]) {
+      const r = await post(body, query, headers)
+      t.equal(r.status, 400, `${what}: ${r.body.error?.message}`)
+    }
+    t.equal(chain.sent.length, paid, 'nothing was paid for any of them')
+    const raw = await fetch(`${paying.url}/v1/file`, { method: 'PUT', body: content('raw body', 1000) })
+    t.equal(raw.status, 200)
+    t.equal((await fetch(`${paying.url}/v1/file`, { method: 'PUT', body: '' })).status, 400)
+  })
+
+  await t.test('a file that was given up is told apart from one that never was', async t => {
+    const bytes = content('given up', 3000)
+    const { root: gone, seq: goneSeq } = await store(memorySource(bytes))
+    for (const name of ['a', 'b']) await callSocket(join(dir, `${name}.sock`), 'admin_pruneFile', [goneSeq])
+    const res = await fetch(`${at}/file?root=${toHex(gone)}`)
+    t.same([res.status, ((await res.json()) as any).code], [200, 102])
+    t.equal((await fetch(`${at}/v1/segment/${toHex(gone)}/0`)).status, 410)
+  })
+
+  await t.test('nodes that others tell of are listed once they prove themselves', async t => {
+    const told: (string | null)[] = []
+    const teller = await through(urls[0]!, req =>
+      req.url === '/v1/peers'
+        ? { status: 200, body: Buffer.from(JSON.stringify({ peers: told.map(url => ({ id: 'x', url })) })) }
+        : undefined
+    )
+    const liar = await through(urls[1]!, (_, body) => ({
+      body: Buffer.from(body.toString().replace('"chainId":31337', '"chainId":1'))
+    }))
+    told.push(urls[1]!, liar, null, 'ftp://127.0.0.1/', 'http://user@127.0.0.1/', 'nonsense', 'http://127.0.0.1:1')
+    const nodesOf = new NodePool({ nodes: [teller] })
+    const small = new NodeBook([nodesOf.node(teller)], systemClock, silentLog)
+    const end = new AbortController()
+    const work = [
+      small.run(end.signal, () => {}),
+      runDiscovery({ book: small, pool: nodesOf, clock: systemClock, log: silentLog }, end.signal)
+    ]
+    const methods = indexerMethods(small, { '127.0.0.1': { city: 'here' }, '10.1.1.1': { city: 'there' } })
+    const call = (name: string, ...params: unknown[]) => methods[name]!(params, {} as never) as any
+    await waitFor(() => small.livingDiscovered().length > 0, { what: 'a discovered node', timeoutMs: 25_000 })
+    await waitFor(() => small.discovered.every(e => e.up || e.failures > 0), { what: 'all asked', timeoutMs: 10_000 })
+    t.same(
+      small.discovered.map(e => [e.node.url, e.up]),
+      [
+        [urls[1]!, true],
+        [liar, false],
+        ['http://127.0.0.1:1', false]
+      ]
+    )
+    t.match(small.discovered[1]!.problem, /another network/)
+    const listed = call('indexer_getShardedNodes')
+    t.same([listed.trusted.length, listed.discovered.map((n: any) => n.url)], [1, [urls[1]]])
+    const mixed = call('indexer_getSelectedNodes', 2, 'min', false, [])
+    t.same([mixed.trusted[0].url, mixed.discovered[0].url], [teller, urls[1]])
+    t.throws(() => call('indexer_getSelectedNodes', 2, 'min', true, []), { code: -32000 })
+    t.same(call('indexer_getNodeLocations'), { '127.0.0.1': { city: 'here' } })
+    t.same(urlsOf({ a: { httpUrl: 'http://a' }, b: { seenIps: ['1.2.3.4', 'x', '::1'] }, c: 5 }), [
+      'http://a',
+      'http://1.2.3.4:5678',
+      'http://[::1]:5678'
+    ])
+    for (const inside of [
+      'http://127.0.0.1',
+      'http://[::1]:1',
+      'http://[::ffff:10.0.0.1]',
+      'http://192.168.1.1',
+      'http://box'
+    ])
+      t.notOk(believable(inside, 'http://203.0.113.7:5678'), `${inside} told by a stranger`)
+    t.ok(
+      believable('http://203.0.113.8', 'http://203.0.113.7:5678') && believable('http://10.0.0.1', 'http://10.0.0.2')
+    )
+    for (const bad of ['[]', '{', '{"x": {}}', '{"1.2.3.4": {"city": 1}}'])
+      t.throws(() => parseLocations(bad), { code: 'ERR_CONFIG' }, bad)
+    t.match(parseLocations('{"1.2.3.4": {"city": "Ulm"}}'), { '1.2.3.4': { city: 'Ulm', timezone: '' } })
+    end.abort()
+    await Promise.all(work)
+  })
+
+  await t.test('a node that dies is not listed ten seconds later, one that fails often stands last', async t => {
+    let alive = true
+    const dying = await through(urls[1]!, () => (alive ? undefined : 'cut'))
+    const p = new NodePool({ nodes: [urls[0]!, dying] })
+    const clock = steppedClock()
+    const small = new NodeBook([p.node(urls[0]!), p.node(dying)], clock, silentLog)
+    const end = new AbortController()
+    const work = small.run(end.signal, () => {})
+    await clock.round()
+    t.equal(small.living().length, 2)
+    alive = false
+    const from = clock.monotonic()
+    let steadyFirst = 0
+    while (small.living().length === 2) {
+      await clock.round()
+      if (small.living()[0]!.node.url === urls[0]) steadyFirst++
+    }
+    t.ok(clock.monotonic() - from <= 10_000, `dropped after ${clock.monotonic() - from} ms`)
+    t.ok(steadyFirst > 0)
+    alive = true
+    await clock.round()
+    t.equal(small.living().length, 2, 'and taken back after one good answer')
+    for (let i = 0; i < 4; i++) t.equal(small.living()[0]!.node.url, urls[0], 'behind the steady one at first')
+    end.abort()
+    clock.end()
+    await work
+  })
   t.same(bugs, [])
 })
+
+/** A clock of which the time passes only in sleeps, one sleep a round. */
+function steppedClock() {
+  let ms = 0
+  let wake: (() => void) | undefined
+  let asleep: (() => void) | undefined
+  return {
+    now: () => ms,
+    monotonic: () => ms,
+    after: () => () => {},
+    sleep: (n: number) =>
+      new Promise<void>(resolve => {
+        wake = () => {
+          ms += n
+          resolve()
+        }
+        asleep?.()
+      }),
+    /** Lets the next round run to its end. */
+    async round(): Promise<void> {
+      const done = new Promise<void>(resolve => {
+        asleep = resolve
+      })
+      const go = wake
+      wake = undefined
+      go?.()
+      await done
+    },
+    end: () => wake?.()
+  }
+}
 
 t.test('ranges are read as HTTP says', async t => {
   t.same(parseRange('bytes=0-0', 10), [0, 1])

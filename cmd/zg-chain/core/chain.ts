@@ -47,8 +47,8 @@ import type {
 
 type HeadEvent = { header: BlockHeader; transactions: number; removed: boolean }
 
-/** Records of blocks that are asked for again and again: receipts of the block just made. */
-const RECENT_BYTES = 64 * 1024 * 1024
+/** Records of blocks that are asked for again and again: receipts of the block just made. Decoded they take about six times as much. */
+const RECENT_BYTES = 4 * 1024 * 1024
 /** Time for putting transactions into a block, of its interval; roots and commit come after it. */
 const BUILD_SHARE = 0.6
 const BUILD_MS_MIN = 50

@@ -2,6 +2,7 @@
 import { ZgError } from '../../../lib/base/errors.ts'
 import { suggest } from '../../../lib/cli/suggest.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
+import type { NetworkFile } from '../../../lib/clients/network.ts'
 import { control, requireNetwork } from '../control-client.ts'
 import type { ServiceStatus } from '../supervisor.ts'
 
@@ -9,16 +10,7 @@ const READY_MS = 30_000
 
 export async function restart(ctx: VerbContext, args: string[], opts: Options): Promise<void> {
   const file = await requireNetwork(opts.name as string)
-  const names = file.services.map(s => s.name)
-  const wanted = args[0] === undefined ? names : [args[0]]
-  for (const name of wanted) {
-    if (!names.includes(name)) {
-      const near = suggest(name, names)
-      throw new ZgError('ERR_USAGE', `no service '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`, {
-        hint: `services: ${names.join(', ')}`
-      })
-    }
-  }
+  const wanted = args[0] === undefined ? file.services.map(s => s.name) : knownServices(file, [args[0]])
   for (const name of wanted) {
     await control(file, 'devnet_restart', [name])
     const status = await untilReady(file, name)
@@ -26,7 +18,20 @@ export async function restart(ctx: VerbContext, args: string[], opts: Options): 
   }
 }
 
-async function untilReady(file: Awaited<ReturnType<typeof requireNetwork>>, name: string): Promise<ServiceStatus> {
+/** The names as they are. @throws {ZgError} ERR_USAGE for one that the network does not have. */
+export function knownServices(file: NetworkFile, wanted: string[]): string[] {
+  const names = file.services.map(s => s.name)
+  for (const name of wanted) {
+    if (names.includes(name)) continue
+    const near = suggest(name, names)
+    throw new ZgError('ERR_USAGE', `no service '${name}'${near === undefined ? '' : `, did you mean '${near}'?`}`, {
+      hint: `services: ${names.join(', ')}`
+    })
+  }
+  return wanted
+}
+
+export async function untilReady(file: NetworkFile, name: string): Promise<ServiceStatus> {
   const deadline = performance.now() + READY_MS
   for (;;) {
     const all = await control<ServiceStatus[]>(file, 'devnet_status')

@@ -11,12 +11,16 @@ import { readNetwork } from '../../../lib/clients/network.ts'
 import { nativePath } from '../../../lib/native.ts'
 import { type Control, openControl } from '../control.ts'
 import { detach } from '../detach.ts'
+import { makeGroup } from '../group.ts'
 import { describe, withdraw } from '../network-file.ts'
 import { freeBlock, freePorts, portFree } from '../ports.ts'
 import { readyLines, serviceLine, summaryLines } from '../print.ts'
 import { provision } from '../provision.ts'
 import { listOfPorts, type NetworkPlan, planPorts, serviceTable } from '../services.ts'
 import { Supervisor } from '../supervisor.ts'
+
+/** From so many storage nodes on, files are coded among them. */
+const GROUP_STORES = 3
 
 export async function up(ctx: VerbContext, _args: string[], opts: Options): Promise<void> {
   const started = performance.now()
@@ -38,6 +42,7 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
   try {
     if (opts.fresh === true) await clear(dir)
     const plan = await makePlan(name, dir, opts)
+    if (plan.stores >= GROUP_STORES) plan.group = await makeGroup(plan)
     const logDir = stateDir(name)
     await mkdir(logDir, { recursive: true, mode: 0o700 })
     const failure = failureSignal()
@@ -167,6 +172,7 @@ async function makePlan(name: string, dir: string, opts: Options): Promise<Netwo
     blockTime,
     gasLimit: opts.gasLimit as string | undefined,
     stores,
+    group: undefined,
     compute: existsSync(nativePath('infer')),
     ports
   }

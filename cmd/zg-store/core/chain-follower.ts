@@ -197,7 +197,11 @@ export class ChainFollower {
     logger.warn('the log has a gap, reading it again', { from_block: from, to_block: to, next: index.nextSeq })
     const events = this.#decode(await chain.submitLogs(from, to))
     if (events[0]?.event.seq !== index.nextSeq) {
-      throw new ZgError('ERR_PROTOCOL', `chain does not answer the event of submission ${index.nextSeq}`)
+      const late = index.nextSeq === 0 && startBlock > 0
+      throw new ZgError(
+        'ERR_PROTOCOL',
+        `chain does not answer the event of submission ${index.nextSeq}${late ? ` from block ${startBlock} on: --start-block is too late` : ''}`
+      )
     }
     return events
   }

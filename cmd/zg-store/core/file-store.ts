@@ -224,11 +224,14 @@ export class FileStore {
     return Array.from({ length: count }, (_, i) => has(presence, first + i))
   }
 
-  /** A segment as submission `tx` has it, verified; undefined when it is not held. */
-  async read(tx: Tx, index: number): Promise<ServedSegment | undefined> {
+  /**
+   * A segment as submission `tx` has it, verified; undefined when it is not held.
+   * @param into - memory for it, a slot of node/buffers.ts; the data may lie in it or not.
+   */
+  async read(tx: Tx, index: number, into?: Uint8Array): Promise<ServedSegment | undefined> {
     if (tx.status === 'pruned') return undefined
     const { group } = this.#o
-    const found = await (group === undefined ? this.#o.log.read(tx.root, index) : group.read(tx, index))
+    const found = await (group === undefined ? this.#o.log.read(tx.root, index, into) : group.read(tx, index))
     if (found === undefined) return undefined
     const data = fit(found.data, segmentWireBytes(shape(tx.size), index))
     return { data, leaf: found.leaf, packed: found.proof, proof: unpackProof(found.leaf, tx.root, found.proof) }
@@ -343,6 +346,13 @@ export class FileStore {
       })
     }
     return dropped
+  }
+
+  /** Bytes of a file's segments that are here. */
+  async bytesHeld(root: Uint8Array): Promise<number> {
+    let sum = 0
+    for await (const [, at] of this.#o.log.locations(root)) sum += at.dataSize
+    return sum
   }
 
   /** Drops a file by command. @returns how many segments were dropped. */

@@ -201,6 +201,8 @@ export class FlowIndex {
       gone.push(tx)
       ops.push({ del: key('t', seq) }, { del: key('r', tx.root, seq) }, { del: key('x', tx.startPos) })
       ops.push({ del: key('w', tx.flowRoot) })
+      // Nobody wants a file that no submission names any more, even if the node dies before the file store hears of it.
+      if (!(await this.#namedBefore(tx.root, nextSeq))) ops.push({ del: key('u', tx.root) })
     }
     const last = nextSeq === 0 ? undefined : await this.tx(nextSeq - 1)
     const length = last?.flowLength ?? 1
@@ -219,6 +221,12 @@ export class FlowIndex {
     this.#nextSeq = nextSeq
     this.#progress = to === undefined ? undefined : { block: to.block, hash: to.hash }
     return gone
+  }
+
+  /** True when a submission below `seq` has this root. */
+  async #namedBefore(root: Uint8Array, seq: number): Promise<boolean> {
+    for await (const _ of this.#kv.scan({ gte: key('r', root, 0), lt: key('r', root, seq), limit: 1 })) return true
+    return false
   }
 
   /** Length of the flow when this root was current; undefined for a root that never was. */

@@ -54,7 +54,8 @@ export class SegmentCache {
     const file = this.#files.get(name) ?? { segments: new Map(), bytes: 0, expiresAtMs: 0 }
     if (file.segments.has(segment.index)) return false
     if (this.#bytes + segment.data.length > this.#totalBytes) throw tooBusy(this.#files.size)
-    file.segments.set(segment.index, segment)
+    // Copied: the uploader's memory is used again as soon as it is answered.
+    file.segments.set(segment.index, { ...segment, data: new Uint8Array(segment.data) })
     file.bytes += segment.data.length
     file.expiresAtMs = nowMs + TTL_MS
     this.#bytes += segment.data.length

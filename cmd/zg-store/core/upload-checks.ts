@@ -12,6 +12,7 @@ export interface SegmentUpload {
   readonly root: Uint8Array
   readonly index: number
   readonly fileSize: number
+  /** Valid until the promise of the store settles; then its memory is used for other segments. Who keeps it longer copies it. */
   readonly data: Uint8Array
   readonly proof: Proof
   /** False when the sender left the leaf out (frames do): then `lemma[0]` is a place holder for the computed one. */

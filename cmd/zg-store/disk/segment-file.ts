@@ -64,6 +64,22 @@ export async function* scanRecords(
   }
 }
 
+/** The intact heads from `start` on, in order, the data unread: what compaction and a check of a file's use need. */
+export async function* scanHeads(
+  file: DiskFile,
+  start: number,
+  size: number
+): AsyncGenerator<{ offset: number; head: DecodedHead }> {
+  let at: number | undefined = start
+  while (at !== undefined && at + HEADER_BYTES <= size) {
+    const head = decodeHead(await file.read(at, Math.min(HEADER_BYTES + 32 * MAX_SIBLINGS, size - at)))
+    if (head !== undefined && at + head.headBytes + head.dataSize <= size) {
+      yield { offset: at, head }
+      at += head.headBytes + head.dataSize
+    } else at = await findMagic(file, at + 8, size)
+  }
+}
+
 async function findMagic(file: DiskFile, from: number, size: number): Promise<number | undefined> {
   for (let at = from; at < size; at += WINDOW_BYTES) {
     const window = Buffer.from(await file.read(at, Math.min(WINDOW_BYTES, size - at)))

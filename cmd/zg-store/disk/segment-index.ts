@@ -1,6 +1,7 @@
 /** The index entries of the segment log: one for a segment, none for a sector. */
 import { ZgError } from '../../../lib/base/errors.ts'
-import type { KvStore } from '../../../lib/ports/kv.ts'
+import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import { HEADER_BYTES } from './record.ts'
 
 /** Where a segment lies. */
 export interface Location {
@@ -63,4 +64,41 @@ export async function* locationsOf(
   for await (const [key, value] of kv.scan({ gte, lt })) {
     yield [new DataView(key.buffer, key.byteOffset, key.byteLength).getUint32(33), decodeLocation(value)]
   }
+}
+
+/** Bytes of the whole record. */
+export function recordBytes(at: Location): number {
+  return HEADER_BYTES + 32 * at.siblings + at.dataSize
+}
+
+/** 'd' ‖ file: bytes of the file that are forgotten, as the offset of a point. */
+export function deadKey(file: number): Uint8Array {
+  const key = new Uint8Array(5)
+  key[0] = 0x64 // 'd'
+  new DataView(key.buffer).setUint32(1, file)
+  return key
+}
+
+/** A point of the log. */
+export function encodePoint(file: number, offset: number): Uint8Array {
+  const out = new Uint8Array(12)
+  const v = new DataView(out.buffer)
+  v.setUint32(0, file)
+  v.setBigUint64(4, BigInt(offset))
+  return out
+}
+
+/** @throws {ZgError} ERR_CORRUPT. */
+export function decodePoint(value: Uint8Array): { file: number; offset: number } {
+  if (value.length !== 12) throw new ZgError('ERR_CORRUPT', 'bad position of the segment log in the index')
+  const v = new DataView(value.buffer, value.byteOffset, value.byteLength)
+  return { file: v.getUint32(0), offset: Number(v.getBigUint64(4)) }
+}
+
+/** The entry that says so many bytes more of a file are forgotten. */
+export async function deadOp(kv: KvStore, file: number, bytes: number): Promise<KvOp> {
+  const key = deadKey(file)
+  const old = await kv.get(key)
+  const total = (old === undefined ? 0 : decodePoint(old).offset) + bytes
+  return { put: key, value: encodePoint(file, total) }
 }

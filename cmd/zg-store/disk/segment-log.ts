@@ -14,10 +14,10 @@
  * A segment is named by (root of its file, index), so two submissions of the same content share its bytes, and a place in the
  * flow leads to it through the submission that covers the place: floor((position − start) / 1024) is the index.
  *
- * **Group commit.** A segment waits at most 5 ms for company; then the whole group is written in one call and synced once, its index
- * entries and the new `l` go to the key-value store in one batch, and only then are the callers answered. Groups form by themselves
- * under load: what arrives during a sync is the next group. The index batch itself is not synced: the log is the truth, the index
- * can always be made again from `l` onwards.
+ * **Group commit.** A segment waits at most 5 ms for company; then the group is written in one call, and while the disk syncs it the
+ * next groups are written behind it: the sync after that is for all of them. Then their index entries and the new `l` go to the
+ * key-value store in one batch, and only then are the callers answered. The index batch itself is not synced: the log is the truth,
+ * the index can always be made again from `l` onwards.
  *
  * **Recovery.** Scan from `l` to the end. A record counts when its header's checksum is right and its data hashes to its segment root.
  * After a bad one the scan looks for the next good header; if there is one, the bad stretch is a gap (bits flipped, or a group
@@ -28,6 +28,10 @@
  * **Reading.** The header must name what was asked for, and on the first read after start the data must hash to the segment root (and
  * again after an hour). What fails is quarantined: its index entry moves away, the place is remembered, it is never served, and
  * whoever owns the file is told, so that it is fetched again.
+ *
+ * **Space.** What is forgotten stays where it is until compaction (compaction.ts) has moved what still lives in its file to the end
+ * of the log and removes the file. Moves, removals and quarantine change index entries one after the other, so that a segment that
+ * is being forgotten is not brought back by a move.
  *
  * **Errors.** A full disk rejects the group with ERR_DISK_FULL, the end does not move, and one group a second is let through to find out
  * whether it has room again. A failed sync is final: nothing more is written until the process is started again (reliability.md 1).
@@ -40,9 +44,24 @@ import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import { OpenFiles } from './open-files.ts'
 import { type DecodedHead, decodeHead, encodeHead, HEADER_BYTES, MAX_SIBLINGS, type Segment } from './record.ts'
-import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanRecords } from './segment-file.ts'
-import { decodeLocation, encodeLocation, indexKey, LOG_HEAD_KEY, type Location, locationsOf } from './segment-index.ts'
+import { recoverFile } from './recovery.ts'
+import { FILE_HEADER_BYTES, fileHeader, fileName, fileNumber, scanHeads } from './segment-file.ts'
+import {
+  deadKey,
+  deadOp,
+  decodeLocation,
+  decodePoint,
+  encodeLocation,
+  encodePoint,
+  indexKey,
+  LOG_HEAD_KEY,
+  type Location,
+  locationsOf,
+  recordBytes
+} from './segment-index.ts'
+import { VerifiedPlaces } from './verified.ts'
 
 /** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes. */
 export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Promise<Uint8Array>
@@ -61,6 +80,8 @@ export interface SegmentLogOptions {
   groupMs?: number
   /** Room on the file system, if it can be asked. */
   freeBytes?: () => Promise<number>
+  /** Bytes that all segment files together may have; ERR_DISK_FULL above. */
+  quotaBytes?: number
   /** Left free for the key-value store, which after a failed write works only after a restart. */
   reserveBytes?: number
   /** Called after a segment was found damaged and taken out of the index. */
@@ -79,6 +100,11 @@ export interface LogStats {
   appendedBytes: number
   syncs: number
   quarantined: number
+  /** Segments that compaction has moved, and files it has removed. */
+  moved: number
+  removedFiles: number
+  /** Bytes of all segment files. */
+  usedBytes: number
   /** Of the recovery at start. */
   recovered: number
   gaps: number
@@ -87,36 +113,47 @@ export interface LogStats {
 
 interface Pending {
   segment: Segment
+  /** For a move: where it was. It is dropped when the index has another place by then. */
+  from: Location | undefined
   key: string
   head: Uint8Array
   done: Promise<void>
   resolve: () => void
   reject: (err: unknown) => void
+  /** Set when a move came too late. */
+  dropped: boolean
+}
+
+/** A group that lies in a file. */
+interface Written {
+  number: number
+  file: DiskFile
+  end: number
+  bytes: number
+  /** Written to find out whether there is room again. */
+  probe: boolean
+  group: { pending: Pending; at: Location }[]
 }
 
 const FILE_BYTES = 256 * 1024 * 1024
 const GROUP_MS = 5
 /** A group is written at once when it holds this much. */
-const GROUP_BYTES = 8 * 1024 * 1024
+const GROUP_BYTES = 4 * 1024 * 1024
 /** Segments waiting for the disk; a caller that would exceed it waits (back-pressure). */
 const PENDING_BYTES = 64 * 1024 * 1024
-const OPEN_FILES = 64
 const RETRY_FULL_MS = 1000
 const RESERVE_BYTES = 64 * 1024 * 1024
 /** The room is asked for again after so much was written, or so long. */
 const ROOM_BYTES = 16 * 1024 * 1024
 const ROOM_MS = 1000
-const VERIFY_AGAIN_MS = 3_600_000
-/** Places remembered as verified: 64 GiB of segments in some 20 MB of memory. */
-const VERIFIED_PLACES = 262_144
 
 /** The segment files of one node. One instance a directory. */
 export class SegmentLog {
   readonly #o: SegmentLogOptions
   readonly #queue: Pending[] = []
   readonly #inFlight = new Map<string, Pending>()
-  readonly #open = new Map<number, Promise<DiskFile>>()
-  readonly #verified = new Map<number, number>()
+  readonly #open: OpenFiles
+  readonly #verified: VerifiedPlaces
   #waiters: (() => void)[] = []
   #queuedBytes = 0
   #pendingBytes = 0
@@ -126,8 +163,14 @@ export class SegmentLog {
   #retryAtMs = 0
   #room = { bytes: 0, untilMs: 0 }
   /** True from the first group until the queue is seen empty; set back in the same step, so that no segment is left waiting. */
-  #busy = false
+  #writing = false
+  #syncing = false
+  /** Groups in the file but not synced, in order. */
+  #written: Written[] = []
   #flushed: Promise<void> = Promise.resolve()
+  #synced: Promise<void> = Promise.resolve()
+  /** Changes of index entries that exist already go one after the other. */
+  #indexing: Promise<unknown> = Promise.resolve()
   #cancelTimer: (() => void) | undefined
   #closed = false
   readonly stats: LogStats = {
@@ -136,6 +179,9 @@ export class SegmentLog {
     appendedBytes: 0,
     syncs: 0,
     quarantined: 0,
+    moved: 0,
+    removedFiles: 0,
+    usedBytes: 0,
     recovered: 0,
     gaps: 0,
     cutBytes: 0
@@ -143,6 +189,8 @@ export class SegmentLog {
 
   private constructor(options: SegmentLogOptions) {
     this.#o = options
+    this.#verified = new VerifiedPlaces(options.clock)
+    this.#open = new OpenFiles(options)
   }
 
   /** Opens (and if need be recovers) the log in `options.dir`. @throws {ZgError} of the disk. */
@@ -156,6 +204,19 @@ export class SegmentLog {
   /** Why nothing can be written at the moment; undefined when all is well. */
   get trouble(): LogTrouble | undefined {
     return this.#trouble
+  }
+
+  /** With a full disk: looks whether it has room again, so that nobody has to be refused to find out. */
+  async reconsider(): Promise<void> {
+    if (this.#trouble?.kind !== 'full') return
+    try {
+      await this.#checkRoom(GROUP_BYTES, false)
+    } catch {
+      return
+    }
+    if (this.#trouble?.kind !== 'full') return
+    this.#trouble = undefined
+    this.#o.log.info('the disk has room again')
   }
 
   /** Resolves when a further segment may be offered without exceeding the memory bound. */
@@ -194,6 +255,21 @@ export class SegmentLog {
       return 'known'
     }
     this.#refuseWhenTroubled()
+    return this.#append(segment, key, undefined)
+  }
+
+  /**
+   * Writes a segment again at the end of the log, as {@link append} does; compaction calls it.
+   * @param from - where it lies now.
+   * @returns false when it does not lie there any more.
+   */
+  async move(segment: Segment, from: Location): Promise<boolean> {
+    const key = `${keyOf(segment.root, segment.index)} moved`
+    if (this.#closed || this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
+    return (await this.#append(segment, key, from)) === 'stored'
+  }
+
+  async #append(segment: Segment, key: string, from: Location | undefined): Promise<'stored' | 'known'> {
     const head = encodeHead(segment, segment.data.length)
     let resolve!: () => void
     let reject!: (err: unknown) => void
@@ -202,12 +278,12 @@ export class SegmentLog {
       reject = b
     })
     done.catch(() => {}) // callers get it below; a rejection before they look must not end the process
-    const pending: Pending = { segment, key, head, done, resolve, reject }
+    const pending: Pending = { segment, from, key, head, done, resolve, reject, dropped: false }
     const bytes = head.length + segment.data.length
     this.#inFlight.set(key, pending)
     this.#pendingBytes += bytes
     try {
-      if ((await this.locate(segment.root, segment.index)) !== undefined) {
+      if (from === undefined && (await this.locate(segment.root, segment.index)) !== undefined) {
         resolve()
         return 'known'
       }
@@ -215,7 +291,7 @@ export class SegmentLog {
       this.#queuedBytes += bytes
       this.#schedule()
       await done
-      return 'stored'
+      return pending.dropped ? 'known' : 'stored'
     } catch (err) {
       reject(err)
       throw err
@@ -230,13 +306,14 @@ export class SegmentLog {
 
   /**
    * Reads a segment, verified (see above).
+   * @param into - memory for the record, MAX_RECORD_BYTES or more; the data then may lie in it.
    * @returns undefined when it is not held, or was found damaged just now.
    */
-  async read(root: Uint8Array, index: number): Promise<Segment | undefined> {
+  async read(root: Uint8Array, index: number, into?: Uint8Array): Promise<Segment | undefined> {
     for (let attempt = 0; attempt < 2; attempt++) {
       const at = await this.locate(root, index)
       if (at === undefined) return undefined
-      const found = await this.#readAt(at, root, index)
+      const found = await this.#readAt(at, root, index, into)
       if (found !== undefined) return found
       // A file removed between index and read is not damage: look once more before believing it.
       const again = await this.locate(root, index)
@@ -248,11 +325,23 @@ export class SegmentLog {
     return undefined
   }
 
+  /**
+   * Reads a segment from the disk and hashes it, whenever that was done last; a damaged one is quarantined. For the scrubber.
+   * @returns bytes that were read; undefined when it is not held (any more).
+   */
+  async check(root: Uint8Array, index: number, into: Uint8Array): Promise<number | undefined> {
+    const at = await this.locate(root, index)
+    if (at === undefined) return undefined
+    this.#verified.delete(at)
+    const found = await this.read(root, index, into)
+    return found === undefined ? undefined : HEADER_BYTES + 32 * at.siblings + at.dataSize
+  }
+
   /** Header and proof alone, without the data. */
   async readHead(root: Uint8Array, index: number): Promise<DecodedHead | undefined> {
     const at = await this.locate(root, index)
     if (at === undefined) return undefined
-    const file = await this.#handle(at.file)
+    const file = await this.#open.get(at.file)
     const head = decodeHead(await file.read(at.offset, HEADER_BYTES + 32 * at.siblings))
     return head !== undefined && head.index === index && equalBytes(head.root, root) ? head : undefined
   }
@@ -268,23 +357,83 @@ export class SegmentLog {
     extra: readonly KvOp[] = [],
     only: (index: number) => boolean = () => true
   ): Promise<number> {
-    let count = 0
-    let ops: KvOp[] = [...extra]
     const dead = new Map<number, number>()
-    for await (const [index, at] of this.locations(root)) {
-      if (!only(index)) continue
-      ops.push({ del: indexKey(root, index) })
-      dead.set(at.file, (dead.get(at.file) ?? 0) + HEADER_BYTES + 32 * at.siblings + at.dataSize)
-      count++
-      if (ops.length >= 4096) {
-        await this.#o.kv.batch(ops, { sync: true })
-        ops = []
+    const count = await this.#exclusive(async () => {
+      let count = 0
+      let ops: KvOp[] = [...extra]
+      for await (const [index, at] of this.locations(root)) {
+        if (!only(index)) continue
+        ops.push({ del: indexKey(root, index) })
+        dead.set(at.file, (dead.get(at.file) ?? 0) + recordBytes(at))
+        count++
+        if (ops.length >= 4096) {
+          await this.#o.kv.batch(ops, { sync: true })
+          ops = []
+        }
       }
-    }
-    for (const [file, bytes] of dead) ops.push(await this.#addDead(file, bytes))
-    if (ops.length > 0) await this.#o.kv.batch(ops, { sync: true })
+      for (const [file, bytes] of dead) ops.push(await deadOp(this.#o.kv, file, bytes))
+      if (ops.length > 0) await this.#o.kv.batch(ops, { sync: true })
+      return count
+    })
     for (const file of dead.keys()) await this.#removeIfDead(file)
     return count
+  }
+
+  /** The files that nothing is written to any more, with the bytes in them that are forgotten. */
+  async sealed(): Promise<{ number: number; bytes: number; deadBytes: number }[]> {
+    const out = []
+    for (const number of this.#files) {
+      if (number === this.#active.number) continue
+      const dead = await this.#o.kv.get(deadKey(number))
+      const bytes = (await (await this.#open.get(number)).size()) - FILE_HEADER_BYTES
+      out.push({ number, bytes, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset })
+    }
+    return out
+  }
+
+  /** Bytes of the file that is being written, and those in it that are forgotten. */
+  async active(): Promise<{ bytes: number; deadBytes: number }> {
+    const dead = await this.#o.kv.get(deadKey(this.#active.number))
+    return { bytes: this.#active.end, deadBytes: dead === undefined ? 0 : decodePoint(dead).offset }
+  }
+
+  /** Begins a new file now, so that the present one can be compacted. @throws {ZgError} as append. */
+  async seal(): Promise<void> {
+    while (this.#writing) await this.#flushed
+    this.#refuseWhenTroubled()
+    this.#writing = true
+    try {
+      await this.#synced
+      await this.#roll()
+    } catch (err) {
+      throw this.#fail(err)
+    } finally {
+      this.#writing = false
+      if (this.#queue.length > 0) this.#startFlush()
+    }
+  }
+
+  /** The heads of all records in a file, in order, damaged stretches left out; the data is not looked at. */
+  async *heads(number: number): AsyncGenerator<{ head: DecodedHead; at: Location }> {
+    const file = await this.#open.get(number)
+    for await (const { offset, head } of scanHeads(file, FILE_HEADER_BYTES, await file.size())) {
+      const { dataSize, leaf, proof } = head
+      yield { head, at: { file: number, offset, dataSize, siblings: proof.path.length, leaf } }
+    }
+  }
+
+  /**
+   * Removes a file none of whose records the index names.
+   * @returns false when one is still named.
+   */
+  async drop(number: number): Promise<boolean> {
+    if (number === this.#active.number || !this.#files.includes(number)) return false
+    for await (const { head, at } of this.heads(number)) {
+      const now = await this.locate(head.root, head.index)
+      if (now !== undefined && now.file === number && now.offset === at.offset) return false
+    }
+    await this.#remove(number)
+    return true
   }
 
   /** Writes what is queued and closes all files. */
@@ -293,11 +442,12 @@ export class SegmentLog {
     this.#closed = true
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
-    if (!this.#busy && this.#queue.length > 0) this.#startFlush()
+    if (!this.#writing && this.#queue.length > 0) this.#startFlush()
     await this.#flushed
+    await this.#synced
+    await this.#indexing
     for (const w of this.#waiters) w()
-    for (const file of this.#open.values()) await (await file).close().catch(() => {})
-    this.#open.clear()
+    await this.#open.close()
   }
 
   #refuseWhenTroubled(): void {
@@ -315,7 +465,9 @@ export class SegmentLog {
   }
 
   #schedule(): void {
-    if (this.#busy) return
+    if (this.#writing) return
+    // While a sync is on, more company comes until it is over: a small group of its own would only cost one more.
+    if (this.#syncing && this.#queuedBytes < GROUP_BYTES) return
     if (this.#queuedBytes >= GROUP_BYTES || this.#closed) {
       this.#cancelTimer?.()
       this.#cancelTimer = undefined
@@ -324,17 +476,17 @@ export class SegmentLog {
     }
     this.#cancelTimer ??= this.#o.clock.after(this.#o.groupMs ?? GROUP_MS, () => {
       this.#cancelTimer = undefined
-      if (!this.#busy) this.#startFlush()
+      if (!this.#writing && this.#queue.length > 0) this.#startFlush()
     })
   }
 
   #startFlush(): void {
-    assert(!this.#busy, 'two groups at once')
-    this.#busy = true
-    this.#flushed = this.#flushAll()
+    assert(!this.#writing, 'two groups at once')
+    this.#writing = true
+    this.#flushed = this.#writeAll()
   }
 
-  async #flushAll(): Promise<void> {
+  async #writeAll(): Promise<void> {
     while (this.#queue.length > 0) {
       let bytes = 0
       let count = 0
@@ -345,57 +497,119 @@ export class SegmentLog {
       const group = this.#queue.splice(0, count)
       this.#queuedBytes -= bytes
       try {
-        await this.#commit(group, bytes)
-        for (const p of group) p.resolve()
+        await this.#write(group, bytes)
       } catch (err) {
-        for (const p of group) p.reject(err)
+        const told = this.#fail(err)
+        for (const p of group) p.reject(told)
       }
+      if (!this.#syncing && this.#written.length > 0) this.#synced = this.#syncAll()
     }
-    this.#busy = false
+    this.#writing = false
   }
 
-  async #commit(group: Pending[], bytes: number): Promise<void> {
+  /** Puts a group behind what is in the file. */
+  async #write(group: Pending[], bytes: number): Promise<void> {
     if (this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
-    try {
-      await this.#checkRoom(bytes)
-      if (this.#active.end >= (this.#o.fileBytes ?? FILE_BYTES)) await this.#roll()
-      const { number, file, end } = this.#active
-      const buffers: Uint8Array[] = []
-      const ops: KvOp[] = []
-      let at = end
-      for (const { segment, head } of group) {
-        buffers.push(head, segment.data)
-        const location: Location = {
-          file: number,
-          offset: at,
-          dataSize: segment.data.length,
-          siblings: segment.proof.path.length,
-          leaf: segment.leaf
-        }
-        ops.push({ put: indexKey(segment.root, segment.index), value: encodeLocation(location) })
-        at += head.length + segment.data.length
-      }
-      await file.write(end, ...buffers)
-      await this.#sync(file)
-      ops.push({ put: LOG_HEAD_KEY, value: encodePoint(number, at) })
-      await this.#o.kv.batch(ops)
-      // What was just hashed by the caller and written by us needs no second look on its first read.
-      for (const op of ops) if ('put' in op && op.put !== LOG_HEAD_KEY) this.#markVerified(decodeLocation(op.value))
-      this.#active.end = at
-      this.stats.appended += group.length
-      this.stats.appendedBytes += bytes
-      if (this.#trouble !== undefined) {
-        this.#trouble = undefined
-        this.#o.log.info('the disk has room again')
-      }
-    } catch (err) {
-      throw this.#fail(err)
+    await this.#checkRoom(
+      bytes,
+      group.every(p => p.from !== undefined)
+    )
+    if (this.#active.end >= (this.#o.fileBytes ?? FILE_BYTES)) {
+      // The file before is whole and synced when the next one begins.
+      await this.#synced
+      await this.#roll()
     }
+    const { number, file, end } = this.#active
+    const buffers: Uint8Array[] = []
+    const placed: Written['group'] = []
+    let at = end
+    for (const pending of group) {
+      const { segment, head } = pending
+      buffers.push(head, segment.data)
+      const { leaf, proof, data } = segment
+      const place = { file: number, offset: at, dataSize: data.length, siblings: proof.path.length, leaf }
+      placed.push({ pending, at: place })
+      at += head.length + data.length
+    }
+    await file.write(end, ...buffers)
+    this.#active.end = at
+    this.stats.usedBytes += bytes
+    this.#written.push({ number, file, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
+  }
+
+  /** Syncs and indexes what is written, until nothing is. */
+  async #syncAll(): Promise<void> {
+    this.#syncing = true
+    while (this.#written.length > 0) {
+      const groups = this.#written
+      this.#written = []
+      try {
+        await this.#commit(groups)
+        for (const g of groups) for (const { pending } of g.group) pending.resolve()
+      } catch (err) {
+        const told = this.#fail(err)
+        for (const g of groups) for (const { pending } of g.group) pending.reject(told)
+      }
+    }
+    this.#syncing = false
+    // All that came during the sync is one group.
+    if (!this.#writing && this.#queue.length > 0) this.#startFlush()
+  }
+
+  async #commit(groups: readonly Written[]): Promise<void> {
+    const last = groups.at(-1)!
+    await this.#sync(last.file)
+    const placed = groups.flatMap(g => g.group)
+    const head: KvOp = { put: LOG_HEAD_KEY, value: encodePoint(last.number, last.end) }
+    if (placed.some(p => p.pending.from !== undefined)) await this.#exclusive(() => this.#indexMoves(placed, head))
+    else {
+      const ops = placed.map(({ pending, at }): KvOp => {
+        return { put: indexKey(pending.segment.root, pending.segment.index), value: encodeLocation(at) }
+      })
+      await this.#o.kv.batch([...ops, head])
+    }
+    // What was just hashed by the caller and written by us needs no second look on its first read.
+    for (const { at } of placed) this.#verified.add(at)
+    this.stats.appended += placed.length
+    for (const g of groups) this.stats.appendedBytes += g.bytes
+    if (this.#trouble?.kind === 'full' && groups.some(g => g.probe)) {
+      this.#trouble = undefined
+      this.#o.log.info('the disk has room again')
+    }
+  }
+
+  async #indexMoves(placed: Written['group'], head: KvOp): Promise<void> {
+    const ops: KvOp[] = []
+    const dead = new Map<number, number>()
+    for (const { pending, at } of placed) {
+      const { segment, from } = pending
+      if (from !== undefined) {
+        const now = await this.locate(segment.root, segment.index)
+        pending.dropped = now === undefined || now.file !== from.file || now.offset !== from.offset
+        const gone = pending.dropped ? at : from
+        dead.set(gone.file, (dead.get(gone.file) ?? 0) + recordBytes(gone))
+        if (pending.dropped) continue
+        this.stats.moved++
+      }
+      ops.push({ put: indexKey(segment.root, segment.index), value: encodeLocation(at) })
+    }
+    for (const [file, bytes] of dead) ops.push(await deadOp(this.#o.kv, file, bytes))
+    await this.#o.kv.batch([...ops, head])
+  }
+
+  #exclusive<T>(fn: () => Promise<T>): Promise<T> {
+    const run = this.#indexing.then(fn)
+    this.#indexing = run.catch(() => {})
+    return run
   }
 
   /** @throws {ZgError} ERR_DISK_FULL while there is still room for the index to be closed in order. */
-  async #checkRoom(bytes: number): Promise<void> {
-    const { freeBytes, clock, reserveBytes = RESERVE_BYTES } = this.#o
+  async #checkRoom(bytes: number, moving: boolean): Promise<void> {
+    const { freeBytes, clock, reserveBytes = RESERVE_BYTES, quotaBytes } = this.#o
+    // What compaction moves makes room in the end: it may go beyond the quota for as long.
+    if (!moving && quotaBytes !== undefined && this.stats.usedBytes + bytes > quotaBytes) {
+      throw new ZgError('ERR_DISK_FULL', `the quota of ${formatSize(quotaBytes)} is used up`)
+    }
     if (freeBytes === undefined) return
     this.#room.bytes -= bytes
     if (this.#room.bytes > 0 && clock.monotonic() < this.#room.untilMs && this.#trouble === undefined) return
@@ -447,8 +661,10 @@ export class SegmentLog {
     }
     this.#files.push(number)
     this.stats.files = this.#files.length
+    this.stats.usedBytes += FILE_HEADER_BYTES
     this.#open.set(number, Promise.resolve(file))
     this.#active = { number, file, end: FILE_HEADER_BYTES }
+    this.#open.pinned = number
   }
 
   async #recover(): Promise<void> {
@@ -468,12 +684,17 @@ export class SegmentLog {
     for (const number of numbers) {
       if (number < from.file) continue
       const start = Math.max(FILE_HEADER_BYTES, number === from.file ? from.offset : 0)
-      last = await this.#recoverFile(number, start, number === numbers.at(-1))
+      const file = await this.#open.get(number)
+      const o = { ...this.#o, stats: this.stats, sync: (f: DiskFile) => this.#sync(f) }
+      last = { number, file, end: await recoverFile(o, file, number, start, number === numbers.at(-1)) }
     }
     this.stats.files = this.#files.length
+    for (const number of numbers) this.stats.usedBytes += await (await this.#open.get(number)).size()
     const highest = Math.max(numbers.at(-1) ?? 0, from.file)
-    if (last !== undefined && last.number === highest) this.#active = last
-    else {
+    if (last !== undefined && last.number === highest) {
+      this.#active = last
+      this.#open.pinned = last.number
+    } else {
       if (highest > (this.#files.at(-1) ?? 0)) this.#files.push(highest) // keep counting above names that are gone
       await this.#roll()
       this.#files = this.#files.filter(n => numbers.includes(n) || n === this.#active.number)
@@ -484,56 +705,22 @@ export class SegmentLog {
     }
   }
 
-  async #recoverFile(number: number, start: number, isLast: boolean) {
-    const { kv, leafOf, log } = this.#o
-    const file = await this.#handle(number)
-    const size = await file.size()
-    let end = Math.min(start, size)
-    let ops: KvOp[] = []
-    let synced = false
-    for await (const { offset, head, data, gapBefore } of scanRecords(file, start, size, leafOf)) {
-      if (!synced) {
-        await this.#sync(file)
-        synced = true
-      }
-      if (gapBefore > 0) {
-        this.stats.gaps++
-        log.warn('damaged stretch in a segment file skipped', { file: fileName(number), offset: end, bytes: gapBefore })
-      }
-      end = offset + head.headBytes + data.length
-      this.stats.recovered++
-      const key = indexKey(head.root, head.index)
-      const value: Location = {
-        file: number,
-        offset,
-        dataSize: data.length,
-        siblings: head.proof.path.length,
-        leaf: head.leaf
-      }
-      if ((await kv.get(key)) === undefined) ops.push({ put: key, value: encodeLocation(value) })
-      if (ops.length >= 512) {
-        await kv.batch([...ops, { put: LOG_HEAD_KEY, value: encodePoint(number, end) }])
-        ops = []
-      }
-    }
-    end = Math.max(end, FILE_HEADER_BYTES)
-    if (isLast && size !== end) {
-      if (size > end) this.stats.cutBytes += size - end
-      await file.truncate(end)
-      if (size < FILE_HEADER_BYTES) await file.write(0, fileHeader(number))
-      await this.#sync(file)
-    }
-    // The name itself may have been made just before the crash.
-    if (isLast) await this.#o.disk.syncDir(this.#o.dir)
-    await kv.batch([...ops, { put: LOG_HEAD_KEY, value: encodePoint(number, end) }])
-    return { number, file, end }
-  }
-
-  async #readAt(at: Location, root: Uint8Array, index: number): Promise<Segment | undefined> {
+  async #readAt(
+    at: Location,
+    root: Uint8Array,
+    index: number,
+    into: Uint8Array | undefined
+  ): Promise<Segment | undefined> {
     const headBytes = HEADER_BYTES + 32 * Math.min(at.siblings, MAX_SIBLINGS)
     let bytes: Uint8Array
     try {
-      bytes = await (await this.#handle(at.file)).read(at.offset, headBytes + at.dataSize)
+      const file = await this.#open.get(at.file)
+      if (into === undefined || file.readInto === undefined) bytes = await file.read(at.offset, headBytes + at.dataSize)
+      else {
+        // A plain array over it: a Buffer's slice would share the memory.
+        const target = new Uint8Array(into.buffer, into.byteOffset, headBytes + at.dataSize)
+        bytes = target.subarray(0, await file.readInto(at.offset, target))
+      }
     } catch (err) {
       if (err instanceof ZgError && err.code === 'ERR_NOT_FOUND') return undefined
       throw err
@@ -543,82 +730,53 @@ export class SegmentLog {
     if (head === undefined || head.headBytes !== headBytes || head.dataSize !== at.dataSize) return undefined
     if (head.index !== index || !equalBytes(head.root, root) || !equalBytes(head.leaf, at.leaf)) return undefined
     const data = bytes.subarray(headBytes)
-    if (!this.#isVerified(at)) {
+    if (!this.#verified.has(at)) {
       const leaf = await this.#o.leafOf(data, index, head.fileSize)
       if (!equalBytes(leaf, head.leaf)) return undefined
-      this.#markVerified(at)
+      this.#verified.add(at)
     }
     return { root, index, fileSize: head.fileSize, leaf: head.leaf, proof: head.proof, data }
   }
 
   async #quarantine(root: Uint8Array, index: number, at: Location): Promise<void> {
-    this.stats.quarantined++
     const name = `${shortHash(toHex(root))}/${index}`
     this.#o.log.error('damaged segment quarantined', { segment: name, file: fileName(at.file), offset: at.offset })
     const key = indexKey(root, index)
     const remembered = Uint8Array.from(key)
     remembered[0] = 0x71 // 'q'
-    await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }], { sync: true })
-    this.#verified.delete(placeOf(at))
+    const quarantined = await this.#exclusive(async () => {
+      const now = await this.locate(root, index)
+      if (now === undefined || now.file !== at.file || now.offset !== at.offset) return false
+      const dead = await deadOp(this.#o.kv, at.file, recordBytes(at))
+      await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead], { sync: true })
+      return true
+    })
+    if (!quarantined) return
+    this.stats.quarantined++
+    this.#verified.delete(at)
     this.#o.onQuarantine?.(root, index)
   }
 
-  #isVerified(at: Location): boolean {
-    const when = this.#verified.get(placeOf(at))
-    return when !== undefined && this.#o.clock.monotonic() - when < VERIFY_AGAIN_MS
-  }
-
-  #markVerified(at: Location): void {
-    if (this.#verified.size >= VERIFIED_PLACES) {
-      const oldest = this.#verified.keys().next()
-      if (!oldest.done) this.#verified.delete(oldest.value)
-    }
-    this.#verified.delete(placeOf(at))
-    this.#verified.set(placeOf(at), this.#o.clock.monotonic())
-  }
-
-  /** An open file, kept among the last used ones. */
-  #handle(number: number): Promise<DiskFile> {
-    const kept = this.#open.get(number)
-    if (kept !== undefined) {
-      this.#open.delete(number)
-      this.#open.set(number, kept)
-      return kept
-    }
-    const opened = this.#o.disk.open(`${this.#o.dir}/${fileName(number)}`, 'open')
-    this.#open.set(number, opened)
-    opened.catch(() => this.#open.delete(number))
-    if (this.#open.size > OPEN_FILES) {
-      for (const [n, file] of this.#open) {
-        if (n === number || n === this.#active?.number) continue
-        this.#open.delete(n)
-        // Closed a little later: a read on it may be under way.
-        this.#o.clock.after(10_000, () => void file.then(f => f.close()).catch(() => {}))
-        break
-      }
-    }
-    return opened
-  }
-
-  async #addDead(file: number, bytes: number): Promise<KvOp> {
-    const key = deadKey(file)
-    const old = await this.#o.kv.get(key)
-    const total = (old === undefined ? 0 : decodePoint(old).offset) + bytes
-    return { put: key, value: encodePoint(file, total) }
-  }
-
   async #removeIfDead(number: number): Promise<void> {
-    if (number === this.#active.number) return
+    if (number === this.#active.number || !this.#files.includes(number)) return
     const dead = await this.#o.kv.get(deadKey(number))
-    const file = await this.#handle(number)
+    const file = await this.#open.get(number)
     if (dead === undefined || decodePoint(dead).offset < (await file.size()) - FILE_HEADER_BYTES) return
-    this.#open.delete(number)
-    await file.close()
+    await this.#remove(number)
+  }
+
+  async #remove(number: number): Promise<void> {
+    // The index entries that point elsewhere must not be undone by a power loss once the file is gone.
+    await this.#o.kv.batch([{ del: deadKey(number) }], { sync: true })
+    const file = await this.#open.get(number)
+    const bytes = await file.size()
+    this.#open.putAway(number)
+    this.#files = this.#files.filter(n => n !== number)
     await this.#o.disk.remove(`${this.#o.dir}/${fileName(number)}`)
     await this.#o.disk.syncDir(this.#o.dir)
-    await this.#o.kv.batch([{ del: deadKey(number) }])
-    this.#files = this.#files.filter(n => n !== number)
     this.stats.files = this.#files.length
+    this.stats.usedBytes -= bytes
+    this.stats.removedFiles++
   }
 }
 
@@ -630,30 +788,4 @@ function diskFull(message: string): ZgError {
 
 function keyOf(root: Uint8Array, index: number): string {
   return `${Buffer.from(root.buffer, root.byteOffset, root.byteLength).toString('latin1')}${index}`
-}
-
-/** One number for a place in the log: files stay far below 2 GiB, and records start at multiples of 8. */
-function placeOf(at: Location): number {
-  return at.file * 0x1000_0000 + at.offset / 8
-}
-
-function deadKey(file: number): Uint8Array {
-  const key = new Uint8Array(5)
-  key[0] = 0x64 // 'd'
-  new DataView(key.buffer).setUint32(1, file)
-  return key
-}
-
-function encodePoint(file: number, offset: number): Uint8Array {
-  const out = new Uint8Array(12)
-  const v = new DataView(out.buffer)
-  v.setUint32(0, file)
-  v.setBigUint64(4, BigInt(offset))
-  return out
-}
-
-function decodePoint(value: Uint8Array): { file: number; offset: number } {
-  if (value.length !== 12) throw new ZgError('ERR_CORRUPT', 'bad position of the segment log in the index')
-  const v = new DataView(value.buffer, value.byteOffset, value.byteLength)
-  return { file: v.getUint32(0), offset: Number(v.getBigUint64(4)) }
 }

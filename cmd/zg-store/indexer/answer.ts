@@ -84,20 +84,23 @@ const STATUS: Partial<Record<string, number>> = {
 
 /** Errors under /v1/: plain HTTP statuses. */
 export function sendPlainFailure(req: IncomingMessage, res: ServerResponse, err: unknown): void {
-  const z = err instanceof ZgError ? err : undefined
+  const gone = err instanceof GatewayError && err.code === CODES.pruned
+  const z = err instanceof ZgError ? err : gone ? new ZgError('ERR_NOT_FOUND', 'the file was pruned') : undefined
   // A body that was not read must not be taken for the next request.
   if (!req.complete) {
     res.setHeader('connection', 'close')
     res.once('finish', () => req.destroy())
   }
   const error = { code: z?.code ?? 'ERR_BUG', message: z?.message ?? 'internal error', hint: z?.hint }
-  sendJson(res, (z && STATUS[z.code]) ?? 500, { error })
+  sendJson(res, gone ? 410 : ((z && STATUS[z.code]) ?? 500), { error })
 }
 
 export interface Body {
   sizeBytes: number
   etag: string
   name: string
+  /** Media type. */
+  type: string
   bytes(start: number, end: number, signal: AbortSignal): AsyncIterable<Uint8Array>
 }
 
@@ -118,7 +121,10 @@ export async function sendBody(req: IncomingMessage, res: ServerResponse, body: 
   const { sizeBytes, etag } = body
   res.setHeader('etag', etag)
   res.setHeader('accept-ranges', 'bytes')
-  if (req.headers['if-none-match'] === etag) {
+  // What strangers stored must not act with the rights of this origin in a browser.
+  res.setHeader('x-content-type-options', 'nosniff')
+  res.setHeader('content-security-policy', "sandbox; default-src 'none'")
+  if (matches(req.headers['if-none-match'], etag)) {
     res.writeHead(304)
     res.end()
     return
@@ -133,7 +139,7 @@ export async function sendBody(req: IncomingMessage, res: ServerResponse, body: 
   }
   const [start, end] = range ?? [0, sizeBytes]
   const head = (): void => {
-    res.setHeader('content-type', 'application/octet-stream')
+    res.setHeader('content-type', body.type)
     res.setHeader('content-disposition', disposition(body.name))
     res.setHeader('content-length', end - start)
     if (range !== undefined) res.setHeader('content-range', `bytes ${start}-${end - 1}/${sizeBytes}`)
@@ -155,13 +161,19 @@ export async function sendBody(req: IncomingMessage, res: ServerResponse, body: 
   } catch (err) {
     if (gone.signal.aborted) return
     if (!res.headersSent) {
-      for (const name of ['etag', 'accept-ranges']) res.removeHeader(name)
+      for (const name of ['etag', 'accept-ranges', 'content-security-policy']) res.removeHeader(name)
       throw err
     }
     // The length is promised already: only a broken connection tells the client that this is not the file.
     res.destroy()
     throw err
   }
+}
+
+/** `If-None-Match`: a list of tags, weak or strong, or a star. */
+export function matches(header: string | undefined, etag: string): boolean {
+  if (header === undefined) return false
+  return header.split(',').some(t => t.trim() === '*' || t.trim().replace(/^W\//, '') === etag)
 }
 
 /** Writes with back-pressure; a reader that takes nothing for half a minute is dropped. */

@@ -17,6 +17,8 @@ import {
 } from '../../../lib/codec/storage/folder.ts'
 import { type Body, CODES, GatewayError, sendBody, sendData, sendFailure, sendPlainFailure } from './answer.ts'
 import type { NodeBook } from './book.ts'
+import { contentType } from './content-type.ts'
+import type { Upload } from './upload.ts'
 
 /** Batches of four segments in flight for one reader, and for all of them together. */
 const WINDOW = 4
@@ -29,6 +31,9 @@ const ASK = { timeoutMs: 5_000 }
 /** How long a file's nodes and checked roots are reused: players and browsers ask for many ranges of one file. */
 const CACHE_MS = 5_000
 const CACHE_FILES = 32
+/** Folders kept decoded, and the largest of them. */
+const CACHE_FOLDERS = 16
+const CACHE_FOLDER_BYTES = 1024 * 1024
 /** Files with more segments are not kept: the roots of 65,536 are 2 MiB. */
 const CACHE_SEGMENTS = 65_536
 
@@ -36,14 +41,14 @@ export interface GatewayOptions {
   book: NodeBook
   pool: NodePool
   /** Stores a body and pays for it; absent when the gateway has no account. */
-  store?: (req: IncomingMessage, url: URL) => Promise<Record<string, unknown>>
+  store?: Upload
   onError: (err: unknown) => void
 }
 
 type Handler = (req: IncomingMessage, res: ServerResponse, url: URL) => Promise<void>
 
 export function gatewayRoute(o: GatewayOptions): HttpRoute {
-  const files = new FileCache(o.pool)
+  const files = new FileCache(o.pool, o.book)
   const find = (method: string, path: string): { run: Handler; plain: boolean } | undefined => {
     const read = method === 'GET' || method === 'HEAD'
     if (read && path === '/file') return { run: (req, res, url) => fileByQuery(files, req, res, url), plain: false }
@@ -63,7 +68,7 @@ export function gatewayRoute(o: GatewayOptions): HttpRoute {
     if (read && path.startsWith('/v1/segment/')) {
       return { run: (req, res) => rawSegment(files, req, res, path), plain: true }
     }
-    if (method === 'PUT' && path === '/v1/file')
+    if ((method === 'PUT' || method === 'POST') && path === '/v1/file')
       return { run: (req, res, url) => putFile(o, req, res, url), plain: true }
     return undefined
   }
@@ -82,12 +87,44 @@ export function gatewayRoute(o: GatewayOptions): HttpRoute {
   }
 }
 
+/** True when nobody has a file because it was given up, not because nobody knows it. */
+async function isPruned(book: NodeBook, id: string, err: unknown): Promise<boolean> {
+  if (!(err instanceof ZgError) || (err.code !== 'ERR_NOT_FOUND' && err.code !== 'ERR_NOT_SYNCED')) return false
+  const info = await fileInfo(book, id).catch(() => null)
+  return info?.pruned === true && info.finalized !== true
+}
+
 /** Opened files, a few seconds old at most. */
 class FileCache {
   readonly #pool: NodePool
+  readonly #book: NodeBook
   readonly #open = new Map<string, { file: Promise<RemoteFile>; until: number }>()
-  constructor(pool: NodePool) {
+  /** Decoded folders, which never change. */
+  readonly #folders = new Map<string, FolderEntry>()
+  constructor(pool: NodePool, book: NodeBook) {
     this.#pool = pool
+    this.#book = book
+  }
+
+  /** A folder by its root; undefined for any other file. @throws {GatewayError} tooLarge, unsupported. */
+  async folder(file: RemoteFile): Promise<FolderEntry | undefined> {
+    const id = toHex(file.root)
+    const hit = this.#folders.get(id)
+    if (hit !== undefined) return hit
+    if (!(await looksLikeFolder(file))) return undefined
+    if (file.sizeBytes > FOLDER_MAX_BYTES) throw new GatewayError(CODES.tooLarge)
+    let top: FolderEntry
+    try {
+      top = decodeFolder(await readAll(file, FOLDER_MAX_BYTES))
+    } catch (err) {
+      if (err instanceof ZgError && err.code === 'ERR_CORRUPT') throw new GatewayError(CODES.unsupported, err.message)
+      throw err
+    }
+    if (file.sizeBytes <= CACHE_FOLDER_BYTES) {
+      if (this.#folders.size >= CACHE_FOLDERS) this.#folders.delete(this.#folders.keys().next().value!)
+      this.#folders.set(id, top)
+    }
+    return top
   }
 
   get(root: Uint8Array): Promise<RemoteFile> {
@@ -95,7 +132,9 @@ class FileCache {
     const now = performance.now()
     const hit = this.#open.get(id)
     if (hit !== undefined && hit.until > now) return hit.file
-    const file = RemoteFile.open(this.#pool, root)
+    const file = RemoteFile.open(this.#pool, root).catch(async err => {
+      throw (await isPruned(this.#book, id, err)) ? new GatewayError(CODES.pruned) : err
+    })
     this.#open.delete(id)
     this.#open.set(id, { file, until: now + CACHE_MS })
     file.then(
@@ -147,8 +186,9 @@ let readers = 0
 function bodyOf(files: readonly RemoteFile[], name: string): Body {
   return {
     sizeBytes: files.reduce((sum, f) => sum + f.sizeBytes, 0),
-    etag: `"${files.map(f => toHex(f.root)).join('-')}"`,
+    etag: `"${files.length === 0 ? 'empty' : files.map(f => toHex(f.root)).join('-')}"`,
     name,
+    type: contentType(name),
     async *bytes(start, end, signal) {
       if (readers >= READERS_MAX) throw new ZgError('ERR_UNAVAILABLE', `${READERS_MAX} files are being read already`)
       readers++
@@ -186,23 +226,17 @@ async function fileByPath(files: FileCache, req: IncomingMessage, res: ServerRes
   const inner = part(names.join('/'), 0)
   const root = await files.rootOf(part(cid, 0))
   const file = await files.get(root)
-  if (!(await looksLikeFolder(file))) {
+  const top = await files.folder(file)
+  if (top === undefined) {
     if (inner !== '') throw new GatewayError(CODES.unsupported, 'not a folder')
     return sendBody(req, res, bodyOf([file], toHex(root)))
-  }
-  if (file.sizeBytes > FOLDER_MAX_BYTES) throw new GatewayError(CODES.tooLarge)
-  let top: FolderEntry
-  try {
-    top = decodeFolder(await readAll(file, FOLDER_MAX_BYTES))
-  } catch (err) {
-    if (err instanceof ZgError && err.code === 'ERR_CORRUPT') throw new GatewayError(CODES.unsupported, err.message)
-    throw err
   }
   const entry = findInFolder(top, inner)
   if (entry === undefined) throw new GatewayError(CODES.noPath, inner)
   if (entry.type === 'directory') return sendData(res, entry.entries.map(listed))
   if (entry.type === 'symbolic') return sendData(res, { ...listed(entry), link: entry.link })
   const pieces: RemoteFile[] = []
+  // An empty file has nothing stored: its body is empty too.
   for (const r of entry.roots) pieces.push(await files.get(r))
   await sendBody(req, res, bodyOf(pieces, entry.name))
 }

@@ -1,5 +1,6 @@
 /** The real chain behind the follower: logs of the flow contract, senders, pushed heads. */
 
+import { readU64be } from '../../../lib/base/bytes.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import { type ChainClient, type RpcLog, toNumber } from '../../../lib/clients/chain.ts'
@@ -7,6 +8,9 @@ import { HeadWatch } from '../../../lib/clients/head-watch.ts'
 import { decodeSubmitLog, SUBMIT_TOPIC } from '../../../lib/codec/storage/submission.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { KvChain, PlacedEvent } from './follow.ts'
+
+/** `numSubmissions()`. */
+const COUNT_SELECTOR = '0x77e19824'
 
 /** @param flow - 0x, the address whose events count. */
 export function followedChain(client: ChainClient, flow: string, clock: Clock): KvChain & { close(): void } {
@@ -21,10 +25,11 @@ export function followedChain(client: ChainClient, flow: string, clock: Clock): 
     },
     submissions: async (fromBlock, toBlock) => {
       if (heads.quiet(flow, fromBlock, toBlock)) return []
-      const logs: RpcLog[] = []
-      const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
-      for await (const page of client.getLogs(query)) logs.push(...page)
-      return logs.filter(l => !l.removed).map(placed)
+      return logsOf(client, flow, fromBlock, toBlock)
+    },
+    count: async () => {
+      const answer = await client.call<string>('eth_call', [{ to: flow, data: COUNT_SELECTOR }, 'latest'])
+      return readU64be(fromHex(answer, 'submission count', { size: 32 }), 24)
     },
     sender: async txHash => {
       const tx = await client.call<{ from: string } | null>('eth_getTransactionByHash', [txHash])
@@ -35,6 +40,26 @@ export function followedChain(client: ChainClient, flow: string, clock: Clock): 
     close: () => heads.close()
   }
 }
+
+/**
+ * Public RPCs bound the blocks or the results of one call, each with an error of its own: what is refused is asked for in halves. A
+ * single block that is refused is an error.
+ */
+async function logsOf(client: ChainClient, flow: string, fromBlock: number, toBlock: number): Promise<PlacedEvent[]> {
+  const logs: RpcLog[] = []
+  try {
+    const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
+    for await (const page of client.getLogs(query)) logs.push(...page)
+  } catch (err) {
+    if (fromBlock === toBlock || !(err instanceof ZgError && REFUSED.has(err.code))) throw err
+    const middle = Math.floor((fromBlock + toBlock) / 2)
+    const first = await logsOf(client, flow, fromBlock, middle)
+    return [...first, ...(await logsOf(client, flow, middle + 1, toBlock))]
+  }
+  return logs.filter(l => !l.removed).map(placed)
+}
+
+const REFUSED: ReadonlySet<string> = new Set(['ERR_REJECTED', 'ERR_BAD_INPUT', 'ERR_PROTOCOL'])
 
 function placed(log: RpcLog): PlacedEvent {
   const topics = log.topics.map(t => fromHex(t, 'topic'))

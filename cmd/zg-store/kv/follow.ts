@@ -4,17 +4,23 @@
  *   wait for a head ─► last block still there? ─► logs of the next page ─► for each: skip, or check sender, fetch, replay, write
  *
  * A file that cannot be had within the time allowed gets the result `DownloadFailed` and the replay goes on: one lost file must
- * never block a stream. A chain or nodes that are away only delay.
+ * never block a stream. A chain that is away, and storage nodes that all are, only delay.
+ *
+ * Streams that came later than the log are replayed from its start as a wave (wave.ts) whenever the others are at the head.
  */
-import { equalBytes } from '../../../lib/base/bytes.ts'
+import { compareBytes, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { toHex } from '../../../lib/base/hex.ts'
-import { decodeKv, decodeStreamTags } from '../../../lib/codec/storage/kv.ts'
+import { fromHex, toHex } from '../../../lib/base/hex.ts'
+import { type DecodedKv, decodeKv, decodeStreamTags } from '../../../lib/codec/storage/kv.ts'
 import type { SubmitEvent } from '../../../lib/codec/storage/submission.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
+import type { KvOp } from '../../../lib/ports/kv.ts'
+import { keys } from './keys.ts'
 import { checkSender, type KvTransaction, type ReplayResult, replay } from './replay.ts'
+import { encodeFile } from './state.ts'
 import type { KvDatabase } from './store.ts'
+import { WaveReplay } from './wave.ts'
 
 export interface PlacedEvent {
   event: SubmitEvent
@@ -28,10 +34,18 @@ export interface KvChain {
   blockHash(number: number): Promise<Uint8Array | undefined>
   /** In order of block and log. */
   submissions(from: number, to: number): Promise<PlacedEvent[]>
+  /** `numSubmissions` of the flow contract. */
+  count(): Promise<number>
   /** The account that signed. */
   sender(txHash: string): Promise<Uint8Array>
   /** Resolves when there may be a new head. Never rejects. */
   nextHead(signal: AbortSignal): Promise<void>
+}
+
+/** Content of a file, and the bytes of the encryption header that stood before it. */
+export interface FetchedFile {
+  content: Uint8Array
+  headerBytes: number
 }
 
 export interface FollowOptions {
@@ -39,9 +53,14 @@ export interface FollowOptions {
   chain: KvChain
   clock: Clock
   log: Logger
-  /** Content of a file, verified; undefined when it could not be had in the time allowed. */
-  fetch: (file: { root: Uint8Array; sizeBytes: number }, signal: AbortSignal) => Promise<Uint8Array | undefined>
-  follows: (stream: Uint8Array) => boolean
+  /**
+   * Content of a file, verified; undefined when it could not be had in the time allowed.
+   * `old`: the submission is far behind the head, so that its bytes are not on their way any more.
+   */
+  fetch: (
+    file: { root: Uint8Array; sizeBytes: number; old: boolean },
+    signal: AbortSignal
+  ) => Promise<FetchedFile | undefined>
   startBlock: number
   /** 1: the newest block counts at once. */
   confirmations: number
@@ -54,17 +73,32 @@ const BACKOFF_MS = [50, 100, 200, 400, 1_000]
 /** Files fetched before their turn, and how large they may be. */
 const AHEAD = 4
 const AHEAD_BYTES = 4 * 1024 * 1024
+/** A submission so many blocks behind the head is old. */
+const OLD_BLOCKS = 1_000
+const COUNT_MS = 2_000
+
+/** What a submission of ours needs from outside, fetched before its turn. */
+interface Ahead {
+  sender: Promise<Uint8Array>
+  file: Promise<FetchedFile | undefined>
+}
 
 export class KvFollower {
   readonly #o: FollowOptions
+  readonly #wave: WaveReplay
   /** Newest block that the chain named. */
   head: number | undefined
   /** Why there is no progress. */
   trouble: string | undefined
   caughtUp = false
+  #countedAtMs = 0
+  #behindAt: number | undefined
+  /** Logs were asked for since the submissions were last counted: an answer may have missed one. */
+  #asked = true
 
   constructor(options: FollowOptions) {
     this.#o = options
+    this.#wave = new WaveReplay(options, this)
   }
 
   /** Follows until the signal ends it. @throws {ZgError} ERR_WRONG_NETWORK when the chain is another one. */
@@ -78,6 +112,8 @@ export class KvFollower {
         this.trouble = undefined
         this.caughtUp = true
         failures = 0
+        // New blocks go first: a page of the wave, then the head again.
+        if (await this.#wave.page(signal)) continue
         await chain.nextHead(signal)
       } catch (err) {
         if (signal.aborted) return
@@ -88,6 +124,12 @@ export class KvFollower {
         await clock.sleep(BACKOFF_MS[Math.min(failures++, BACKOFF_MS.length - 1)]!, signal).catch(() => {})
       }
     }
+  }
+
+  /** Reads up to the newest block that counts, and replays what waits of the wave; for those who do not `run`. */
+  async catchUpAll(signal: AbortSignal): Promise<void> {
+    do await this.catchUp(signal)
+    while (await this.#wave.page(signal))
   }
 
   /** Reads up to the newest block that counts. */
@@ -101,12 +143,13 @@ export class KvFollower {
       const { block } = db.progress
       if (block >= 0 && !(await this.#stillThere(head))) continue
       const from = Math.max(startBlock, db.progress.block + 1)
-      if (from > target) return
+      if (from > target) return this.#checkCount(target, signal)
       const to = Math.min(target, from + PAGE_BLOCKS - 1)
       // The hash first: if the page is replaced while it is read, the next check sees it.
       const hash = await chain.blockHash(to)
       if (hash === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer block ${to}`)
-      await this.#takePage(await chain.submissions(from, to), signal)
+      this.#asked = true
+      await this.#takePage(await chain.submissions(from, to), to, signal)
       await db.blockDone(to, hash)
     }
   }
@@ -156,78 +199,166 @@ export class KvFollower {
     return false
   }
 
-  async #takePage(events: readonly PlacedEvent[], signal: AbortSignal): Promise<void> {
-    const { db } = this.#o
-    const todo = events.filter(e => e.event.seq >= db.progress.nextSeq)
-    const ahead = new Map<number, Promise<Uint8Array | undefined>>()
+  async #takePage(events: readonly PlacedEvent[], to: number, signal: AbortSignal): Promise<void> {
+    const { db, startBlock } = this.#o
+    let todo = ordered(events, db.progress.nextSeq)
+    const first = todo[0]?.event.seq
+    // Who starts in the middle of a chain takes the first submission that he sees for the first.
+    const open = db.progress.firstSeq === undefined && startBlock > 0
+    if (first !== undefined && first !== db.progress.nextSeq && !open) todo = await this.#readAgain(to)
+    const ahead = new Map<number, Ahead>()
     for (let i = 0; i < todo.length; i++) {
       signal.throwIfAborted()
-      const { event } = todo[i]!
-      if (event.seq !== db.progress.nextSeq) {
-        throw new ZgError('ERR_PROTOCOL', `chain shows submission ${event.seq} before ${db.progress.nextSeq}`)
-      }
-      for (const later of todo.slice(i, i + AHEAD)) this.#prefetch(later.event, ahead, signal)
-      const result = await this.#one(todo[i]!, () => ahead.get(event.seq), signal)
+      const { event, block } = todo[i]!
+      if (event.seq !== db.progress.nextSeq && !(open && i === 0)) throw gap(event.seq, db.progress.nextSeq)
+      for (const later of todo.slice(i, i + AHEAD)) this.#prefetch(later, ahead, signal)
+      const result = await this.#one(todo[i]!, ahead.get(event.seq), signal)
       ahead.delete(event.seq)
-      await db.apply(event.seq, result?.ops ?? [], result?.text)
-      if (result !== undefined) {
-        this.#o.onResult?.(result.text)
-        this.#o.log.debug('replayed', { seq: event.seq, root: toHex(event.root), result: result.text })
+      if (result === undefined) {
+        db.skip(event.seq, block)
+        continue
       }
+      await db.apply(event.seq, result.ops, result.text, { block, sync: i === todo.length - 1 })
+      this.#o.onResult?.(result.text)
+      this.#o.log.debug('replayed', { seq: event.seq, root: toHex(event.root), result: result.text })
     }
   }
 
-  #prefetch(event: SubmitEvent, ahead: Map<number, Promise<Uint8Array | undefined>>, signal: AbortSignal): void {
-    const { size } = event.submission
-    if (ahead.has(event.seq) || size > AHEAD_BYTES || this.#streams(event) === undefined) return
-    const work = this.#o.fetch({ root: event.root, sizeBytes: size }, signal)
-    // Looked at in its turn; until then a failure is nobody's.
-    work.catch(() => {})
+  /** The log since the last submission that we have: an RPC behind a balancer may have answered "none" for a block it did not know yet. */
+  async #readAgain(to: number): Promise<PlacedEvent[]> {
+    const { chain, db, startBlock, log } = this.#o
+    const { nextSeq, eventBlock } = db.progress
+    const from = eventBlock ?? startBlock
+    log.warn('the log has a gap, reading it again', { from_block: from, to_block: to, next: nextSeq })
+    const events = ordered(await chain.submissions(from, to), nextSeq)
+    if (events[0]?.event.seq !== nextSeq) {
+      throw new ZgError('ERR_PROTOCOL', `chain does not answer the event of submission ${nextSeq}`)
+    }
+    return events
+  }
+
+  /** Now and then: does the contract count more submissions than were read? Else a lost one would only show with the next. */
+  async #checkCount(to: number, signal: AbortSignal): Promise<void> {
+    const { chain, clock, db, confirmations, startBlock } = this.#o
+    const { nextSeq, firstSeq, block } = db.progress
+    if (!this.#asked || confirmations > 1 || (firstSeq === undefined && startBlock > 0)) return
+    if (clock.monotonic() - this.#countedAtMs < COUNT_MS) return
+    const behind = (await chain.count()) > nextSeq
+    // A submission between our last page and the count is normal: only the second look at the same number is a loss.
+    if (behind && this.#behindAt === nextSeq)
+      await this.#takePage(await this.#readAgain(Math.min(to, block)), to, signal)
+    this.#countedAtMs = clock.monotonic()
+    this.#behindAt = behind ? nextSeq : undefined
+    this.#asked = behind
+  }
+
+  #prefetch(placed: PlacedEvent, ahead: Map<number, Ahead>, signal: AbortSignal): void {
+    const { event } = placed
+    if (ahead.has(event.seq) || event.submission.size > AHEAD_BYTES || this.#streams(event) === undefined) return
+    const work = { sender: this.#o.chain.sender(placed.txHash), file: this.fetch(placed, signal) }
+    // Looked at in their turn; until then a failure is nobody's.
+    work.sender.catch(() => {})
+    work.file.catch(() => {})
     ahead.set(event.seq, work)
+  }
+
+  /** The content of a submission's file. */
+  fetch(placed: PlacedEvent, signal: AbortSignal): Promise<FetchedFile | undefined> {
+    const old = (this.head ?? 0) - placed.block > OLD_BLOCKS
+    return this.#o.fetch({ root: placed.event.root, sizeBytes: placed.event.submission.size, old }, signal)
+  }
+
+  /** True for streams that are replayed in the order of the log. */
+  follows(stream: Uint8Array): boolean {
+    const { db } = this.#o
+    return db.everything || db.streams.get(toHex(stream)) === 'joined'
   }
 
   /** The streams of a submission when it is one of ours. */
   #streams(event: SubmitEvent): Uint8Array[] | undefined {
-    const streams = decodeStreamTags(event.submission.tags)
-    if (streams === undefined || streams.length === 0) return undefined
-    return streams.every(s => this.#o.follows(s)) ? streams : undefined
+    const streams = streamsOf(event)
+    return streams?.every(s => this.follows(s)) ? streams : undefined
   }
 
   /** Undefined: not ours, no result. */
-  async #one(
-    placed: PlacedEvent,
-    fetched: () => Promise<Uint8Array | undefined> | undefined,
-    signal: AbortSignal
-  ): Promise<ReplayResult | undefined> {
-    const { db, chain, follows, fetch, maxFileBytes } = this.#o
-    const { event } = placed
-    const streams = this.#streams(event)
+  async #one(placed: PlacedEvent, ahead: Ahead | undefined, signal: AbortSignal): Promise<ReplayResult | undefined> {
+    const streams = this.#streams(placed.event)
     if (streams === undefined) return undefined
-    const tx: KvTransaction = { seq: event.seq, sender: await chain.sender(placed.txHash), streams }
+    return this.replayOne(placed, streams, s => this.follows(s), signal, ahead)
+  }
+
+  /** Replays a submission of these streams. */
+  async replayOne(
+    placed: PlacedEvent,
+    streams: readonly Uint8Array[],
+    follows: (stream: Uint8Array) => boolean,
+    signal: AbortSignal,
+    ahead?: Ahead
+  ): Promise<ReplayResult> {
+    const { db, chain, maxFileBytes } = this.#o
+    const { event } = placed
+    const sender = await (ahead?.sender ?? chain.sender(placed.txHash))
+    const tx: KvTransaction = { seq: event.seq, sender, streams }
     const refused = await checkSender(db.state, tx)
     if (refused !== undefined) return refused
-    const sizeBytes = event.submission.size
-    if (sizeBytes > maxFileBytes) return { text: 'DataParseError: Invalid stream data', ops: [] }
-    const data = await (fetched() ?? fetch({ root: event.root, sizeBytes }, signal))
+    if (event.submission.size > maxFileBytes) return parseFault('invalid stream data')
+    const file = await (ahead?.file ?? this.fetch(placed, signal))
     signal.throwIfAborted()
-    if (data === undefined) return { text: 'DownloadFailed', ops: [] }
-    return parseAndReplay(db, tx, data, follows)
+    if (file === undefined) return { text: 'DownloadFailed', ops: [] }
+    const content = parse(file.content)
+    if ('text' in content) return content
+    const result = await replay(db.state, tx, content, follows, file.headerBytes)
+    if (result.text !== 'Commit') return result
+    return { text: result.text, ops: [...result.ops, fileOp(placed, content, file.headerBytes)] }
   }
 }
 
-async function parseAndReplay(
-  db: KvDatabase,
-  tx: KvTransaction,
-  data: Uint8Array,
-  follows: (stream: Uint8Array) => boolean
-): Promise<ReplayResult> {
-  let content: ReturnType<typeof decodeKv>
+/** What proofs of the file's values start from. */
+function fileOp(placed: PlacedEvent, content: DecodedKv, headerBytes: number): KvOp {
+  const { event } = placed
+  const value = encodeFile({
+    root: event.root,
+    sizeBytes: event.submission.size,
+    startPos: event.startPos,
+    sectors: event.sectors,
+    block: placed.block,
+    txHash: fromHex(placed.txHash),
+    headerBytes,
+    valuesAt: headerBytes + content.valuesAt
+  })
+  return { put: keys.file(event.seq), value }
+}
+
+/** In order, each once; those already replayed are left out. */
+function ordered(events: readonly PlacedEvent[], nextSeq: number): PlacedEvent[] {
+  const out: PlacedEvent[] = []
+  for (const e of [...events].sort((a, b) => a.event.seq - b.event.seq)) {
+    if (e.event.seq >= nextSeq && e.event.seq !== out.at(-1)?.event.seq) out.push(e)
+  }
+  return out
+}
+
+function gap(seq: number, wanted: number): ZgError {
+  return new ZgError('ERR_PROTOCOL', `chain shows submission ${seq} before ${wanted}`)
+}
+
+/** The streams that a submission's tags name, each once; undefined when it is no key-value file. */
+export function streamsOf(event: SubmitEvent): Uint8Array[] | undefined {
+  const streams = decodeStreamTags(event.submission.tags)
+  if (streams === undefined || streams.length === 0) return undefined
+  return streams.filter((s, i) => streams.findIndex(x => compareBytes(x, s) === 0) === i)
+}
+
+/** @throws anything but damage of the file. */
+export function parse(data: Uint8Array): DecodedKv | ReplayResult {
   try {
-    content = decodeKv(data)
+    return decodeKv(data)
   } catch (err) {
     if (!(err instanceof ZgError && err.code === 'ERR_CORRUPT')) throw err
-    const text = /too long/.test(err.message) ? 'List too long' : 'Invalid stream data'
-    return { text: `DataParseError: ${text}`, ops: [] }
+    return parseFault(err.message)
   }
-  return replay(db.state, tx, content, follows)
+}
+
+function parseFault(why: string): ReplayResult {
+  return { text: `DataParseError: ${/too long/.test(why) ? 'List too long' : 'Invalid stream data'}`, ops: [] }
 }

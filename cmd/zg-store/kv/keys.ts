@@ -2,7 +2,7 @@
  * How the key-value state lies in an ordered store. Everything is versioned by the seq of the submission that wrote it, so a
  * query "as of seq v" is the last entry at or below v, and a replay never overwrites history.
  *
- *   'v' stream32 esc(key) seq8            → size8 index4      a value of this key (size 0: deleted)
+ *   'v' stream32 esc(key) seq8            → size8 index4 offset8   a value of this key (size 0: deleted), where it lies in its file
  *   'd' seq8 index4 chunk4                → ≤ 64 KiB          its bytes
  *   'e' stream32                          → seq8              first submission of a stream: it exists since
  *   'a' stream32 account20 seq8           → 1 | 0             admin
@@ -10,6 +10,7 @@
  *   'k' stream32 esc(key) seq8            → 1 | 0             special key
  *   's' stream32 account20 esc(key) seq8  → 1 | 0             writer of a special key
  *   'r' seq8                              → text              result of a replayed submission
+ *   'f' seq8                              → the file of a committed submission, for proofs (proof.ts)
  *   'p'                                   → progress
  *
  * esc keeps bytewise order for keys of any length and any bytes: 00 becomes 00 ff, and 00 00 ends the key. So "a" sorts before
@@ -55,6 +56,7 @@ export function unescapeKey(b: Uint8Array, from: number): { key: Uint8Array; end
 export const keys = {
   progress: tag('p'),
   result: (seq: number): Uint8Array => concat(tag('r'), u64be(seq)),
+  file: (seq: number): Uint8Array => concat(tag('f'), u64be(seq)),
   exists: (stream: Uint8Array): Uint8Array => concat(tag('e'), stream),
   value: (stream: Uint8Array, key: Uint8Array): Uint8Array => concat(tag('v'), stream, escapeKey(key)),
   valuesOf: (stream: Uint8Array): Uint8Array => concat(tag('v'), stream),

@@ -7,19 +7,21 @@ import { openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { dataDir } from '../../../lib/adapters/paths.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
-import { toHex } from '../../../lib/base/hex.ts'
+import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import { backoff, sharedSignal } from '../../../lib/clients/store/retry.ts'
-import { decrypting, type NodePool, RemoteFile, readAll, readEncryptionKey } from '../../../lib/clients/store.ts'
+import { type NodePool, RemoteFile, readAll, readEncryptionKey } from '../../../lib/clients/store.ts'
+import { cryptAt, openStream, parseHeader } from '../../../lib/codec/storage/encryption.ts'
 import { opsRoutes } from '../../../lib/ops/http.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
 import { findPool, parseStream } from '../verbs/common.ts'
 import { kvAdminMethods } from './admin.ts'
 import { followedChain } from './chain.ts'
-import { type FollowOptions, KvFollower } from './follow.ts'
+import { type FetchedFile, type FollowOptions, KvFollower } from './follow.ts'
+import { kvProofMethods, poolProver } from './proof.ts'
 import { kvMethods } from './rpc.ts'
 import { KvDatabase } from './store.ts'
 
@@ -40,21 +42,27 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
     const pool = await findPool(ctx, opts)
     const rpcUrl = await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-store')
     const client = new ChainClient(rpcUrl, { signal: stop.signal })
-    const streams = ((opts.stream as string[] | undefined) ?? DEFAULT_STREAMS).map(parseStream)
-    for (const stream of await db.addedStreams()) streams.push(stream)
-    const followed = new Set(streams.map(toHex))
     const all = opts.allStreams === true
+    if (db.everything && !all) {
+      throw new ZgError('ERR_USAGE', `'${dir}' holds every stream`, {
+        hint: "give '--all-streams', or another --dir to follow only some"
+      })
+    }
+    if (all) await db.followEverything()
+    // Those that this directory does not hold yet are replayed from the start, beside the others.
+    for (const s of (opts.stream as string[] | undefined) ?? DEFAULT_STREAMS) await db.follow(parseStream(s))
+    let flow = opts.flow as string | undefined
     const metrics = createMetrics('zg_kv')
     const results = metrics.counter('replayed_total', 'Replayed submissions by result', ['result'])
     metrics.gauge('next_seq', 'The next submission to replay', () => db.progress.nextSeq)
     metrics.gauge('block', 'Last block read', () => Math.max(0, db.progress.block))
+    metrics.gauge('streams_behind', 'Streams that are replayed from the start', () => behind(db))
     const add = async (stream: Uint8Array): Promise<void> => {
-      if (followed.has(toHex(stream))) return
-      if (followed.size >= STREAMS_MAX) throw new RpcError(RPC.limit, `${STREAMS_MAX} streams are followed already`)
-      await db.addStream(stream)
-      followed.add(toHex(stream))
-      streams.push(stream)
-      log.info('stream added', { stream })
+      if (all || db.streams.has(toHex(stream))) return
+      if (db.streams.size >= STREAMS_MAX) throw new RpcError(RPC.limit, `${STREAMS_MAX} streams are followed already`)
+      await db.follow(stream)
+      log.info('stream added, it is replayed from the start', { stream })
+      wake()
     }
     const reads = kvMethods(db.state, {
       get appliedSeq() {
@@ -63,11 +71,20 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
       get firstTxSeq() {
         return db.progress.firstSeq
       },
-      holdingStreams: async () => (all ? db.writtenStreams(STREAMS_SHOWN) : streams)
+      holdingStreams: async () => (all ? db.writtenStreams(STREAMS_SHOWN) : [...db.streams.keys()].map(s => fromHex(s)))
     })
-    const methods = { ...reads, ...kvAdminMethods({ chainId: () => client.chainId(), add }) }
+    const methods = {
+      ...reads,
+      ...kvProofMethods(
+        db.state,
+        poolProver(pool, client, () => flow)
+      ),
+      ...kvAdminMethods({ chainId: () => client.chainId(), add })
+    }
     let follower: KvFollower | undefined
     let waiting = 'waiting for a storage node'
+    let outage: string | undefined
+    let wake = (): void => {}
     const server = await serveRpc({
       methods,
       port: opts.rpcPort as number,
@@ -75,21 +92,27 @@ export const kvNode: VerbFn = async (ctx, _args, opts) => {
       allowedHosts: (opts.allowHost as string[] | undefined) ?? [],
       cors: 'any',
       answerBytes: ANSWER_BYTES,
-      routes: [opsRoutes({ ready: () => readiness(db, follower, waiting), metrics })],
+      routes: [opsRoutes({ ready: () => readiness(db, follower, { waiting, outage }), metrics })],
       onCall: rpcMetrics(metrics, Object.keys(methods)),
       onBug: (method, err) => log.error('method failed', { method, error: err })
     })
     const follow = async (): Promise<void> => {
-      const flow = (opts.flow as string | undefined) ?? (await flowOf(pool, stop.signal, why => (waiting = why)))
+      flow ??= await flowOf(pool, stop.signal, why => (waiting = why))
       if (flow === undefined) return
       const chain = followedChain(client, flow, systemClock)
+      const { nextHead } = chain
+      chain.nextHead = async signal => {
+        const added = new Promise<void>(resolve => {
+          wake = resolve
+        })
+        await Promise.race([nextHead(signal), added])
+      }
       follower = new KvFollower({
         db,
         chain,
         clock: systemClock,
         log,
-        fetch: await fetcher(pool, opts, log),
-        follows: s => all || followed.has(toHex(s)),
+        fetch: await fetcher(pool, opts, log, why => (outage = why)),
         startBlock: opts.startBlock as number,
         confirmations: opts.confirmations as number,
         maxFileBytes: opts.maxFile as number,
@@ -130,11 +153,23 @@ async function announce(
   ctx.ready({ type: 'ready', service: 'kv', url: server.url, port: server.port }, `kv ready at ${server.url}`)
 }
 
-function readiness(db: KvDatabase, follower: KvFollower | undefined, waiting: string) {
+/** Streams that are not replayed with the others yet. */
+function behind(db: KvDatabase): number {
+  return [...db.streams.values()].filter(s => s !== 'joined').length
+}
+
+function readiness(
+  db: KvDatabase,
+  follower: KvFollower | undefined,
+  why: { waiting: string; outage: string | undefined }
+) {
   const { block, nextSeq } = db.progress
-  if (follower === undefined) return { ok: false, state: 'starting', reason: waiting }
+  if (follower === undefined) return { ok: false, state: 'starting', reason: why.waiting }
   const lag = (follower.head ?? 0) - block
-  const progress = `block ${Math.max(0, block)}, seq ${nextSeq}`
+  const late = behind(db)
+  const wave = late === 0 ? '' : `, ${late} streams at seq ${db.wave?.nextSeq ?? 0}`
+  const progress = `block ${Math.max(0, block)}, seq ${nextSeq}${wave}`
+  if (why.outage !== undefined) return { ok: false, state: 'degraded', reason: why.outage, progress }
   if (follower.trouble !== undefined) return { ok: false, state: 'degraded', reason: follower.trouble, progress }
   if (!follower.caughtUp || lag > 5) return { ok: false, state: 'syncing', reason: `${lag} blocks behind`, progress }
   return { ok: true, state: 'ready', progress, block, next_seq: nextSeq }
@@ -155,37 +190,61 @@ async function flowOf(pool: NodePool, signal: AbortSignal, on: (why: string) => 
   return undefined
 }
 
-/** Reads a file with verification, again and again until the time allowed is over. */
-async function fetcher(pool: NodePool, opts: Options, log: Logger): Promise<FollowOptions['fetch']> {
+/** Bytes of old files are not on their way any more: whoever has them answers at once. */
+const OLD_TIMEOUT_MS = 10_000
+
+/**
+ * Reads a file with verification, again and again until the time allowed is over. Only time in which a storage node answers
+ * counts: while none does, nobody can say that the file is lost.
+ * @param onOutage - why no node answers; undefined when one does again.
+ */
+async function fetcher(
+  pool: NodePool,
+  opts: Options,
+  log: Logger,
+  onOutage: (why: string | undefined) => void
+): Promise<FollowOptions['fetch']> {
   const key =
     opts.encryptionKeyFile === undefined ? undefined : await readEncryptionKey(opts.encryptionKeyFile as string)
   const timeoutMs = opts.downloadTimeout as number
   return async (file, signal) => {
-    const end = performance.now() + timeoutMs
+    let leftMs = file.old ? Math.min(timeoutMs, OLD_TIMEOUT_MS) : timeoutMs
     for (let attempt = 1; ; attempt++) {
+      const begun = performance.now()
+      let remote: RemoteFile | undefined
       try {
-        const remote = await RemoteFile.open(pool, file.root, { signal, sizeBytes: file.sizeBytes })
+        remote = await RemoteFile.open(pool, file.root, { signal, sizeBytes: file.sizeBytes })
+        onOutage(undefined)
         const stored = await readAll(remote, file.sizeBytes, signal)
-        return key !== undefined && stored[0] === 1 ? await decrypted(stored, key) : stored
+        return key === undefined ? { content: stored, headerBytes: 0 } : decrypted(stored, key)
       } catch (err) {
         if (signal.aborted) throw signal.reason
-        if (performance.now() > end) {
-          log.warn('file not obtainable, going on without it', { root: toHex(file.root), error: messageOf(err) })
-          return undefined
-        }
+        const away = remote === undefined && err instanceof ZgError && AWAY.has(err.code)
+        onOutage(away ? messageOf(err) : undefined)
+        // At most a second: the bytes usually come a moment after the event.
+        await backoff(Math.min(attempt, 4), signal)
+        if (!away) leftMs -= performance.now() - begun
+        if (leftMs > 0) continue
+        log.warn('file not obtainable, going on without it', { root: toHex(file.root), error: messageOf(err) })
+        return undefined
       }
-      // At most a second: the bytes usually come a moment after the event.
-      await backoff(Math.min(attempt, 4), signal)
     }
   }
 }
 
-async function decrypted(stored: Uint8Array, key: Uint8Array): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  for await (const part of decrypting(one(stored), { key })) parts.push(part)
-  return Buffer.concat(parts)
-}
+const AWAY: ReadonlySet<string> = new Set(['ERR_UNAVAILABLE', 'ERR_TIMEOUT'])
 
-async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes
+/** The content of an encrypted file: with the shared key, or with the private key that it was encrypted for. */
+function decrypted(stored: Uint8Array, key: Uint8Array): FetchedFile {
+  // A plain log begins with its version, whose first byte is 0 or 255.
+  if (stored[0] !== 1 && stored[0] !== 2) return { content: stored, headerBytes: 0 }
+  try {
+    const header = parseHeader(stored)
+    const stream = openStream(header, header.version === 1 ? { key } : { privateKey: key })
+    return { content: cryptAt(stream, 0, stored.subarray(header.bytes)), headerBytes: header.bytes }
+  } catch (err) {
+    // Cut off, or for nobody: the replay says that it is no log.
+    if (err instanceof ZgError) return { content: stored, headerBytes: 0 }
+    throw err
+  }
 }

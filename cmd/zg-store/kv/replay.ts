@@ -1,11 +1,18 @@
 /**
  * Replays one submission of a stream (storage.md 6.3): pure, a function of the state before and the file's content. The edge
  * writes what it returns, together with its own progress, in one atomic batch; so a crash between two submissions leaves the
- * state after the first one, and replaying again gives the same.
+ * state after the first one, and replaying again gives the same. Every question is asked as of the seq before, so that a stream
+ * that is followed later can be replayed beside others that are further on.
  */
 import { compareBytes, concat, u64be } from '../../../lib/base/bytes.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { CONTROL_TYPES, type KvControl, type KvOps } from '../../../lib/codec/storage/kv.ts'
+import {
+  CONTROL_TYPES,
+  type DecodedKv,
+  type KvControl,
+  type KvOps,
+  type KvRead
+} from '../../../lib/codec/storage/kv.ts'
 import type { KvOp } from '../../../lib/ports/kv.ts'
 import { at, CHUNK_BYTES, keys } from './keys.ts'
 import { encodeRef, type KvState } from './state.ts'
@@ -46,73 +53,77 @@ const denied = (text: string): ReplayResult => ({ text, ops: [] })
  * @returns the denial, or undefined.
  */
 export async function checkSender(state: KvState, tx: KvTransaction): Promise<ReplayResult | undefined> {
+  const before = tx.seq - 1
   for (const stream of tx.streams) {
-    if (!(await state.exists(stream))) continue
-    if (await state.isAdmin(stream, tx.sender)) continue
-    if (await state.isWriter(stream, tx.sender)) continue
-    if (await state.isAnyKeyWriter(stream, tx.sender)) continue
+    if (!(await state.exists(stream, before))) continue
+    if (await state.isAdmin(stream, tx.sender, before)) continue
+    if (await state.isWriter(stream, tx.sender, before)) continue
+    if (await state.isAnyKeyWriter(stream, tx.sender, before)) continue
     return denied('SenderNoWritePermission')
   }
   return undefined
 }
 
 /**
- * Replays one file on `state`, which holds everything below `tx.seq` and nothing else.
+ * Replays one file on `state`, which holds everything below `tx.seq` of its streams.
  * @param follows - true for streams that this node follows.
+ * @param headerBytes - bytes of the stored file before the content: its encryption header.
  */
 export async function replay(
   state: KvState,
   tx: KvTransaction,
-  content: KvOps,
-  follows: (stream: Uint8Array) => boolean
+  content: KvOps | DecodedKv,
+  follows: (stream: Uint8Array) => boolean,
+  headerBytes = 0
 ): Promise<ReplayResult> {
+  const before = tx.seq - 1
   const tagged = new Set(tx.streams.map(toHex))
   const isNew = new Map<string, boolean>()
-  for (const stream of tx.streams) isNew.set(toHex(stream), !(await state.exists(stream)))
+  for (const stream of tx.streams) isNew.set(toHex(stream), !(await state.exists(stream, before)))
   const adminOf = new Map<string, boolean>()
   for (const stream of tx.streams) {
     const id = toHex(stream)
-    adminOf.set(id, isNew.get(id) === true || (await state.isAdmin(stream, tx.sender)))
+    adminOf.set(id, isNew.get(id) === true || (await state.isAdmin(stream, tx.sender, before)))
   }
 
   const noSender = await checkSender(state, tx)
   if (noSender !== undefined) return noSender
   for (const r of content.reads) {
     if (!follows(r.stream)) return denied('TagsMismatch')
-    if (await conflicts(state, r.stream, r.key, content.version)) return denied('VersionConfliction')
+    if (await conflicts(state, r, before, content.version)) return denied('VersionConfliction')
   }
   for (const w of content.writes) {
     if (!tagged.has(toHex(w.stream))) return denied('TagsMismatch')
-    if (await conflicts(state, w.stream, w.key, content.version)) return denied('VersionConfliction')
+    if (await conflicts(state, w, before, content.version)) return denied('VersionConfliction')
     const admin = adminOf.get(toHex(w.stream)) === true
-    if (!admin && !(await state.mayWrite(w.stream, tx.sender, w.key))) {
+    if (!admin && !(await state.mayWrite(w.stream, tx.sender, w.key, before))) {
       return denied(`WritePermissionDenied: stream: ${toHex(w.stream)}, key: ${toHex(w.key)}`)
     }
   }
   for (const c of content.controls) {
     if (!tagged.has(toHex(c.stream))) return denied('TagsMismatch')
-    if (!(await mayControl(state, tx.sender, c, adminOf.get(toHex(c.stream)) === true))) return denied(denial(c))
+    if (!(await mayControl(state, tx, c, adminOf.get(toHex(c.stream)) === true))) return denied(denial(c))
   }
-  return { text: 'Commit', ops: effects(tx, content, isNew) }
+  return { text: 'Commit', ops: effects(tx, content, isNew, headerBytes) }
 }
 
 /** True when a newer version of the key exists than the writer had seen. */
-async function conflicts(state: KvState, stream: Uint8Array, key: Uint8Array, version: bigint): Promise<boolean> {
-  const last = await state.value(stream, key)
+async function conflicts(state: KvState, what: KvRead, before: number, version: bigint): Promise<boolean> {
+  const last = await state.value(what.stream, what.key, before)
   return last !== undefined && BigInt(last.version) > version
 }
 
 /** The table of storage.md 6.2. */
-async function mayControl(state: KvState, sender: Uint8Array, c: KvControl, admin: boolean): Promise<boolean> {
+async function mayControl(state: KvState, tx: KvTransaction, c: KvControl, admin: boolean): Promise<boolean> {
   switch (c.type) {
     case 'renounceAdmin':
     case 'renounceWriter':
     case 'renounceSpecialWriter':
       return true
     case 'grantWriter':
-      return admin || state.isWriter(c.stream, sender)
+      return admin || state.isWriter(c.stream, tx.sender, tx.seq - 1)
     case 'grantSpecialWriter':
-      return admin || state.isKeyWriter(c.stream, sender, c.key!)
+      return admin || state.isKeyWriter(c.stream, tx.sender, c.key!, tx.seq - 1)
     default:
       return admin
   }
@@ -125,7 +136,12 @@ function denial(c: KvControl): string {
 }
 
 /** The changes of a committed file, in a fixed order. */
-function effects(tx: KvTransaction, content: KvOps, isNew: Map<string, boolean>): KvOp[] {
+function effects(
+  tx: KvTransaction,
+  content: KvOps | DecodedKv,
+  isNew: Map<string, boolean>,
+  headerBytes: number
+): KvOp[] {
   const ops: KvOp[] = []
   const controls: KvControl[] = []
   const streams = [...tx.streams].sort(compareBytes)
@@ -137,7 +153,7 @@ function effects(tx: KvTransaction, content: KvOps, isNew: Map<string, boolean>)
   }
   controls.push(...content.controls)
   for (const c of lastOf(controls, tx.sender)) ops.push(controlOp(c, tx))
-  ops.push(...writeOps(tx, content))
+  ops.push(...writeOps(tx, content, headerBytes))
   return ops
 }
 
@@ -179,7 +195,12 @@ function controlOp(c: KvControl, tx: KvTransaction): KvOp {
   return { put: at(prefix, tx.seq), value: Uint8Array.of(on ? 1 : 0) }
 }
 
-function writeOps(tx: KvTransaction, content: KvOps): KvOp[] {
+function writeOps(tx: KvTransaction, content: KvOps | DecodedKv, headerBytes: number): KvOp[] {
+  let end = headerBytes + ('valuesAt' in content ? content.valuesAt : 0)
+  const offsets = content.writes.map(w => {
+    end += w.value.length
+    return end - w.value.length
+  })
   // The last write of a key wins; only its bytes are kept.
   const last = new Map<string, number>()
   content.writes.forEach((w, i) => {
@@ -194,7 +215,7 @@ function writeOps(tx: KvTransaction, content: KvOps): KvOp[] {
     }
     ops.push({
       put: at(keys.value(w.stream, w.key), tx.seq),
-      value: encodeRef({ sizeBytes: w.value.length, index })
+      value: encodeRef({ sizeBytes: w.value.length, index, offset: offsets[index]! })
     })
   }
   return ops

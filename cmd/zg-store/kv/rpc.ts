@@ -81,18 +81,18 @@ function invalid(name: string, why: string): RpcError {
   return new RpcError(RPC.params, `Invalid params: ${name}`, why)
 }
 
-function range(start: unknown, len: unknown): { start: number; len: number } {
+export function range(start: unknown, len: unknown): { start: number; len: number } {
   const p = { start: integer(start, 'start_index'), len: integer(len, 'len') }
   if (p.len > QUERY_BYTES) throw invalid('len', 'query length too large')
   return p
 }
 
-function integer(v: unknown, name: string): number {
+export function integer(v: unknown, name: string): number {
   if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 0) throw invalid(name, 'not a whole number')
   return v
 }
 
-function versionOf(v: unknown): number {
+export function versionOf(v: unknown): number {
   if (v === undefined || v === null) return NEWEST
   // Clients that want "the newest" may send 2⁶⁴ − 1, which JSON.parse rounds beyond the safe integers.
   if (typeof v === 'number' && v > NEWEST) return NEWEST
@@ -105,7 +105,7 @@ function seqOf(v: unknown): number {
   return integer(v, 'tx_seq')
 }
 
-function streamOf(v: unknown): Uint8Array {
+export function streamOf(v: unknown): Uint8Array {
   try {
     return hashFromHex(v, 'stream id')
   } catch (err) {
@@ -122,7 +122,7 @@ function accountOf(v: unknown): Uint8Array {
 }
 
 /** Keys are base64 on the wire. */
-function keyOf(v: unknown): Uint8Array {
+export function keyOf(v: unknown): Uint8Array {
   if (typeof v !== 'string') throw invalid('key', 'key is not a base64 string')
   const key = Buffer.from(v, 'base64')
   if (key.length === 0) throw invalid('key', 'key is empty')

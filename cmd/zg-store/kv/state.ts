@@ -17,6 +17,23 @@ export interface ValueRef {
   sizeBytes: number
   /** Number of the write within its submission. */
   index: number
+  /** First byte of the value in the file that was stored, its encryption header included. */
+  offset: number
+}
+
+/** The file behind a committed submission: what it takes to prove a value of it. */
+export interface KvFile {
+  root: Uint8Array
+  /** Bytes as stored, and the first sector in the flow. */
+  sizeBytes: number
+  startPos: number
+  sectors: number
+  block: number
+  /** The transaction that submitted it. */
+  txHash: Uint8Array
+  /** Bytes of the encryption header (0: not encrypted) and of everything before the first value, that header included. */
+  headerBytes: number
+  valuesAt: number
 }
 
 export class KvState {
@@ -153,6 +170,12 @@ export class KvState {
     return undefined
   }
 
+  /** Where the file of a committed submission lies. */
+  async file(seq: number): Promise<KvFile | undefined> {
+    const value = await this.#db.get(keys.file(seq))
+    return value === undefined ? undefined : decodeFile(value)
+  }
+
   /** Result text of a replayed submission; undefined while not replayed or when it was skipped. */
   async result(seq: number): Promise<string | undefined> {
     const text = await this.#db.get(keys.result(seq))
@@ -166,13 +189,37 @@ function below(prefix: Uint8Array): { lt?: Uint8Array } {
 }
 
 function decodeRef(version: number, b: Uint8Array): ValueRef {
-  return { version, sizeBytes: readU64be(b), index: view(b).getUint32(8) }
+  return { version, sizeBytes: readU64be(b), index: view(b).getUint32(8), offset: b.length < 20 ? 0 : readU64be(b, 12) }
 }
 
 /** The stored form of a reference to a value. */
 export function encodeRef(ref: Omit<ValueRef, 'version'>): Uint8Array {
-  const out = new Uint8Array(12)
+  const out = new Uint8Array(20)
   out.set(u64be(ref.sizeBytes))
   view(out).setUint32(8, ref.index)
+  out.set(u64be(ref.offset), 12)
   return out
+}
+
+const FILE_BYTES = 32 + 32 + 8 * 6
+
+/** The stored form of {@link KvFile}. */
+export function encodeFile(f: KvFile): Uint8Array {
+  const numbers = [f.sizeBytes, f.startPos, f.sectors, f.block, f.headerBytes, f.valuesAt]
+  return concat(f.root, f.txHash, ...numbers.map(n => u64be(n)))
+}
+
+function decodeFile(b: Uint8Array): KvFile {
+  assert(b.length === FILE_BYTES, 'the record of a key-value file is damaged')
+  const n = (i: number): number => readU64be(b, 64 + 8 * i)
+  return {
+    root: b.slice(0, 32),
+    txHash: b.slice(32, 64),
+    sizeBytes: n(0),
+    startPos: n(1),
+    sectors: n(2),
+    block: n(3),
+    headerBytes: n(4),
+    valuesAt: n(5)
+  }
 }

@@ -1,6 +1,6 @@
 /**
  * Back-pressure for uploads by JSON-RPC. One SDK call for a 1 GiB file opens 4,096 requests of 350 KB at the same time, each in
- * memory until its JSON is parsed. So a request body is only read while all bodies together stay within a bound; the others wait in the
+ * memory until its segment is stored. So a request body is only read while all bodies together stay within a bound; the others wait in the
  * kernel's buffers, where they cost us nothing, and their own deadline starts when reading starts.
  *
  * A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that clients
@@ -9,7 +9,8 @@
 import type { Socket } from 'node:net'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 
-const TOTAL_BYTES = 192 * 1024 * 1024
+/** More than the largest body, so that none passes by. */
+const TOTAL_BYTES = 112 * 1024 * 1024
 /** Chunked bodies do not say how long they are. */
 const UNKNOWN_BYTES = 1024 * 1024
 /** A longer body counts as this much until the first look at it. */

@@ -59,36 +59,3 @@ export function frameUpload(head: FrameHead, siblings: Uint8Array, data: Uint8Ar
   const { root, index, fileSize, path } = head
   return { root, index, fileSize, data, proof: { lemma, path: [...path] }, namesLeaf: false }
 }
-
-/** Takes exact amounts of bytes from a stream of chunks; nothing is read ahead of what was asked for but one chunk. */
-export class ByteReader {
-  readonly #chunks: AsyncIterator<Uint8Array>
-  readonly #onChunk: () => void
-  #rest: Uint8Array = new Uint8Array(0)
-
-  /** @param onChunk - called for each chunk that arrives. */
-  constructor(chunks: AsyncIterable<Uint8Array>, onChunk: () => void = () => {}) {
-    this.#chunks = chunks[Symbol.asyncIterator]()
-    this.#onChunk = onChunk
-  }
-
-  /** The next `size` bytes in an array of their own; fewer at the end of the stream (none: an empty array). */
-  async take(size: number): Promise<Uint8Array> {
-    const out = new Uint8Array(size)
-    let have = 0
-    while (have < size) {
-      if (this.#rest.length === 0) {
-        const next = await this.#chunks.next()
-        if (next.done) return out.subarray(0, have)
-        this.#onChunk()
-        this.#rest = next.value
-        continue
-      }
-      const part = this.#rest.subarray(0, size - have)
-      out.set(part, have)
-      have += part.length
-      this.#rest = this.#rest.subarray(part.length)
-    }
-    return out
-  }
-}

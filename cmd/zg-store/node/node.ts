@@ -9,16 +9,6 @@ import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
 
-async function readGroup(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (err) {
-    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
-      hint: "make one with 'zg-store group make'"
-    })
-  }
-}
-
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()
@@ -51,6 +41,11 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   if (Buffer.byteLength(socket) <= 107) options.socket = socket
   if (opts.flow !== undefined) options.flow = opts.flow as string
   if (opts.shard !== undefined) options.shard = opts.shard as ShardPosition
+  if (opts.quota !== undefined) options.quotaBytes = opts.quota as number
+  if (opts.whenFull !== undefined) options.whenFull = opts.whenFull as 'refuse' | 'oldest'
+  if (opts.maxAge !== undefined) options.maxAgeMs = opts.maxAge as number
+  if (opts.scrub !== undefined) options.scrubMs = opts.scrub as number
+  if (opts.rebuildIndex === true) options.rebuildIndex = true
   if (opts.publicUrl !== undefined) options.publicUrl = opts.publicUrl as string
   if (opts.peer !== undefined) options.peers = opts.peer as string[]
   if (opts.p2pPort !== undefined) options.p2pPort = opts.p2pPort as number

@@ -1,6 +1,6 @@
 /** Options of `zg-store node`. Light: cli.ts imports this file for the help. */
 import { ZgError } from '../../../lib/base/errors.ts'
-import { parseDuration } from '../../../lib/base/units.ts'
+import { parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import type { ShardPosition } from '../core/file-store.ts'
@@ -54,6 +54,33 @@ export const NODE_OPTIONS: OptionSpec[] = [
     advanced: true
   },
   {
+    flags: '--quota <size>',
+    help: 'most bytes of segment files, such as 100GiB; above it only reads',
+    parse: parseQuota
+  },
+  {
+    flags: '--when-full <what>',
+    help: "at the quota: 'refuse' uploads, or prune the 'oldest' files",
+    default: 'refuse',
+    parse: parseWhenFull
+  },
+  {
+    flags: '--max-age <duration>',
+    help: 'prune files that became final longer ago, such as 90d',
+    parse: parseDuration
+  },
+  {
+    flags: '--scrub <duration>',
+    help: 'read and hash every segment again within this time; 0s never',
+    default: '7d',
+    parse: parseDuration
+  },
+  {
+    flags: '--rebuild-index',
+    help: 'put the index aside and make it again from the segment files and the chain',
+    advanced: true
+  },
+  {
     flags: '--group <file>',
     help: 'signed list of a coding group to which this node belongs: files are coded over its members'
   },
@@ -75,6 +102,22 @@ export const NODE_OPTIONS: OptionSpec[] = [
 function parseFlow(text: string): string {
   if (!/^0x[0-9a-fA-F]{40}$/.test(text)) throw new ZgError('ERR_USAGE', `'${text}' is not an address`)
   return text.toLowerCase()
+}
+
+/** One segment file and room to compact it are the least that makes sense. */
+const QUOTA_MIN_BYTES = 64 * 1024 * 1024
+
+function parseQuota(text: string): number {
+  const bytes = parseSize(text)
+  if (bytes < QUOTA_MIN_BYTES) throw new ZgError('ERR_USAGE', `a quota of '${text}' is too small, the least is 64MiB`)
+  return bytes
+}
+
+function parseWhenFull(text: string): 'refuse' | 'oldest' {
+  if (text !== 'refuse' && text !== 'oldest') {
+    throw new ZgError('ERR_USAGE', `'${text}' is not possible at the quota`, { hint: "write 'refuse' or 'oldest'" })
+  }
+  return text
 }
 
 /** Reads `1/4`. @throws {ZgError} ERR_USAGE. */

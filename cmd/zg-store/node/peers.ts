@@ -109,18 +109,40 @@ export async function startPeers(o: PeersOptions): Promise<PeerNetwork> {
     info() {
       const connected = node.peers().length
       const totalPeers = new Set([...urls.keys(), ...node.peers()]).size
+      const directions = node.connections()
       return {
         peerId: node.peerId,
         listenAddresses: node.addresses(),
         totalPeers,
         connectedPeers: connected,
-        disconnectedPeers: totalPeers - connected
+        disconnectedPeers: totalPeers - connected,
+        connectedOutgoingPeers: directions.filter(c => c.direction === 'outbound').length,
+        connectedIncomingPeers: directions.filter(c => c.direction === 'inbound').length
       }
     },
-    describe: () =>
-      Object.fromEntries(
-        node.peers().map(id => [id, { connectionStatus: { status: 'connected' }, httpUrl: urls.get(id) ?? null }])
-      ),
+    describe: () => {
+      const all = node.connections()
+      return Object.fromEntries(
+        node.peers().map(id => {
+          const own = all.filter(c => c.peer === id)
+          const connectionsIn = own.filter(c => c.direction === 'inbound').length
+          const connectionsOut = own.length - connectionsIn
+          return [
+            id,
+            {
+              client: { version: '', os: '', protocol: '', agent: '' },
+              connectionStatus: { status: 'connected', connectionsIn, connectionsOut, lastSeenSecs: 0 },
+              listeningAddresses: own.map(c => c.address),
+              seenIps: [...new Set(own.map(c => ipOf(c.address)))],
+              isTrusted: false,
+              connectionDirection: connectionsOut > 0 ? 'outgoing' : 'incoming',
+              enr: null,
+              httpUrl: urls.get(id) ?? null
+            }
+          ]
+        })
+      )
+    },
     async close() {
       announcer.close()
       unsubscribe()
@@ -128,6 +150,11 @@ export async function startPeers(o: PeersOptions): Promise<PeerNetwork> {
       await node.close()
     }
   }
+}
+
+/** The IP in a multiaddr such as /ip4/127.0.0.1/tcp/4001. */
+function ipOf(address: string): string {
+  return /^\/ip[46]\/([^/]+)/.exec(address)?.[1] ?? address
 }
 
 /** Answers the requests of peers. */

@@ -10,7 +10,9 @@ import type { FileStore, ServedSegment, StoreResult } from '../core/file-store.t
 import type { FlowIndex } from '../core/flow-index.ts'
 import type { Tx } from '../core/tx.ts'
 import { type RefusalReason, UploadRefusal } from '../core/upload-checks.ts'
-import { ByteReader, decodeFrameHead, encodeFrameHead, FRAME_HEAD_BYTES, frameUpload } from './frame.ts'
+import { BodyReader } from './body-reader.ts'
+import { type Lease, lease, sendBytes } from './buffers.ts'
+import { decodeFrameHead, encodeFrameHead, FRAME_HEAD_BYTES, frameUpload } from './frame.ts'
 
 export interface RawRoutesOptions {
   store: FileStore
@@ -21,6 +23,8 @@ export interface RawRoutesOptions {
 export const UPLOAD_FRAMES = 4
 /** Segments in one download request. */
 const DOWNLOAD_SEGMENTS = 64
+/** Segments of one answer that are read while earlier ones are being sent. */
+const READ_AHEAD = 3
 const FRAME_TYPE = 'application/vnd.zg.segment'
 
 /** A route for the node's server. Answers everything under /v1/. */
@@ -73,37 +77,43 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   }
   // A stream that stands still must not hold its frames for ever.
   const idle = setTimeout(() => req.destroy(), LIMITS.httpIdleBodyMs)
-  const reader = new ByteReader(req, () => idle.refresh())
+  const reader = new BodyReader(req, () => idle.refresh())
   const counts = { stored: 0, known: 0, cached: 0 }
   const writes: Promise<void>[] = []
   let fault: { err: unknown; index: number | undefined } | undefined
   try {
+    const fixed = new Uint8Array(FRAME_HEAD_BYTES)
     for (let frames = 0; fault === undefined; frames++) {
-      const bytes = await reader.take(FRAME_HEAD_BYTES)
-      if (bytes.length === 0) break
+      const got = await reader.fill(fixed)
+      if (got === 0) break
       if (frames === UPLOAD_FRAMES) {
         throw new HttpError(413, 'ERR_BAD_INPUT', `more than ${UPLOAD_FRAMES} segments in one request`)
       }
-      const head = decodeFrameHead(bytes)
+      const head = decodeFrameHead(fixed.subarray(0, got))
       if (typeof head === 'string') throw new HttpError(400, 'ERR_BAD_INPUT', head)
-      // Not a byte of the data is read before there is room for it.
-      await o.store.room()
-      const siblings = await reader.take(32 * head.path.length)
-      const data = await reader.take(head.dataSize)
-      if (data.length < head.dataSize) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
+      const siblings = new Uint8Array(32 * head.path.length)
+      await reader.fill(siblings)
       if (typeof key !== 'number' && toHex(head.root) !== toHex(key)) {
         throw new HttpError(400, 'ERR_BAD_INPUT', 'frame of another file')
       }
-      const target = tx ?? (await o.store.target(head.root, head.fileSize))
-      const write = storeOne(o.store, frameUpload(head, siblings, data), target).then(
-        result => {
-          counts[result]++
-        },
-        err => {
-          fault ??= { err, index: head.index }
-        }
+      // Not a byte of the data is read before there is room for it.
+      await o.store.room()
+      const memory = lease(head.dataSize)
+      const data = plain(memory, head.dataSize)
+      const write = receive(o, reader, frameUpload(head, siblings, data), tx)
+      writes.push(
+        write.stored
+          .then(
+            result => {
+              counts[result]++
+            },
+            err => {
+              fault ??= { err, index: head.index }
+            }
+          )
+          .finally(() => memory.release())
       )
-      writes.push(write)
+      await write.received
     }
   } catch (err) {
     fault ??= { err, index: undefined }
@@ -114,6 +124,25 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   if (fault !== undefined) return refuse(req, res, fault)
   const now = typeof key === 'number' ? await o.index.tx(key) : await o.store.select(key, true)
   sendJson(res, 200, { ...counts, finalized: now?.status === 'final' })
+}
+
+/** Takes the data of a frame and hands it to the store; the next frame can be read once `received`, which rejects for a short body. */
+function receive(
+  o: RawRoutesOptions,
+  reader: BodyReader,
+  up: ReturnType<typeof frameUpload>,
+  tx: Tx | undefined
+): { received: Promise<void>; stored: Promise<StoreResult> } {
+  const received = reader.fill(up.data).then(got => {
+    if (got < up.data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
+  })
+  const stored = received.then(async () => storeOne(o.store, up, tx ?? (await o.store.target(up.root, up.fileSize))))
+  return { received, stored }
+}
+
+/** The first bytes of a lease as a plain array: a Buffer's slice would share the memory where a copy is expected. */
+function plain(memory: Lease, bytes: number): Uint8Array {
+  return new Uint8Array(memory.bytes.buffer, memory.bytes.byteOffset, bytes)
 }
 
 async function storeOne(
@@ -151,20 +180,28 @@ function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown
 
 async function one(o: RawRoutesOptions, res: ServerResponse, tx: Tx, index: number, proof: boolean): Promise<void> {
   if (index >= shape(tx.size).segments) throw new HttpError(400, 'ERR_BAD_INPUT', 'segment index out of bounds')
-  const found = await o.store.read(tx, index)
-  if (found === undefined) throw notHeld(index)
-  const head = proof ? frameHead(tx, index, found) : undefined
-  res.writeHead(200, {
-    'content-type': proof ? FRAME_TYPE : 'application/octet-stream',
-    'content-length': (head?.length ?? 0) + found.data.length,
-    etag: `"${toHex(found.leaf)}"`,
-    'x-zg-root': toHex(tx.root),
-    'x-zg-file-size': tx.size,
-    'x-zg-segment-root': toHex(found.leaf)
-  })
-  if (res.req.method === 'HEAD') return void res.end()
-  if (head !== undefined) res.write(head)
-  res.end(found.data)
+  const memory = lease()
+  let sent = false
+  try {
+    const found = await o.store.read(tx, index, memory.bytes)
+    if (found === undefined) throw notHeld(index)
+    const head = proof ? frameHead(tx, index, found) : undefined
+    res.writeHead(200, {
+      'content-type': proof ? FRAME_TYPE : 'application/octet-stream',
+      'content-length': (head?.length ?? 0) + found.data.length,
+      etag: `"${toHex(found.leaf)}"`,
+      'x-zg-root': toHex(tx.root),
+      'x-zg-file-size': tx.size,
+      'x-zg-segment-root': toHex(found.leaf)
+    })
+    if (res.req.method === 'HEAD') return void res.end()
+    if (head !== undefined) res.write(head)
+    sent = true
+    sendBytes(res, found.data, memory)
+    res.end()
+  } finally {
+    if (!sent) memory.release()
+  }
 }
 
 async function several(
@@ -178,30 +215,58 @@ async function several(
   const held = await o.store.held(tx.root, want.first, Math.min(want.count, s.segments - want.first))
   const count = held.includes(false) ? held.indexOf(false) : held.length
   const end = want.first + count
-  let next = count === 0 ? undefined : o.store.read(tx, want.first)
-  const firstSegment = await next
-  if (firstSegment === undefined) throw notHeld(want.first)
-  let size = 0
-  for (let i = want.first; i < end; i++) size += segmentWireBytes(s, i)
-  res.writeHead(200, {
-    'content-type': want.proof ? FRAME_TYPE : 'application/octet-stream',
-    ...(want.proof ? {} : { 'content-length': size }),
-    'x-zg-root': toHex(tx.root),
-    'x-zg-file-size': tx.size,
-    'x-zg-count': count
-  })
-  if (res.req.method === 'HEAD') return void res.end()
-  for (let i = want.first; i < end; i++) {
-    const found = await next
-    // Damaged between the look and the read: the answer was promised longer, so cut the connection.
-    if (found === undefined) return void res.destroy()
-    next = i + 1 < end ? o.store.read(tx, i + 1) : undefined
-    next?.catch(() => {}) // looked at in the next round
-    if (want.proof) res.write(frameHead(tx, i, found))
-    if (!res.write(found.data)) await drained(res)
-    if (res.destroyed) return
+  const ahead: Promise<Read>[] = []
+  let next = want.first
+  const readAhead = (): void => {
+    while (next < end && ahead.length < READ_AHEAD) {
+      const read = readOne(o.store, tx, next++)
+      read.catch(() => {}) // looked at in its turn
+      ahead.push(read)
+    }
   }
-  res.end()
+  readAhead()
+  try {
+    let read = await ahead[0]
+    if (read?.found === undefined) throw notHeld(want.first)
+    let size = 0
+    for (let i = want.first; i < end; i++) size += segmentWireBytes(s, i)
+    res.writeHead(200, {
+      'content-type': want.proof ? FRAME_TYPE : 'application/octet-stream',
+      ...(want.proof ? {} : { 'content-length': size }),
+      'x-zg-root': toHex(tx.root),
+      'x-zg-file-size': tx.size,
+      'x-zg-count': count
+    })
+    if (res.req.method === 'HEAD') return void res.end()
+    for (let i = want.first; i < end; i++) {
+      read = await ahead[0]!
+      // Damaged between the look and the read: the answer was promised longer, so cut the connection.
+      if (read.found === undefined || res.destroyed) return void res.destroy()
+      ahead.shift()
+      if (want.proof) res.write(frameHead(tx, i, read.found))
+      const more = sendBytes(res, read.found.data, read.memory)
+      readAhead()
+      if (!more) await drained(res)
+    }
+    res.end()
+  } finally {
+    for (const left of ahead) left.then(r => r.memory.release()).catch(() => {})
+  }
+}
+
+interface Read {
+  memory: Lease
+  found: ServedSegment | undefined
+}
+
+async function readOne(store: FileStore, tx: Tx, index: number): Promise<Read> {
+  const memory = lease()
+  try {
+    return { memory, found: await store.read(tx, index, memory.bytes) }
+  } catch (err) {
+    memory.release()
+    throw err
+  }
 }
 
 async function roots(o: RawRoutesOptions, res: ServerResponse, tx: Tx): Promise<void> {

@@ -119,6 +119,49 @@ export class Replicator {
     return [...(this.#wanted.get(toHex(root))?.announcers ?? [])]
   }
 
+  /** Stops fetching a file; it is wanted again after the next start, or by command. @returns false when it was not wanted. */
+  cancel(root: Uint8Array): boolean {
+    return this.#wanted.delete(toHex(root))
+  }
+
+  /** How the fetching of a file stands; undefined when it is not wanted. */
+  describe(root: Uint8Array): { running: boolean; tries: number; announcers: number } | undefined {
+    const w = this.#wanted.get(toHex(root))
+    return w === undefined ? undefined : { running: w.running, tries: w.tries, announcers: w.announcers.size }
+  }
+
+  /** Files wanted, at most `limit`. */
+  wanted(limit: number): Uint8Array[] {
+    return [...this.#wanted.values()].slice(0, limit).map(w => w.root)
+  }
+
+  /** Peers that are not asked at the moment because they sent wrong bytes. */
+  get shunned(): number {
+    const now = this.#o.clock.monotonic()
+    return [...this.#shunned.values()].filter(until => until > now).length
+  }
+
+  /** Fetches some segments of a submission now. @returns how many came. */
+  async fetchRange(tx: Tx, first: number, end: number): Promise<number> {
+    const w: Wanted = {
+      root: tx.root,
+      name: toHex(tx.root),
+      tries: 0,
+      dueAtMs: 0,
+      announcers: new Set(),
+      running: true
+    }
+    const missing = (await this.#store!.missing(tx))
+      .map(([from, to]): [number, number] => [Math.max(from, first), Math.min(to, end)])
+      .filter(([from, to]) => from < to)
+    let got = 0
+    for (const peer of missing.length === 0 ? [] : this.#candidates(w)) {
+      got += await this.#fromPeer(w, peer, tx, missing)
+      if (got > 0 || this.#stop.signal.aborted) break
+    }
+    return got
+  }
+
   /** A new peer is connected: what nobody had may be there. */
   #peerJoined(): void {
     for (const w of this.#wanted.values()) w.dueAtMs = Math.min(w.dueAtMs, this.#o.clock.monotonic() + TICK_MS)

@@ -1,5 +1,12 @@
 /** The JSON-RPC face of a storage node: the methods, shapes, codes and texts of the 0G network (storage.md 3.2 to 3.6). */
-import { RPC, RpcError, type RpcMethod, type RpcMethods, type RpcParams } from '../../../lib/adapters/jsonrpc/types.ts'
+import {
+  RPC,
+  type RpcContext,
+  RpcError,
+  type RpcMethod,
+  type RpcMethods,
+  type RpcParams
+} from '../../../lib/adapters/jsonrpc/types.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { hashFromHex, toHex } from '../../../lib/base/hex.ts'
 import type { Proof } from '../../../lib/codec/storage/merkle.ts'
@@ -9,6 +16,10 @@ import type { FlowIndex } from '../core/flow-index.ts'
 import type { Tx } from '../core/tx.ts'
 import { duplicate, type SegmentUpload, UploadRefusal } from '../core/upload-checks.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
+import { base64Length, encodeBase64 } from './base64.ts'
+import { type Lease, lease } from './buffers.ts'
+import { type Blob, blobOf } from './json-body.ts'
+import type { BlobContext, Frame, FrameMethod } from './rpc-route.ts'
 
 export interface NodeRpcOptions {
   store: FileStore
@@ -28,6 +39,8 @@ export function nodeMethods(o: NodeRpcOptions): RpcMethods {
   const bySeq = async (p: RpcParams, at: number): Promise<Tx | undefined> => index.tx(counter(p[at], 'tx_seq'))
   const byRoot = async (p: RpcParams, at: number): Promise<Tx | undefined> =>
     store.select(hash(p[at], 'data_root'), true)
+  const up = (value: unknown, ctx: RpcContext): SegmentUpload => segment(value, blobsOf(ctx))
+  const ups = (value: unknown, ctx: RpcContext): SegmentUpload[] => segments(value, blobsOf(ctx))
   return {
     zgs_getStatus: () => {
       const progress = index.progress
@@ -46,17 +59,17 @@ export function nodeMethods(o: NodeRpcOptions): RpcMethods {
       const tx = typeof p[0] === 'number' ? await bySeq(p, 0) : await store.select(hash(p[0], 'tx_seq_or_root'), false)
       return tx === undefined ? null : tx.status === 'final'
     },
-    zgs_uploadSegment: async p => {
-      const up = segment(p[0])
-      return uploadOne(store, up, await store.target(up.root, up.fileSize))
+    zgs_uploadSegment: async (p, ctx) => {
+      const one = up(p[0], ctx)
+      return uploadOne(store, one, await store.target(one.root, one.fileSize))
     },
-    zgs_uploadSegments: async p =>
-      uploadList(store, segments(p[0]), up => store.target(up.root, up.fileSize), 'refuse'),
-    zgs_uploadSegmentByTxSeq: async p => uploadOne(store, segment(p[0]), await bySeqOrNone(index, p[1])),
-    zgs_uploadSegmentsByTxSeq: async p => {
-      const ups = segments(p[0])
+    zgs_uploadSegments: async (p, ctx) =>
+      uploadList(store, ups(p[0], ctx), one => store.target(one.root, one.fileSize), 'refuse'),
+    zgs_uploadSegmentByTxSeq: async (p, ctx) => uploadOne(store, up(p[0], ctx), await bySeqOrNone(index, p[1])),
+    zgs_uploadSegmentsByTxSeq: async (p, ctx) => {
+      const list = ups(p[0], ctx)
       const tx = await bySeqOrNone(index, p[1])
-      return uploadList(store, ups, async () => tx, 'skip')
+      return uploadList(store, list, async () => tx, 'skip')
     },
     zgs_downloadSegment: async p => download(store, p, () => byRoot(p, 0)),
     zgs_downloadSegmentByTxSeq: async p => download(store, p, () => bySeq(p, 0)),
@@ -161,7 +174,15 @@ function refusal(err: unknown): unknown {
   return err
 }
 
-async function download(store: FileStore, p: RpcParams, find: () => Promise<Tx | undefined>): Promise<string | null> {
+/** What a call asks for: sectors of a file, which lie in one or two segments. */
+interface Wanted {
+  tx: Tx
+  start: number
+  end: number
+}
+
+/** Reads and checks the parameters of a download; undefined when the file is not known. */
+async function wanted(p: RpcParams, find: () => Promise<Tx | undefined>): Promise<Wanted | undefined> {
   const start = counter(p[1], 'start_index')
   const end = counter(p[2], 'end_index')
   if (start >= end) throw new RpcError(RPC.params, 'Invalid params: end_index', 'invalid chunk index')
@@ -169,49 +190,135 @@ async function download(store: FileStore, p: RpcParams, find: () => Promise<Tx |
     throw new RpcError(RPC.params, 'Invalid params: end_index', `exceeds maximum chunks ${SEGMENT_SECTORS}`)
   }
   const tx = await find()
-  if (tx === undefined) return null
+  if (tx === undefined) return undefined
   const { chunks } = shape(tx.size)
   if (end > chunks) throw new RpcError(RPC.server, `end entry index exceeds tx size: end ${end}, tx size ${chunks}`)
+  return { tx, start, end }
+}
+
+/** The bytes of what is wanted, in memory that `leases` names; undefined when they are not held. */
+async function sectors(store: FileStore, { tx, start, end }: Wanted, leases: Lease[]): Promise<Buffer | undefined> {
   const first = Math.floor(start / SEGMENT_SECTORS)
   const last = Math.floor((end - 1) / SEGMENT_SECTORS)
   const parts: Buffer[] = []
   for (let i = first; i <= last; i++) {
-    const found = await store.read(tx, i)
-    if (found === undefined) return null
+    const memory = lease()
+    leases.push(memory)
+    const found = await store.read(tx, i, memory.bytes)
+    if (found === undefined) return undefined
     const from = Math.max(0, start - i * SEGMENT_SECTORS) * 256
     const to = Math.min(SEGMENT_SECTORS, end - i * SEGMENT_SECTORS) * 256
     parts.push(Buffer.from(found.data.buffer, found.data.byteOffset + from, Math.min(to, found.data.length) - from))
   }
-  return (parts.length === 1 ? parts[0]! : Buffer.concat(parts)).toString('base64')
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+}
+
+async function download(store: FileStore, p: RpcParams, find: () => Promise<Tx | undefined>): Promise<string | null> {
+  const want = await wanted(p, find)
+  if (want === undefined) return null
+  const leases: Lease[] = []
+  try {
+    return (await sectors(store, want, leases))?.toString('base64') ?? null
+  } finally {
+    for (const l of leases) l.release()
+  }
+}
+
+/** The index of a download with proof, checked; the order of the checks is upstream's. */
+function provenIndex(tx: Tx | undefined, index: unknown): number | undefined {
+  const i = counter(index, 'index')
+  if (tx === undefined) return undefined
+  if (i >= shape(tx.size).segments) throw new RpcError(RPC.params, 'Invalid params: index', 'index out of bound')
+  return i
 }
 
 async function downloadWithProof(store: FileStore, tx: Tx | undefined, index: unknown): Promise<unknown> {
-  const i = counter(index, 'index')
-  if (tx === undefined) return null
-  if (i >= shape(tx.size).segments) throw new RpcError(RPC.params, 'Invalid params: index', 'index out of bound')
+  const i = provenIndex(tx, index)
+  if (tx === undefined || i === undefined) return null
   const found = await store.read(tx, i)
   if (found === undefined) return null
   const data = Buffer.from(found.data.buffer, found.data.byteOffset, found.data.length).toString('base64')
   return { root: toHex(tx.root), data, index: i, proof: wireProof(found.proof), fileSize: tx.size }
 }
 
+/** The downloads again, as buffers that can be sent as they are (rpc-route.ts). */
+export function frameMethods(o: NodeRpcOptions): Record<string, FrameMethod> {
+  const { store, index } = o
+  const seq = (p: RpcParams) => index.tx(counter(p[0], 'tx_seq'))
+  const root = (p: RpcParams) => store.select(hash(p[0], 'data_root'), true)
+  const plain =
+    (find: (p: RpcParams) => Promise<Tx | undefined>): FrameMethod =>
+    async (p, head) => {
+      const want = await wanted(p, () => find(p))
+      if (want === undefined) return undefined
+      const leases: Lease[] = []
+      try {
+        const data = await sectors(store, want, leases)
+        return data === undefined ? undefined : frame(`${head}"`, data, '"}')
+      } finally {
+        for (const l of leases) l.release()
+      }
+    }
+  const proven =
+    (find: (p: RpcParams) => Promise<Tx | undefined>): FrameMethod =>
+    async (p, head) => {
+      const tx = await find(p)
+      const i = provenIndex(tx, p[1])
+      if (tx === undefined || i === undefined) return undefined
+      const memory = lease()
+      try {
+        const found = await store.read(tx, i, memory.bytes)
+        if (found === undefined) return undefined
+        const tail = `","index":${i},"proof":${JSON.stringify(wireProof(found.proof))},"fileSize":${tx.size}}}`
+        return frame(`${head}{"root":"${toHex(tx.root)}","data":"`, found.data, tail)
+      } finally {
+        memory.release()
+      }
+    }
+  return {
+    zgs_downloadSegment: plain(root),
+    zgs_downloadSegmentByTxSeq: plain(seq),
+    zgs_downloadSegmentWithProof: proven(root),
+    zgs_downloadSegmentWithProofByTxSeq: proven(seq)
+  }
+}
+
+function frame(before: string, data: Uint8Array, after: string): Frame {
+  const start = Buffer.byteLength(before)
+  const out = lease(start + base64Length(data.length) + after.length)
+  out.bytes.write(before, 0)
+  const end = encodeBase64(data, out.bytes, start)
+  return { lease: out, size: end + out.bytes.write(after, end, 'latin1') }
+}
+
 function wireProof(proof: Proof): { lemma: string[]; path: boolean[] } {
   return { lemma: proof.lemma.map(toHex), path: proof.path }
 }
 
-/** Segments of one call: bounded by the body anyway; the old SDK sends an empty list at times. */
-function segments(value: unknown): SegmentUpload[] {
-  if (!Array.isArray(value)) throw invalid('segments', 'not a list')
-  return value.map(segment)
+function blobsOf(ctx: RpcContext): readonly Blob[] {
+  return (ctx as BlobContext).blobs ?? []
 }
 
-function segment(value: unknown): SegmentUpload {
+/** Segments of one call: bounded by the body anyway; the old SDK sends an empty list at times. */
+function segments(value: unknown, blobs: readonly Blob[]): SegmentUpload[] {
+  if (!Array.isArray(value)) throw invalid('segments', 'not a list')
+  return value.map(s => segment(s, blobs))
+}
+
+function segment(value: unknown, blobs: readonly Blob[]): SegmentUpload {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('segment', 'not an object')
   const s = value as Record<string, unknown>
   const root = hash(s.root, 'root')
   const index = counter(s.index, 'index')
   if (index > 0xffff_ffff) throw invalid('index', 'index out of bound')
-  return { root, index, fileSize: counter(s.fileSize, 'file_size'), data: base64(s.data), proof: proof(s.proof) }
+  return { root, index, fileSize: counter(s.fileSize, 'file_size'), data: data(s.data, blobs), proof: proof(s.proof) }
+}
+
+function data(value: unknown, blobs: readonly Blob[]): Uint8Array {
+  const blob = typeof value === 'string' ? blobOf(value, blobs) : undefined
+  if (blob === undefined) return base64(value)
+  if (blob.fault !== undefined) throw invalid('data', blob.fault)
+  return blob.bytes
 }
 
 function proof(value: unknown): Proof {

@@ -18,7 +18,6 @@ import { systemClock } from '../../../lib/adapters/clock.ts'
 import { systemDisk } from '../../../lib/adapters/disk.ts'
 import { serveRpc } from '../../../lib/adapters/jsonrpc/server.ts'
 import { RPC, RpcError, type RpcServer } from '../../../lib/adapters/jsonrpc/types.ts'
-import { openKv } from '../../../lib/adapters/kv.ts'
 import { lockDirectory } from '../../../lib/adapters/lock.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
@@ -36,6 +35,7 @@ import { FileStore, type ShardPosition } from '../core/file-store.ts'
 import { FlowIndex } from '../core/flow-index.ts'
 import { fact } from '../core/tx.ts'
 import { leafOf } from '../disk/leaf.ts'
+import { SCRUB_PERIOD_MS, Scrubber } from '../disk/scrubber.ts'
 import { SegmentLog } from '../disk/segment-log.ts'
 import { type Coding, openCoding } from '../group/node.ts'
 import type { GroupTimes } from '../group/ports.ts'
@@ -43,10 +43,14 @@ import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
 import { admission } from './admission.ts'
 import { chainSource } from './chain-source.ts'
+import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
+import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
-import { nodeMethods } from './rpc.ts'
+import { Retention } from './retention.ts'
+import { frameMethods, type NodeRpcOptions, nodeMethods } from './rpc.ts'
+import { rpcRoute } from './rpc-route.ts'
 
 export interface StoreNodeOptions {
   /** Data directory, made when absent. */
@@ -63,6 +67,16 @@ export interface StoreNodeOptions {
   startBlock?: number
   confirmations?: number
   shard?: ShardPosition
+  /** Bytes that the segment files may take; absent: the disk is the bound. */
+  quotaBytes?: number
+  /** At the quota: refuse uploads (the default), or prune the files that became final first. */
+  whenFull?: 'refuse' | 'oldest'
+  /** Files that became final longer ago are pruned; absent: none. */
+  maxAgeMs?: number
+  /** Every segment is read and hashed again within this time; 0 never. */
+  scrubMs?: number
+  /** Puts the index aside and makes it again. */
+  rebuildIndex?: boolean
   /** Unix socket of the admin methods; absent: none. */
   socket?: string
   /** Text of the signed list of a coding group; absent: this node keeps whole files by itself. */
@@ -98,6 +112,8 @@ const NETWORK = fact('network')
 const SHARD = fact('shard')
 const STALL_MS = 60_000
 const SWEEP_MS = 60_000
+/** With a full disk: between two looks for room. */
+const RECONSIDER_MS = 2_000
 
 /**
  * Starts a node.
@@ -118,13 +134,14 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
   try {
     const lock = await lockDirectory(o.dir)
     closers.push(() => lock.release())
-    const kv = await openKv(join(o.dir, 'index'))
+    const { kv } = await openIndex(o.dir, logger, o.rebuildIndex)
     closers.push(() => kv.close())
     const shard = o.shard ?? { shardId: 0, numShard: 1 }
     await keepShard(kv, shard)
     let store: FileStore | undefined
     let coding: Coding | undefined
     let server: RpcServer | undefined
+    let retention: Retention | undefined
     const log = await SegmentLog.open({
       disk: o.disk ?? systemDisk,
       kv,
@@ -136,6 +153,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         return bavail * bsize
       },
       leafOf: o.group === undefined ? leafOf : leavesOf(),
+      ...(o.quotaBytes === undefined ? {} : { quotaBytes: o.quotaBytes }),
       onQuarantine: (root, index) => {
         const noted = coding === undefined ? store?.lost(root) : coding.group.rotten(root, index)
         void noted?.catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
@@ -164,6 +182,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       onFinal: txs => {
         replicator.done(txs)
         peers?.announce(txs)
+        void retention?.final(txs).catch(err => logger.warn('cannot note the age of files', { error: messageOf(err) }))
       },
       onWanted: root => {
         if (coding === undefined) replicator.want(root)
@@ -172,6 +191,25 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     const files = store
     replicator.attach(files)
     closers.push(() => replicator.close())
+    const { quotaBytes, maxAgeMs, whenFull = 'refuse' } = o
+    const keeper = new Retention({
+      kv,
+      log,
+      store: files,
+      clock,
+      logger: o.log('retention'),
+      quotaBytes,
+      maxAgeMs,
+      whenFull
+    })
+    retention = keeper
+    const scrubber = await Scrubber.open({
+      log,
+      kv,
+      clock,
+      logger: o.log('scrub'),
+      periodMs: o.scrubMs ?? SCRUB_PERIOD_MS
+    })
 
     const identity = { chainId: 0, flow: o.flow === undefined ? '' : toHex(addressFromHex(o.flow, '--flow')) }
     const recorded = await recordedNetwork(kv)
@@ -197,9 +235,22 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     metrics.gauge('flow_sectors', 'length of the flow', () => index.length)
     metrics.gauge('cache_bytes', 'bytes of files without transaction', () => files.cache.bytes)
     metrics.gauge('peers', 'connected peers', () => peers?.count() ?? 0)
+    metrics.gauge('segment_bytes', 'bytes of all segment files', () => log.stats.usedBytes)
+    metrics.gauge('segments_moved_total', 'segments moved by compaction since start', () => log.stats.moved)
+    metrics.gauge('segment_files_removed_total', 'segment files removed since start', () => log.stats.removedFiles)
+    metrics.gauge('files_pruned_total', 'files pruned by age or quota since start', () => keeper.stats.pruned)
+    metrics.gauge('scrub_position_ratio', 'place in the present scrub pass', () => scrubber.state.position)
+    metrics.gauge('scrub_segments_total', 'segments scrubbed since start', () => scrubber.state.segments)
+    metrics.gauge('scrub_bytes_total', 'bytes scrubbed since start', () => scrubber.state.bytes)
+    metrics.gauge('scrub_last_pass_seconds', 'unix time of the last whole pass, 0 for none', () => {
+      return scrubber.state.lastPassMs / 1000
+    })
+    metrics.gauge('scrub_overdue', '1 when the last whole pass is longer ago than the period', () => {
+      return scrubber.state.overdue ? 1 : 0
+    })
     metrics.gauge('files_wanted', 'files being fetched from peers', () => replicator.pending)
 
-    const methods = nodeMethods({
+    const face: NodeRpcOptions = {
       store: files,
       index,
       log,
@@ -208,7 +259,9 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         return { chainId: identity.chainId, flowAddress: identity.flow }
       },
       connectedPeers: () => peers?.count() ?? 0
-    })
+    }
+    const methods = nodeMethods(face)
+    const onCall = rpcMetrics(metrics, Object.keys(methods))
     const onBug = (method: string, err: unknown): void =>
       logger.error('a request failed inside', { method, error: messageOf(err) })
     server = await serveRpc({
@@ -221,11 +274,13 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       connections: LIMITS.storeConnections,
       routes: [
         ...(coding === undefined ? [] : [coding.route]),
+        peersRoute(() => peers),
         rawRoutes({ store: files, index }),
         opsRoutes({ ready, metrics }),
-        admission()
+        admission(),
+        rpcRoute({ rpc: { methods, onCall, onBug }, frames: frameMethods(face), bodyBytes: LIMITS.storeBodyBytes })
       ],
-      onCall: rpcMetrics(metrics, Object.keys(methods)),
+      onCall,
       onBug
     })
     const listening = server
@@ -236,6 +291,11 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
         index,
         store: files,
         replicator,
+        log,
+        scrubber,
+        retention: keeper,
+        metrics,
+        stopped: stop.signal,
         peers: () => peers,
         onShutdown: () => o.onShutdown?.()
       })
@@ -260,8 +320,18 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     const cancelSweep = repeat(clock, SWEEP_MS, async () => {
       files.cache.expire(clock.monotonic())
       await files.sweepOrphans()
+      await keeper.sweep(stop.signal)
     })
     closers.push(cancelSweep)
+    closers.push(
+      repeat(clock, RECONSIDER_MS, async () => {
+        if (log.trouble?.kind !== 'full') return
+        if (whenFull === 'oldest') await keeper.sweep(stop.signal)
+        await log.reconsider()
+      })
+    )
+    const scrubbing = scrubber.run(stop.signal)
+    closers.push(() => scrubbing)
     void resume(files, coding === undefined ? replicator : undefined, stop.signal).catch(err => {
       if (!stop.signal.aborted) logger.warn('cannot look for unfinished files', { error: messageOf(err) })
     })

@@ -1,6 +1,6 @@
 /** What several verbs need: which nodes, which chain, who pays, keys and streams as people write them. */
 import { stderr, stdin as terminal } from 'node:process'
-import { stateDir } from '../../../lib/adapters/paths.ts'
+import { dataDir, stateDir } from '../../../lib/adapters/paths.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { fromHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
@@ -8,7 +8,7 @@ import { type Account, findSigner } from '../../../lib/clients/accounts.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { findEndpoint, readNetwork } from '../../../lib/clients/network.ts'
 import { sharedSignal } from '../../../lib/clients/store/retry.ts'
-import { FlowClient, NodePool } from '../../../lib/clients/store.ts'
+import { FlowClient, makeEncryptionKey, NodePool, readEncryptionKey } from '../../../lib/clients/store.ts'
 import { readSecretFile } from '../../../lib/crypto/keystore-file.ts'
 
 /** Nodes given by flag, else the indexer (flag, environment, file), else nodes from there, else the running network. */
@@ -87,6 +87,57 @@ function readLine(): Promise<string> {
     }
     terminal.on('data', onData)
   })
+}
+
+/** The key that belongs to nobody's flag: made by the first `put --encrypt`. */
+function defaultKeyFile(network: string): string {
+  return dataDir(network, 'storage.key')
+}
+
+/**
+ * The key of `--encryption-key-file`, or with `--encrypt` and `--decrypt` alone the user's own; undefined without any of them.
+ * @param make - with `--encrypt` a key file that is not there is made.
+ */
+export async function encryptionKey(ctx: VerbContext, opts: Options, make: boolean): Promise<Uint8Array | undefined> {
+  const given = opts.encryptionKeyFile as string | undefined
+  const wanted = opts.encrypt === true || opts.decrypt === true
+  if (given === undefined && !wanted) return undefined
+  const path = given ?? defaultKeyFile(ctx.network)
+  try {
+    return await readEncryptionKey(path)
+  } catch (err) {
+    if (!(make && opts.encrypt === true && err instanceof ZgError && err.code === 'ERR_NO_INPUT')) throw err
+  }
+  const key = await makeEncryptionKey(path)
+  ctx.warn(`${ctx.tool}: made a key in '${path}'; whoever loses it loses what is encrypted with it`)
+  return key
+}
+
+/** `ROOT`, or `ROOT/path/in/folder`. */
+export function parsePathInFolder(text: string): { root: Uint8Array; path: string } {
+  const slash = text.indexOf('/')
+  if (slash < 0) return { root: parseRoot(text), path: '' }
+  return { root: parseRoot(text.slice(0, slash)), path: text.slice(slash + 1).replace(/\/+$/, '') }
+}
+
+/**
+ * A range of bytes as HTTP and curl write it: `0-499`, `500-`, `-500` (the last 500).
+ * @returns [start, end) for a size. @throws {ZgError} ERR_USAGE now, ERR_BAD_INPUT for a size that it does not fit.
+ */
+export function parseByteRange(text: string): (sizeBytes: number) => [number, number] {
+  const m = /^([0-9]{0,15})-([0-9]{0,15})$/.exec(text.trim())
+  const [from, to] = [m?.[1] ?? '', m?.[2] ?? '']
+  if (m === null || (from === '' && to === '') || (from !== '' && to !== '' && Number(to) < Number(from))) {
+    throw new ZgError('ERR_USAGE', `'${text.slice(0, 80)}' is not a range of bytes`, {
+      hint: "write '0-499', '500-' or '-500'"
+    })
+  }
+  return size => {
+    if (from === '') return [Math.max(0, size - Number(to)), size]
+    const end = to === '' ? size : Math.min(size, Number(to) + 1)
+    if (Number(from) >= size) throw new ZgError('ERR_BAD_INPUT', `range begins at ${from}, the file has ${size} bytes`)
+    return [Number(from), end]
+  }
 }
 
 /** A file root. @throws {ZgError} ERR_USAGE. */

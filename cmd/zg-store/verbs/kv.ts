@@ -1,9 +1,17 @@
-/** `zg-store kv get` and `kv put`: one key of a stream. */
+/** `zg-store kv get`, `kv put` and `kv list`: keys of a stream. */
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import type { VerbContext, VerbFn } from '../../../lib/cli/types.ts'
-import { findEndpoint } from '../../../lib/clients/network.ts'
-import { hashSource, KvClient, memorySource, put as putFile } from '../../../lib/clients/store.ts'
+import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
+import { ChainClient } from '../../../lib/clients/chain.ts'
+import { findEndpoint, readNetwork } from '../../../lib/clients/network.ts'
+import {
+  encryptedSource,
+  hashSource,
+  KvClient,
+  memorySource,
+  put as putFile,
+  readEncryptionKey
+} from '../../../lib/clients/store.ts'
 import { ANY_VERSION, encodeKv, encodeStreamTags } from '../../../lib/codec/storage/kv.ts'
 import { findPayer, findPool, journalDir, parseBytes, parseStream } from './common.ts'
 import { putOptions, watch } from './put.ts'
@@ -15,8 +23,11 @@ export const kvGet: VerbFn = async (ctx, args, opts) => {
   const stream = parseStream(args[0]!)
   const key = parseBytes(args[1]!)
   const client = new KvClient(await kvUrl(ctx, opts.kv), ctx.signal)
-  const value = await client.get(stream, key, opts.at as number | undefined)
-  if (value === undefined) {
+  const at = opts.at as number | undefined
+  const proven = opts.proof === true ? await prove(ctx, client, { stream, key, at }, opts) : undefined
+  const value = opts.proof === true ? proven : await client.get(stream, key, at)
+  if (value === undefined || value.sizeBytes === 0) {
+    if (proven !== undefined) ctx.say(`submission ${proven.version} deleted it, as proven`)
     ctx.warn(`${ctx.tool}: no value of '${args[1]}' in stream ${toHex(stream)}`)
     return 1
   }
@@ -31,11 +42,89 @@ export const kvGet: VerbFn = async (ctx, args, opts) => {
       key: toHex(key),
       version: value.version,
       size: value.sizeBytes,
-      value: toHex(value.data)
+      value: toHex(value.data),
+      ...(proven === undefined
+        ? {}
+        : {
+            proof: {
+              root: toHex(proven.proof.event.root),
+              flow_root: toHex(proven.proof.flowRoot),
+              block: proven.proof.block,
+              txHash: proven.proof.txHash
+            }
+          })
     },
     null
   )
   return 0
+}
+
+/** The value with proof: believed are the chain and its flow contract, not the key-value node. */
+async function prove(
+  ctx: VerbContext,
+  client: KvClient,
+  what: { stream: Uint8Array; key: Uint8Array; at: number | undefined },
+  opts: Options
+): ReturnType<KvClient['prove']> {
+  const url = await findEndpoint(opts.rpcUrl as string | undefined, ctx.network, 'rpc', 'zg-store')
+  const flow = (opts.flow as string | undefined) ?? (await readNetwork(ctx.network))?.contracts.flow
+  if (flow === undefined) {
+    throw new ZgError('ERR_USAGE', 'the flow contract is not known', { hint: "give '--flow ADDRESS'" })
+  }
+  const keyFile = opts.encryptionKeyFile as string | undefined
+  return client.prove(what.stream, what.key, {
+    chain: new ChainClient(url, { signal: ctx.signal }),
+    flow: flow.toLowerCase(),
+    ...(what.at === undefined ? {} : { version: what.at }),
+    encryptionKey: keyFile === undefined ? undefined : await readEncryptionKey(keyFile)
+  })
+}
+
+export const kvList: VerbFn = async (ctx, args, opts) => {
+  const stream = parseStream(args[0]!)
+  const client = new KvClient(await kvUrl(ctx, opts.kv), ctx.signal)
+  const limit = (opts.limit as number | undefined) ?? Number.MAX_SAFE_INTEGER
+  const values = opts.values === true
+  const list = client.list(stream, {
+    ...(args[1] === undefined ? {} : { prefix: parseBytes(args[1]) }),
+    ...(opts.from === undefined ? {} : { from: parseBytes(opts.from as string) }),
+    ...(opts.at === undefined ? {} : { version: opts.at as number }),
+    reverse: opts.reverse === true,
+    values
+  })
+  let n = 0
+  for await (const e of list) {
+    const value = values
+      ? e.data.length < e.sizeBytes
+        ? (await client.get(stream, e.key, e.version))!.data
+        : e.data
+      : undefined
+    const text = showBytes(e.key)
+    ctx.print(
+      {
+        type: 'kv_entry',
+        stream: toHex(stream),
+        key: toHex(e.key),
+        version: e.version,
+        size: e.sizeBytes,
+        ...(value === undefined ? {} : { value: toHex(value) })
+      },
+      value !== undefined
+        ? `${text}\t${showBytes(value)}`
+        : opts.long === true
+          ? `${e.version}\t${e.sizeBytes}\t${text}`
+          : text
+    )
+    if (++n >= limit) break
+  }
+  return n === 0 ? 1 : 0
+}
+
+/** Bytes on one line, as {@link parseBytes} reads them back: text where it is printable and does not look like hex, else hex. */
+function showBytes(bytes: Uint8Array): string {
+  const text = Buffer.from(bytes).toString('utf8')
+  const same = Buffer.from(text, 'utf8').equals(bytes) && !/[\p{C}\u2028\u2029]/u.test(text)
+  return same && !/^0x([0-9a-fA-F]{2})*$/.test(text) ? text : toHex(bytes)
 }
 
 export const kvPut: VerbFn = async (ctx, args, opts) => {
@@ -55,7 +144,9 @@ export const kvPut: VerbFn = async (ctx, args, opts) => {
   const content = encodeKv({ version, reads: [], writes: [{ stream, key, value }], controls: [] })
   const wait = opts.wait !== false
   const client = wait ? new KvClient(await kvUrl(ctx, opts.kv), ctx.signal) : undefined
-  const source = memorySource(content)
+  const keyFile = opts.encryptionKeyFile as string | undefined
+  const plain = memorySource(content)
+  const source = keyFile === undefined ? plain : await encryptedSource(plain, await readEncryptionKey(keyFile))
   const { flow, signer } = await findPayer(ctx, opts)
   const { on, end } = watch(ctx)
   const result = await putFile(source, await hashSource(source), {

@@ -79,6 +79,8 @@ export interface P2pNode {
   open(peer: string, protocol: string, opts?: { timeoutMs?: number }): Promise<FrameStream>
   /** Peer ids of open connections. */
   peers(): string[]
+  /** Each open connection: whom, who dialled, and the other end's address. */
+  connections(): { peer: string; direction: 'inbound' | 'outbound'; address: string }[]
   /** Connects; resolves to the peer id. @throws {ZgError} ERR_UNAVAILABLE. */
   dial(address: string, opts?: { timeoutMs?: number }): Promise<string>
   /** Stops everything; nothing is left running. Safe to call twice. */
@@ -162,6 +164,12 @@ export async function startP2p(opts: P2pOptions): Promise<P2pNode> {
         throw dialError(peer, cause)
       }
     },
+    connections: () =>
+      node.getConnections().map(c => ({
+        peer: c.remotePeer.toString(),
+        direction: c.direction,
+        address: c.remoteAddr.toString()
+      })),
     peers: () => [...new Set(node.getConnections().map(c => c.remotePeer.toString()))],
     async dial(address, dialOpts) {
       try {

@@ -2,18 +2,24 @@
  * Writes a stored file to disk: into `PATH.part`, which is checked and continued after an interruption, synced, and renamed to
  * its final name only when whole. So a file under its final name is always complete and right.
  */
-import { type FileHandle, open, rename, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, lstat, open, rename, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemCode, ZgError } from '../../base/errors.ts'
-import { SEGMENT_BYTES } from '../../codec/storage/shape.ts'
-import type { RemoteFile } from './get.ts'
+import type { Chunk } from './get.ts'
+import type { Downloadable } from './stream.ts'
 
 export interface DownloadOptions {
   signal?: AbortSignal | undefined
   /** Replace an existing file. */
   force?: boolean
+  /** A file that is there already and equal is left alone. */
+  keepEqual?: boolean
   onProgress?: (doneBytes: number) => void
 }
+
+/** Writes in flight to one file. */
+const WRITES = 3
 
 /** Refuses early, before anything is fetched. @throws {ZgError} ERR_EXISTS. */
 export async function checkTarget(path: string, force: boolean): Promise<void> {
@@ -30,32 +36,77 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
  * @throws {ZgError} as RemoteFile.segments, and ERR_EXISTS, ERR_DISK_FULL, ERR_IO.
  */
 export async function download(
-  file: RemoteFile,
+  file: Downloadable,
   path: string,
   o: DownloadOptions = {}
 ): Promise<{ resumedBytes: number }> {
+  if (o.keepEqual === true && (await isEqual(file, path))) {
+    o.onProgress?.(file.sizeBytes)
+    return { resumedBytes: file.sizeBytes }
+  }
   await checkTarget(path, o.force === true)
   const part = `${path}.part`
   const handle = await openPart(part)
   try {
     const { size } = await handle.stat()
-    const good = size === 0 ? 0 : await file.checkPrefix(Math.min(size, file.sizeBytes), readerOf(handle))
-    const resumedBytes = Math.min(good * SEGMENT_BYTES, file.sizeBytes)
+    const resumedBytes = size === 0 ? 0 : await file.resumeAt(size, readerOf(handle))
     await handle.truncate(resumedBytes)
-    let at = resumedBytes
-    o.onProgress?.(at)
-    if (good < file.shape.segments) {
-      for await (const segment of file.segments({ first: good, signal: o.signal })) {
-        await writeAll(handle, segment, at, path)
-        at += segment.length
-        o.onProgress?.(at)
-      }
-    }
+    o.onProgress?.(resumedBytes)
+    const signal = o.signal === undefined ? {} : { signal: o.signal }
+    const parts = file.chunks(resumedBytes, file.sizeBytes, signal)
+    await writeStream(handle, parts, resumedBytes, path, o)
     await settle(handle, part, path)
     return { resumedBytes }
   } finally {
     await handle.close()
   }
+}
+
+/** True when the file is on disk already, whole and right. */
+async function isEqual(file: Downloadable, path: string): Promise<boolean> {
+  const there = await lstat(path).catch(() => undefined)
+  if (!there?.isFile() || there.size !== file.sizeBytes) return false
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined)
+  if (handle === undefined) return false
+  try {
+    return (await file.resumeAt(file.sizeBytes, readerOf(handle))) === file.sizeBytes
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Writes parts as they come; the next ones are fetched and checked while one is being written. */
+async function writeStream(
+  handle: FileHandle,
+  parts: AsyncIterable<Chunk>,
+  start: number,
+  path: string,
+  o: DownloadOptions
+): Promise<void> {
+  let at = start
+  const writing = new Set<Promise<void>>()
+  let failed: unknown
+  try {
+    for await (const { bytes, release } of parts) {
+      const write = writeAll(handle, bytes, at, path)
+        .then(release, err => {
+          failed ??= err
+        })
+        .finally(() => writing.delete(write))
+      writing.add(write)
+      at += bytes.length
+      if (writing.size >= WRITES) await Promise.race(writing)
+      if (failed !== undefined) throw failed
+      o.onProgress?.(at)
+    }
+  } finally {
+    await Promise.all(writing)
+  }
+  if (failed !== undefined) throw failed
+}
+
+async function* owned(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Chunk> {
+  for await (const bytes of parts) yield { bytes, release: () => {} }
 }
 
 /** Writes any stream to disk under the same promise, without resuming. */
@@ -69,32 +120,29 @@ export async function saveStream(
   const handle = await openPart(part)
   try {
     await handle.truncate(0)
-    let at = 0
-    for await (const bytes of parts) {
-      await writeAll(handle, bytes, at, path)
-      at += bytes.length
-      o.onProgress?.(at)
-    }
+    await writeStream(handle, owned(parts), 0, path, o)
     await settle(handle, part, path)
   } finally {
     await handle.close()
   }
 }
 
+/** Opens or makes the unfinished file. A link in its place is refused: it may lead anywhere. */
 async function openPart(part: string): Promise<FileHandle> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  let handle: FileHandle
   try {
-    return await open(part, 'r+')
-  } catch (err) {
-    if (systemCode(err) !== 'ENOENT') throw cannotCreate(part, err)
-  }
-  try {
-    return await open(part, 'wx+')
+    handle = await open(part, flags, 0o666)
   } catch (err) {
     throw cannotCreate(part, err)
   }
+  if ((await handle.stat()).isFile()) return handle
+  await handle.close()
+  throw new ZgError('ERR_EXISTS', `'${part}' is there and not a file`)
 }
 
-function cannotCreate(path: string, err: unknown): ZgError {
+/** What people read when a file or directory cannot be made. */
+export function cannotCreate(path: string, err: unknown): ZgError {
   const code = systemCode(err)
   const why =
     code === 'EACCES' || code === 'EPERM'
@@ -103,7 +151,13 @@ function cannotCreate(path: string, err: unknown): ZgError {
         ? 'no such directory'
         : code === 'EROFS'
           ? 'read-only file system'
-          : 'the system refused'
+          : code === 'ENAMETOOLONG'
+            ? 'its path is too long'
+            : code === 'ELOOP'
+              ? 'a link is in its place'
+              : code === 'ENOTDIR' || code === 'EISDIR' || code === 'EEXIST'
+                ? 'something else is in its place'
+                : 'the system refused'
   return new ZgError('ERR_EXISTS', `cannot create '${path}': ${why}`, { cause: err })
 }
 

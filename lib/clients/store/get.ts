@@ -9,7 +9,7 @@
 import { concat, equalBytes } from '../../base/bytes.ts'
 import { messageOf, ZgError } from '../../base/errors.ts'
 import { toHex } from '../../base/hex.ts'
-import { proofFault, treeRoot } from '../../codec/storage/merkle.ts'
+import { proofFault } from '../../codec/storage/merkle.ts'
 import {
   SEGMENT_BYTES,
   SEGMENT_SECTORS,
@@ -21,13 +21,13 @@ import {
 } from '../../codec/storage/shape.ts'
 import { holds } from '../../codec/storage/shards.ts'
 import { codec } from '../../native.ts'
+import { BATCH_SEGMENTS, giveBuffer, takeBuffer } from './buffers.ts'
 import { origin } from './http.ts'
 import type { CallOptions, FileInfo, StoreNode } from './node.ts'
 import type { NodePool } from './nodes.ts'
 import { allOrGrace, backoff, sharedSignal } from './retry.ts'
 
-/** Segments fetched by one request of the raw path. */
-const BATCH = 4
+const BATCH = BATCH_SEGMENTS
 /** Batches in flight: 8 MiB of data, enough to hide a round trip behind hashing. */
 const WINDOW = 8
 /** How long other nodes may take once one has said that it holds the file. */
@@ -36,6 +36,20 @@ const GRACE_MS = 500
 const PATIENCE_MS = 5_000
 /** Rounds over all holders before a segment is given up. */
 const ROUNDS = 4
+
+/** A part of a file, and how to say that nobody looks at it any more. */
+export interface Chunk {
+  bytes: Uint8Array
+  release: () => void
+}
+
+/** Segments first, first + 1, … on their way into one buffer. */
+interface Batch {
+  first: number
+  buffer: Uint8Array
+  /** Which of them are there, and right. */
+  have: boolean[]
+}
 
 interface Holder {
   node: StoreNode
@@ -120,13 +134,48 @@ export class RemoteFile {
   ): AsyncGenerator<Uint8Array> {
     const first = o.first ?? 0
     const last = o.last ?? this.shape.segments - 1
+    for await (const { bytes } of this.#batches(first, last, o)) {
+      for (let at = 0; at < bytes.length; at += SEGMENT_BYTES) yield bytes.subarray(at, at + SEGMENT_BYTES)
+    }
+  }
+
+  /** Bytes [start, end) of the file, verified, in order. */
+  async *bytes(
+    start: number,
+    end: number,
+    o: { signal?: AbortSignal; window?: number } = {}
+  ): AsyncGenerator<Uint8Array> {
+    // Whoever reads may keep what he gets: it is never given back.
+    for await (const { bytes } of this.chunks(start, end, o)) yield bytes
+  }
+
+  /** As {@link bytes}, for those who say when they are done with a part. */
+  async *chunks(start: number, end: number, o: { signal?: AbortSignal; window?: number } = {}): AsyncGenerator<Chunk> {
+    if (start >= end) return
+    const first = Math.floor(start / SEGMENT_BYTES)
+    const last = Math.floor((end - 1) / SEGMENT_BYTES)
+    let at = first * SEGMENT_BYTES
+    for await (const { bytes, release } of this.#batches(first, last, o)) {
+      const from = Math.max(0, start - at)
+      const to = Math.min(bytes.length, end - at)
+      at += bytes.length
+      yield { bytes: bytes.subarray(from, to), release }
+    }
+  }
+
+  /** Batches of segments first … last in order, several on their way. */
+  async *#batches(
+    first: number,
+    last: number,
+    o: { signal?: AbortSignal | undefined; window?: number }
+  ): AsyncGenerator<Chunk> {
     const window = o.window ?? WINDOW
     const stop = new AbortController()
     sharedSignal(stop.signal)
     const onAbort = (): void => stop.abort(o.signal?.reason)
     if (o.signal?.aborted) throw o.signal.reason
     o.signal?.addEventListener('abort', onAbort, { once: true })
-    const queue: Promise<Uint8Array[]>[] = []
+    const queue: Promise<Chunk>[] = []
     let next = first
     const fill = (): void => {
       while (queue.length < window && next <= last) {
@@ -143,7 +192,7 @@ export class RemoteFile {
       while (queue.length > 0) {
         const batch = await queue.shift()!
         fill()
-        for (const segment of batch) yield segment
+        yield batch
       }
     } finally {
       o.signal?.removeEventListener('abort', onAbort)
@@ -151,22 +200,9 @@ export class RemoteFile {
     }
   }
 
-  /** Bytes [start, end) of the file, verified, in order. */
-  async *bytes(
-    start: number,
-    end: number,
-    o: { signal?: AbortSignal; window?: number } = {}
-  ): AsyncGenerator<Uint8Array> {
-    if (start >= end) return
-    const first = Math.floor(start / SEGMENT_BYTES)
-    const last = Math.floor((end - 1) / SEGMENT_BYTES)
-    let at = first * SEGMENT_BYTES
-    for await (const segment of this.segments({ first, last, ...o })) {
-      const from = Math.max(0, start - at)
-      const to = Math.min(segment.length, end - at)
-      at += segment.length
-      yield from === 0 && to === segment.length ? segment : segment.subarray(from, to)
-    }
+  async resumeAt(haveBytes: number, read: (offset: number, length: number) => Promise<Uint8Array>): Promise<number> {
+    const good = await this.checkPrefix(Math.min(haveBytes, this.sizeBytes), read)
+    return Math.min(good * SEGMENT_BYTES, this.sizeBytes)
   }
 
   /**
@@ -200,17 +236,17 @@ export class RemoteFile {
     return undefined
   }
 
-  /** `n` consecutive segments, from whichever nodes give them. */
-  async #batch(first: number, n: number, signal: AbortSignal): Promise<Uint8Array[]> {
-    const out: (Uint8Array | undefined)[] = new Array(n).fill(undefined)
+  /** `n` consecutive segments, from whichever nodes give them, in one buffer of the pool. */
+  async #batch(first: number, n: number, signal: AbortSignal): Promise<Chunk> {
+    const batch: Batch = { first, buffer: takeBuffer(), have: new Array(n).fill(false) }
     let problem: unknown
     for (let round = 0; round < ROUNDS; round++) {
       if (round > 0) await backoff(round, signal)
       const timeoutMs = this.#holders.length > 1 ? PATIENCE_MS * 2 ** round : 60_000
       for (const holder of this.#order(first)) {
         try {
-          if (holder.raw) await this.#raw(holder, first, out, { signal, timeoutMs })
-          else await this.#proved(holder, first, out, { signal, timeoutMs })
+          if (holder.raw) await this.#raw(holder, batch, { signal, timeoutMs })
+          else await this.#proved(holder, batch, { signal, timeoutMs })
         } catch (err) {
           if (signal.aborted) throw signal.reason
           holder.strikes++
@@ -218,14 +254,26 @@ export class RemoteFile {
           if (!(problem instanceof ZgError && problem.code === 'ERR_BAD_PROOF')) problem = err
           if (this.problems.length < 16) this.problems.push(messageOf(err))
         }
-        if (out.every(s => s !== undefined)) return out as Uint8Array[]
+        if (!batch.have.includes(false)) return this.#finished(batch)
       }
     }
     if (problem !== undefined) throw problem
-    const missing = first + out.indexOf(undefined)
+    const missing = first + batch.have.indexOf(false)
     throw new ZgError('ERR_UNAVAILABLE', `no node gives segment ${missing} of ${toHex(this.root)}`, {
       hint: `run 'zg-store stat ${toHex(this.root)}'`
     })
+  }
+
+  /** Drops the zero fill behind the end of the file; anything but zeros there means that the size is a lie. */
+  #finished({ first, buffer, have }: Batch): Chunk {
+    const size = (have.length - 1) * SEGMENT_BYTES + segmentDataBytes(this.shape, first + have.length - 1)
+    const sent = (have.length - 1) * SEGMENT_BYTES + segmentWireBytes(this.shape, first + have.length - 1)
+    for (let i = size; i < sent; i++) {
+      if (buffer[i] !== 0) {
+        throw new ZgError('ERR_BAD_PROOF', `the size ${this.sizeBytes} that nodes tell of ${toHex(this.root)} is wrong`)
+      }
+    }
+    return { bytes: buffer.subarray(0, size), release: () => giveBuffer(buffer) }
   }
 
   /** Who to ask for a batch: those with fewer strikes first, equal ones in turn. */
@@ -237,10 +285,14 @@ export class RemoteFile {
     return turned.sort((a, b) => likely(a) - likely(b) || a.strikes - b.strikes)
   }
 
-  async #raw(holder: Holder, first: number, out: (Uint8Array | undefined)[], call: CallOptions): Promise<void> {
-    const from = out.indexOf(undefined)
-    const n = out.length - from
-    const data = await holder.node.getRaw(this.root, first + from, n, call)
+  async #raw(holder: Holder, batch: Batch, call: CallOptions): Promise<void> {
+    const { first, buffer, have } = batch
+    const from = have.indexOf(false)
+    // Never over what another node gave already: it was checked.
+    const to = have.indexOf(true, from)
+    const n = (to < 0 ? have.length : to) - from
+    const place = buffer.subarray(from * SEGMENT_BYTES, (from + n) * SEGMENT_BYTES)
+    const data = await holder.node.getRaw(this.root, first + from, n, call, place)
     if (data === null) throw new ZgError('ERR_UNAVAILABLE', `${origin(holder.node.url)} lost segment ${first + from}`)
     // Cut short at a segment border: the rest comes from somebody else.
     let got = 0
@@ -249,18 +301,16 @@ export class RemoteFile {
     if (got === 0 || end !== data.length) {
       throw new ZgError('ERR_PROTOCOL', `${origin(holder.node.url)} sent ${data.length} bytes for ${n} segments`)
     }
-    const wrong = await this.#firstWrong(first + from, got, data)
+    if (data.buffer !== place.buffer || data.byteOffset !== place.byteOffset) place.set(data)
+    const wrong = await this.#firstWrong(first + from, got, place.subarray(0, end))
     const good = wrong === undefined ? got : wrong - first - from
-    for (let i = 0; i < good; i++) {
-      const at = i * SEGMENT_BYTES
-      out[from + i] = this.#cut(first + from + i, data.subarray(at, Math.min(data.length, at + SEGMENT_BYTES)))
-    }
+    for (let i = 0; i < good; i++) have[from + i] = true
     if (wrong !== undefined) throw mismatch(wrong, holder.node.url, this.root)
   }
 
-  async #proved(holder: Holder, first: number, out: (Uint8Array | undefined)[], call: CallOptions): Promise<void> {
-    for (let i = 0; i < out.length; i++) {
-      if (out[i] !== undefined) continue
+  async #proved(holder: Holder, { first, buffer, have }: Batch, call: CallOptions): Promise<void> {
+    for (let i = 0; i < have.length; i++) {
+      if (have[i]) continue
       const index = first + i
       const answer = await holder.node.getJson(this.root, index, call)
       if (answer === null) continue
@@ -274,19 +324,9 @@ export class RemoteFile {
       const [leaf] = await codec().segmentRoots(answer.data, segmentLeaves(this.shape, index))
       const claim = { leaf: leaf!, root: this.root, index, leafCount: this.shape.paddedSegments }
       if (proofFault(answer.proof, claim) !== undefined) throw mismatch(index, holder.node.url, this.root)
-      out[i] = this.#cut(index, answer.data)
+      buffer.set(answer.data, i * SEGMENT_BYTES)
+      have[i] = true
     }
-  }
-
-  /** Drops the zero fill behind the end of the file; anything but zeros there means that the size is a lie. */
-  #cut(index: number, data: Uint8Array): Uint8Array {
-    const size = segmentDataBytes(this.shape, index)
-    for (let i = size; i < data.length; i++) {
-      if (data[i] !== 0) {
-        throw new ZgError('ERR_BAD_PROOF', `the size ${this.sizeBytes} that nodes tell of ${toHex(this.root)} is wrong`)
-      }
-    }
-    return data.subarray(0, size)
   }
 }
 
@@ -370,9 +410,7 @@ async function fetchRoots(
     const roots = await h.node.roots(info.root, paddedSegments, opts).catch(() => null)
     if (opts.signal?.aborted) throw opts.signal.reason
     if (roots === null) continue
-    const leaves: Uint8Array[] = []
-    for (let i = 0; i < roots.length; i += 32) leaves.push(roots.subarray(i, i + 32))
-    if (equalBytes(treeRoot(leaves), info.root)) return roots
+    if (equalBytes(codec().treeRoot(roots), info.root)) return roots
     h.strikes += 10
   }
   return undefined

@@ -40,7 +40,8 @@ const REASONS: Record<string, string> = {
   ENETUNREACH: 'network unreachable'
 }
 
-function unreachable(url: string, err: unknown): ZgError {
+/** No answer from there, in words. */
+export function unreachable(url: string, err: unknown): ZgError {
   const code = systemCode(err)
   const why = (code !== undefined && REASONS[code]) || messageOf(err)
   return new ZgError('ERR_UNAVAILABLE', `cannot reach ${origin(url)}: ${why}`, { cause: err })
@@ -142,6 +143,6 @@ function receive(res: IncomingMessage, maxBytes: number, head: boolean): Promise
   })
 }
 
-function cutShort(): ZgError {
+export function cutShort(): ZgError {
   return new ZgError('ERR_UNAVAILABLE', 'the connection closed in the middle of an answer')
 }

@@ -29,6 +29,7 @@ export interface JournalEntry {
 export class Journal {
   readonly #path: string
   readonly #lock: string
+  #closed = false
   private constructor(path: string) {
     this.#path = path
     this.#lock = `${path}.lock`
@@ -90,7 +91,10 @@ export class Journal {
     await unlink(this.#path).catch(() => {})
   }
 
+  /** Gives the lock back; once, since the next one may belong to somebody else. */
   async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
     await unlink(this.#lock).catch(() => {})
   }
 }

@@ -11,7 +11,8 @@ import type { Proof } from '../../codec/storage/merkle.ts'
 import { SEGMENT_BYTES } from '../../codec/storage/shape.ts'
 import { isShard, type Shard } from '../../codec/storage/shards.ts'
 import { frameHead } from './frame.ts'
-import { exchange, type HttpAnswer, origin } from './http.ts'
+import { exchange, origin } from './http.ts'
+import { type WireAnswer, type WireRequest, wireExchange } from './wire.ts'
 
 export interface NodeStatus {
   connectedPeers: number
@@ -50,6 +51,8 @@ export interface RawFileState {
   missing: [number, number][]
 }
 
+/** Peers that a node may tell of. */
+const PEERS_MAX = 256
 const ROOTS_MAX_BYTES = 512 * 1024 * 1024
 
 export class StoreNode {
@@ -58,9 +61,12 @@ export class StoreNode {
   readonly #base: string
   /** Whether `/v1/` is there; undefined until asked. */
   #raw: boolean | undefined
+  /** Where our own wire connects; undefined with TLS, a path, or something in between that does not speak it. */
+  #wire: URL | undefined
   constructor(url: string) {
     this.url = url.replace(/\/+$/, '')
     this.#base = this.url
+    this.#wire = wireBase(this.url)
     this.#rpc = new RpcClient(this.url, { what: 'storage node' })
   }
 
@@ -124,6 +130,16 @@ export class StoreNode {
     return this.#raw
   }
 
+  /** Client URLs of the nodes that this one is connected to, as they say themselves; none from a foreign node. */
+  async peers(opts: CallOptions = {}): Promise<string[]> {
+    const answer = await exchange(`${this.#base}/v1/peers`, opts)
+    if (answer.status !== 200) return []
+    const { peers } = record(json(answer.body), this.url)
+    if (!Array.isArray(peers)) return []
+    const urls = peers.slice(0, PEERS_MAX).map(p => (p as { url?: unknown } | null)?.url)
+    return urls.filter(u => typeof u === 'string')
+  }
+
   /** What the node wants of a submission; null when its event was not seen here yet. */
   async rawFile(seq: number, opts: CallOptions = {}): Promise<RawFileState | null> {
     const answer = await exchange(`${this.#base}/v1/file/${seq}`, opts)
@@ -158,12 +174,12 @@ export class StoreNode {
         s.data
       )
     }
-    const answer = await exchange(`${this.#base}/v1/segments/${file.seq}`, {
+    const answer = await this.#transfer(`/v1/segments/${file.seq}`, {
       method: 'PUT',
-      headers: { 'content-type': 'application/octet-stream' },
       body,
-      timeoutMs: 60_000,
-      ...opts
+      maxBytes: 64 * 1024,
+      timeoutMs: opts.timeoutMs ?? 60_000,
+      signal: opts.signal
     })
     if (answer.status !== 200) throw this.#refused(answer, `segment ${segments[0]?.index ?? 0}`)
     return { finalized: record(json(answer.body), this.url).finalized === true }
@@ -214,16 +230,39 @@ export class StoreNode {
     return answer.body
   }
 
-  /** Data of `count` consecutive segments (whole sectors), raw. The answer may be cut short; null when the first is not held. */
-  async getRaw(root: Uint8Array, first: number, n: number, opts: CallOptions = {}): Promise<Uint8Array | null> {
-    const answer = await exchange(`${this.#base}/v1/segments/${toHex(root)}?first=${first}&count=${n}`, {
+  /**
+   * Data of `n` consecutive segments (whole sectors), raw. The answer may be cut short; null when the first is not held.
+   * @param into - receives the data; the result is a view of it when it fits.
+   */
+  async getRaw(
+    root: Uint8Array,
+    first: number,
+    n: number,
+    opts: CallOptions = {},
+    into?: Uint8Array
+  ): Promise<Uint8Array | null> {
+    const answer = await this.#transfer(`/v1/segments/${toHex(root)}?first=${first}&count=${n}`, {
+      method: 'GET',
+      into,
       maxBytes: Math.max(n * SEGMENT_BYTES, 4096),
-      timeoutMs: 60_000,
-      ...opts
+      timeoutMs: opts.timeoutMs ?? 60_000,
+      signal: opts.signal
     })
     if (answer.status === 404 || answer.status === 410) return null
     if (answer.status !== 200) throw this.#refused(answer, `segment ${first}`)
     return answer.body
+  }
+
+  /** Bulk data: by our own wire where the node speaks it, else by the ordinary client. */
+  async #transfer(path: string, o: WireRequest): Promise<WireAnswer> {
+    if (this.#wire !== undefined) {
+      const answer = await wireExchange(this.#wire, path, o)
+      if (answer !== 'unsupported') return answer
+      this.#wire = undefined
+    }
+    const { body, method, maxBytes, timeoutMs, signal } = o
+    const headers = body === undefined ? {} : { 'content-type': 'application/octet-stream' }
+    return exchange(this.#base + path, { method, headers, maxBytes, timeoutMs, signal, ...(body && { body }) })
   }
 
   /** One segment with its proof by JSON-RPC; null when it is not held. */
@@ -249,7 +288,7 @@ export class StoreNode {
     }
   }
 
-  #refused(answer: HttpAnswer, what: string): ZgError {
+  #refused(answer: WireAnswer, what: string): ZgError {
     const { code, message } = errorOf(answer)
     const known =
       code === 'ERR_BAD_PROOF' || code === 'ERR_BAD_INPUT' || code === 'ERR_DISK_FULL' || code === 'ERR_NOT_FOUND'
@@ -260,12 +299,19 @@ export class StoreNode {
   }
 }
 
+function wireBase(url: string): URL | undefined {
+  if (!URL.canParse(url)) return undefined
+  const base = new URL(url)
+  const plain = base.protocol === 'http:' && base.pathname === '/' && base.search === '' && base.username === ''
+  return plain ? base : undefined
+}
+
 export interface CallOptions {
   signal?: AbortSignal
   timeoutMs?: number
 }
 
-function errorOf(answer: HttpAnswer): { code: string | undefined; message: string | undefined } {
+function errorOf(answer: WireAnswer): { code: string | undefined; message: string | undefined } {
   try {
     const e = (json(answer.body) as { error?: { code?: unknown; message?: unknown } } | null)?.error
     return {

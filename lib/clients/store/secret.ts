@@ -6,9 +6,11 @@
  * same root: an interrupted put goes on, and a second one costs nothing. Equal files are therefore recognisable as equal by
  * whoever sees the roots; two different files never share a key stream. Streams from a pipe get a random nonce.
  */
-import { createHmac } from 'node:crypto'
-import { ZgError } from '../../base/errors.ts'
-import { fromHex } from '../../base/hex.ts'
+import { createHmac, randomBytes } from 'node:crypto'
+import { mkdir, open } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { systemCode, ZgError } from '../../base/errors.ts'
+import { fromHex, toHex } from '../../base/hex.ts'
 import {
   cipherFrom,
   cryptAt,
@@ -39,9 +41,41 @@ export async function readEncryptionKey(path: string): Promise<Uint8Array> {
   }
 }
 
-/** A source whose bytes are the encrypted form of another's. */
-export async function encryptedSource(plain: Source, key: Uint8Array, signal?: AbortSignal): Promise<Source> {
-  const stream = newStream({ key }, { nonce: await contentNonce(plain, key, signal) })
+/**
+ * Makes a key file, for its owner alone. @throws {ZgError} ERR_EXISTS when there is one already: a key is never overwritten.
+ */
+export async function makeEncryptionKey(path: string): Promise<Uint8Array> {
+  const key = new Uint8Array(randomBytes(32))
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    const handle = await open(path, 'wx', 0o600)
+    try {
+      await handle.writeFile(`${toHex(key).slice(2)}\n`)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  } catch (err) {
+    if (systemCode(err) === 'EEXIST') throw new ZgError('ERR_EXISTS', `'${path}' exists`, { cause: err })
+    throw new ZgError('ERR_IO', `cannot write '${path}'`, { cause: err })
+  }
+  return key
+}
+
+/** An encrypted source, with what makes the same one again without reading it all. */
+export type EncryptedSource = Source & { readonly nonce: Uint8Array }
+
+/**
+ * A source whose bytes are the encrypted form of another's.
+ * @param o.nonce - of an earlier encrypted source of the same bytes; made from them when absent, which reads them once.
+ */
+export async function encryptedSource(
+  plain: Source,
+  key: Uint8Array,
+  o: { signal?: AbortSignal | undefined; nonce?: Uint8Array | undefined } = {}
+): Promise<EncryptedSource> {
+  const nonce = o.nonce ?? (await contentNonce(plain, key, o.signal))
+  const stream = newStream({ key }, { nonce })
   const head = stream.header
   const read = async (offset: number, length: number): Promise<Uint8Array> => {
     const end = Math.min(head.length + plain.sizeBytes, offset + length)
@@ -57,6 +91,7 @@ export async function encryptedSource(plain: Source, key: Uint8Array, signal?: A
     return out
   }
   return {
+    nonce,
     sizeBytes: head.length + plain.sizeBytes,
     read,
     check: () => plain.check(),

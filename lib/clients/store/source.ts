@@ -3,14 +3,18 @@
  * place; a pipe is spooled to a temporary file (disk, not memory) that is gone when the process is.
  */
 import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert, systemCode, ZgError } from '../../base/errors.ts'
 
 export interface Source {
   readonly sizeBytes: number
-  /** Exactly `length` bytes, unless the end comes first. */
-  read(offset: number, length: number): Promise<Uint8Array>
+  /**
+   * Exactly `length` bytes, unless the end comes first.
+   * @param into - may be used for them when it is large enough; the result is then a view of it.
+   */
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>
   /** The path, when the bytes lie in a file exactly as they are stored; lets native code read them itself. */
   readonly path?: string
   /** @throws {ZgError} ERR_BAD_INPUT when the file changed since it was opened. */
@@ -38,19 +42,22 @@ export function inputError(path: string, err: unknown): ZgError {
 class FileSource implements Source {
   readonly sizeBytes: number
   readonly path: string
+  /** Another one after every change. */
+  readonly version: string
   readonly #handle: FileHandle
   readonly #mtimeMs: number
-  constructor(handle: FileHandle, path: string, sizeBytes: number, mtimeMs: number) {
+  constructor(handle: FileHandle, path: string, sizeBytes: number, mtimeMs: number, inode = 0) {
+    this.version = `${inode} ${mtimeMs}`
     this.#handle = handle
     this.path = path
     this.sizeBytes = sizeBytes
     this.#mtimeMs = mtimeMs
   }
 
-  async read(offset: number, length: number): Promise<Uint8Array> {
+  async read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array> {
     const want = Math.max(0, Math.min(length, this.sizeBytes - offset))
     // Not zeroed first: it is filled to its end, or nobody gets it.
-    const out = Buffer.allocUnsafeSlow(want)
+    const out = into !== undefined && into.length >= want ? into.subarray(0, want) : Buffer.allocUnsafeSlow(want)
     let at = 0
     while (at < want) {
       const { bytesRead } = await this.#handle.read(out, at, want - at, offset + at)
@@ -87,6 +94,23 @@ export async function openSource(path: string): Promise<Source | { handle: FileH
   return s.isFile() ? new FileSource(handle, path, s.size, s.mtimeMs) : { handle }
 }
 
+/**
+ * A regular file and nothing else, not even through a link: for the files of a directory, which may change while it is read.
+ * @throws {ZgError} ERR_NO_INPUT, ERR_BAD_INPUT.
+ */
+export async function openRegular(path: string): Promise<Source & { readonly version: string }> {
+  let handle: FileHandle
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (err) {
+    throw inputError(path, err)
+  }
+  const s = await handle.stat()
+  if (s.isFile()) return new FileSource(handle, path, s.size, s.mtimeMs, s.ino)
+  await handle.close()
+  throw new ZgError('ERR_BAD_INPUT', `'${path}' is no longer a regular file`)
+}
+
 /** A file in memory, for small things that were made here (key-value records). */
 export function memorySource(bytes: Uint8Array): Source {
   return {
@@ -102,7 +126,7 @@ export function slice(source: Source, start: number, sizeBytes: number): Source 
   assert(start >= 0 && start + sizeBytes <= source.sizeBytes, 'a fragment lies within its file')
   return {
     sizeBytes,
-    read: (offset, length) => source.read(start + offset, Math.min(length, sizeBytes - offset)),
+    read: (offset, length, into) => source.read(start + offset, Math.min(length, sizeBytes - offset), into),
     check: () => source.check(),
     close: async () => {}
   }
@@ -138,7 +162,7 @@ export async function spool(
     const source = new FileSource(handle, path, size, 0)
     return {
       sizeBytes: size,
-      read: (offset, length) => source.read(offset, length),
+      read: (offset, length, into) => source.read(offset, length, into),
       check: async () => {},
       close: () => handle.close()
     }

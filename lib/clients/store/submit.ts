@@ -8,9 +8,11 @@ import { messageOf, ZgError } from '../../base/errors.ts'
 import { fromHex, fromQuantity, toHex, toQuantity } from '../../base/hex.ts'
 import {
   decodeSubmitLog,
+  encodeBatchSubmit,
   encodeSubmit,
   SUBMIT_TOPIC,
   type Submission,
+  type SubmitEvent,
   sectorsOf
 } from '../../codec/storage/submission.ts'
 import { checksumAddress } from '../../crypto/address.ts'
@@ -78,6 +80,43 @@ export class FlowClient {
   ): Promise<SubmitReceipt> {
     const data = encodeSubmit(o.submission, o.signer.address)
     const fee = await this.fee(o.flow, sectorsOf(o.submission.nodes))
+    const txHash = await this.#send({ ...o, data, fee }, onSigned)
+    return this.#wait(txHash, fee)
+  }
+
+  /**
+   * Several submissions in one transaction; the receipts are in the order of the submissions.
+   * @param onSigned - as for `submit`; the fee is that of all together.
+   * @throws {ZgError} as `submit`; ERR_REJECTED also where the contract has no batches or the block no room for this one.
+   */
+  async submitBatch(
+    o: { flow: Uint8Array; submissions: readonly Submission[]; signer: Account },
+    onSigned: (txHash: Uint8Array, feeNeuron: bigint) => Promise<void>
+  ): Promise<SubmitReceipt[]> {
+    const sectors = o.submissions.map(s => sectorsOf(s.nodes))
+    const pricePerSector = await this.fee(o.flow, 1)
+    const fee = pricePerSector * BigInt(sectors.reduce((a, b) => a + b, 0))
+    const data = encodeBatchSubmit(o.submissions, o.signer.address)
+    const txHash = await this.#send({ flow: o.flow, signer: o.signer, data, fee }, onSigned)
+    const first = await this.#wait(txHash, fee)
+    const events = await this.#events(txHash)
+    if (events === undefined || events.length !== o.submissions.length) {
+      throw new ZgError('ERR_PROTOCOL', `transaction ${toHex(txHash)} made another number of submissions`)
+    }
+    return events.map((e, i) => ({
+      txHash,
+      seq: e.seq,
+      blockNumber: first.blockNumber,
+      feeNeuron: pricePerSector * BigInt(sectors[i]!)
+    }))
+  }
+
+  /** Signs, tells, sends; the transaction is on its way when this returns. */
+  async #send(
+    o: { flow: Uint8Array; signer: Account; data: Uint8Array; fee: bigint },
+    onSigned: (txHash: Uint8Array, feeNeuron: bigint) => Promise<void>
+  ): Promise<Uint8Array> {
+    const { data, fee } = o
     const from = toHex(o.signer.address)
     const call = { from, to: toHex(o.flow), value: toQuantity(fee), data: toHex(data) }
     const [balanceText, priceText] = await Promise.all([
@@ -103,7 +142,7 @@ export class FlowClient {
         if (taken && attempt < NONCE_ATTEMPTS) continue
         if (!/already known/i.test(text)) throw rejected(err)
       }
-      return await this.#wait(txHash, fee)
+      return txHash
     }
   }
 
@@ -149,8 +188,8 @@ export class FlowClient {
     )
   }
 
-  async #wait(txHash: Uint8Array, fee: bigint): Promise<SubmitReceipt> {
-    const receipt = await until(async () => this.receipt(txHash, fee), {
+  async #wait(txHash: Uint8Array, fee: bigint, root?: Uint8Array): Promise<SubmitReceipt> {
+    const receipt = await until(async () => this.receipt(txHash, fee, root), {
       deadlineMs: RECEIPT_DEADLINE_MS,
       firstMs: 30,
       mostMs: 200,
@@ -164,19 +203,31 @@ export class FlowClient {
 
   /**
    * The submission a transaction made; undefined while it is in no block.
+   * @param root - which one, when the transaction may have made several; the first when absent.
    * @throws {ZgError} ERR_REJECTED when it failed, ERR_PROTOCOL when it is no submission.
    */
-  async receipt(txHash: Uint8Array, feeNeuron: bigint): Promise<SubmitReceipt | undefined> {
+  async receipt(txHash: Uint8Array, feeNeuron: bigint, root?: Uint8Array): Promise<SubmitReceipt | undefined> {
+    const events = await this.#events(txHash)
+    if (events === undefined) return undefined
+    const mine = root === undefined ? events[0] : events.find(e => equalBytes(e.root, root))
+    if (mine === undefined) throw new ZgError('ERR_PROTOCOL', `transaction ${toHex(txHash)} made no such submission`)
+    return { txHash, seq: mine.seq, blockNumber: mine.blockNumber, feeNeuron }
+  }
+
+  /** All submissions of a transaction in order; undefined while it is in no block. */
+  async #events(txHash: Uint8Array): Promise<(SubmitEvent & { blockNumber: number })[] | undefined> {
     const r = await this.#chain.call<RpcReceipt | null>('eth_getTransactionReceipt', [toHex(txHash)])
     if (r === null) return undefined
     if (r.status !== '0x1') throw new ZgError('ERR_REJECTED', `transaction ${toHex(txHash)} failed`)
+    const out: (SubmitEvent & { blockNumber: number })[] = []
     for (const log of r.logs) {
       const topics = log.topics.map(t => fromHex(t, 'topic'))
       if (topics[0] === undefined || !equalBytes(topics[0], SUBMIT_TOPIC)) continue
-      const event = decodeSubmitLog(topics, fromHex(log.data, 'log data'))
-      return { txHash, seq: event.seq, blockNumber: Number(fromQuantity(r.blockNumber, 'block')), feeNeuron }
+      const blockNumber = Number(fromQuantity(r.blockNumber, 'block'))
+      out.push({ ...decodeSubmitLog(topics, fromHex(log.data, 'log data')), blockNumber })
     }
-    throw new ZgError('ERR_PROTOCOL', `transaction ${toHex(txHash)} made no submission`)
+    if (out.length === 0) throw new ZgError('ERR_PROTOCOL', `transaction ${toHex(txHash)} made no submission`)
+    return out
   }
 
   /** True while a transaction waits in the pool of the chain. */
@@ -185,16 +236,16 @@ export class FlowClient {
   }
 
   /** Waits for a transaction that was sent earlier; undefined when the chain has forgotten it. */
-  async resume(txHash: Uint8Array, feeNeuron: bigint): Promise<SubmitReceipt | undefined> {
+  async resume(txHash: Uint8Array, feeNeuron: bigint, root?: Uint8Array): Promise<SubmitReceipt | undefined> {
     try {
-      const receipt = await this.receipt(txHash, feeNeuron)
+      const receipt = await this.receipt(txHash, feeNeuron, root)
       if (receipt !== undefined) return receipt
     } catch (err) {
       // It failed in its block: nothing was paid for storage, so it may be submitted again.
       if (err instanceof ZgError && err.code === 'ERR_REJECTED') return undefined
       throw err
     }
-    return (await this.isPending(txHash)) ? this.#wait(txHash, feeNeuron) : undefined
+    return (await this.isPending(txHash)) ? this.#wait(txHash, feeNeuron, root) : undefined
   }
 }
 

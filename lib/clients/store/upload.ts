@@ -8,6 +8,7 @@ import type { FileHash } from '../../codec/storage/hasher.ts'
 import { MerkleTree } from '../../codec/storage/merkle.ts'
 import { SECTOR_BYTES, SEGMENT_BYTES, SEGMENT_SECTORS, segmentDataBytes } from '../../codec/storage/shape.ts'
 import { holds } from '../../codec/storage/shards.ts'
+import { BATCH_SEGMENTS, giveBuffer, takeBuffer } from './buffers.ts'
 import { origin } from './http.ts'
 import type { SegmentToSend } from './node.ts'
 import type { Member } from './nodes.ts'
@@ -16,8 +17,7 @@ import type { Source } from './source.ts'
 
 /** Requests in flight to one node. */
 const LANES = 4
-/** Segments a request; the most that the raw path takes. */
-const BATCH = 4
+const BATCH = BATCH_SEGMENTS
 const ATTEMPTS = 6
 const ROUNDS = 4
 
@@ -136,10 +136,12 @@ async function sendAll(
     while (next < missing.length && failed === undefined) {
       const indices = missing.slice(next, next + BATCH)
       next += indices.length
-      const segments = await readSegments(file, indices)
+      const buffer = takeBuffer()
+      const segments = await readSegments(file, indices, buffer)
       const send = raw ? member.node.putRaw.bind(member.node) : member.node.putJson.bind(member.node)
       const target = { root: file.hash.root, sizeBytes: file.hash.size, seq: file.seq }
       const { finalized } = await retrying(() => send(target, segments, callOptions(o)), o.signal)
+      giveBuffer(buffer)
       have += bytesOf(file, indices)
       o.onProgress?.(have)
       // Somebody else brought the rest meanwhile, or another submission of the same root became final.
@@ -158,13 +160,26 @@ async function sendAll(
   throw failed
 }
 
-async function readSegments(file: FileToSend, indices: readonly number[]): Promise<SegmentToSend[]> {
+/** Reads segments into one buffer, neighbours by one read. */
+async function readSegments(
+  file: FileToSend,
+  indices: readonly number[],
+  buffer: Uint8Array
+): Promise<SegmentToSend[]> {
   const out: SegmentToSend[] = []
-  for (const index of indices) {
-    const size = segmentDataBytes(file.hash.shape, index)
-    const bytes = await file.source.read(index * SEGMENT_BYTES, size)
+  for (let i = 0; i < indices.length; ) {
+    let n = 1
+    while (i + n < indices.length && indices[i + n] === indices[i]! + n) n++
+    const first = indices[i]!
+    const size = (n - 1) * SEGMENT_BYTES + segmentDataBytes(file.hash.shape, first + n - 1)
+    const place = buffer.subarray(i * SEGMENT_BYTES, (i + n) * SEGMENT_BYTES)
+    const bytes = await file.source.read(first * SEGMENT_BYTES, size, place)
     if (bytes.length !== size) throw new ZgError('ERR_BAD_INPUT', 'the file changed while it was read')
-    out.push({ index, data: wholeSectors(bytes), proof: file.tree.proof(index) })
+    for (let j = 0; j < n; j++) {
+      const data = bytes.subarray(j * SEGMENT_BYTES, (j + 1) * SEGMENT_BYTES)
+      out.push({ index: first + j, data: wholeSectors(data), proof: file.tree.proof(first + j) })
+    }
+    i += n
   }
   return out
 }

@@ -133,8 +133,34 @@ function entryFault(e: FolderEntry, depth: number, count: { n: number }): string
   return undefined
 }
 
+/** Names that are devices to some systems, whatever directory they stand in. */
+const DEVICES = /^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])$/i
+
+/**
+ * Why an entry must not become a file on a disk, although a folder may list it: a name that some system takes for a device, or a
+ * link that leads out of the folder. Undefined when it may.
+ * @param at - names of the directories above it, below the top.
+ */
+export function unsafeOnDisk(e: FolderEntry, at: readonly string[]): string | undefined {
+  if (DEVICES.test(e.name.replace(/[ .]+$/, ''))) return `the name '${e.name}' is a device on some systems`
+  if (e.type !== 'symbolic') return undefined
+  return linkStaysInside(e.link, at) ? undefined : `the link '${e.name}' leads out of the folder`
+}
+
+/** True when a link in the directory `at` leads to something in the folder at every step of its way. */
+export function linkStaysInside(link: string, at: readonly string[]): boolean {
+  if (link === '' || link.startsWith('/') || link.includes('\0') || /^[a-z]:/i.test(link)) return false
+  let depth = at.length
+  for (const name of link.split(/[\\/]/)) {
+    if (name === '..') depth--
+    else if (name !== '' && name !== '.') depth++
+    if (depth < 0) return false
+  }
+  return true
+}
+
 /** A name that can be a file's on any system: it never leads out of its folder. */
-function isName(name: string): boolean {
+export function isName(name: string): boolean {
   if (name === '' || name === '.' || name === '..' || utf8(name).length > NAME_BYTES) return false
   return !name.includes('/') && !name.includes('\\') && !name.includes('\0')
 }

@@ -10,6 +10,7 @@
 import { compareBytes, concat, u32be, u64be, view } from '../../base/bytes.ts'
 import { ZgError } from '../../base/errors.ts'
 import { fromHex, toHex } from '../../base/hex.ts'
+import { MAX_FILE_BYTES } from './shape.ts'
 
 /** sha256("STREAM"), the first word of the tags of a key-value file. */
 export const STREAM_DOMAIN = fromHex('0xdf2ff3bb0af36c6384e6206552a4ed807f6f6a26e7d0aa6bff772ddc9d4307aa')
@@ -68,6 +69,20 @@ export interface KvOps {
   controls: KvControl[]
 }
 
+/** Operations as read from a file, and where in it the values begin. */
+export interface DecodedKv extends KvOps {
+  /** First byte of the values: they lie one behind the other, in the order of the writes. */
+  valuesAt: number
+}
+
+/** Version, reads and writes of a file without its values: what stands before {@link DecodedKv.valuesAt}. */
+export interface KvHead {
+  version: bigint
+  reads: KvRead[]
+  writes: { stream: Uint8Array; key: Uint8Array; sizeBytes: number }[]
+  valuesAt: number
+}
+
 const CONTROL_NAMES = new Map(
   Object.entries(CONTROL_TYPES).map(([name, type]) => [type as number, name as ControlName])
 )
@@ -108,14 +123,10 @@ export function encodeKv(ops: KvOps): Uint8Array {
  * Decodes the content of a key-value file. Bytes after the controls are ignored, as upstream does. Values are views of `data`.
  * @throws {ZgError} ERR_CORRUPT `list too long` or `invalid stream data`.
  */
-export function decodeKv(data: Uint8Array): KvOps {
+export function decodeKv(data: Uint8Array): DecodedKv {
   const r = new Reader(data)
-  const version = r.u64()
-  const reads: KvRead[] = []
-  for (let n = r.count(35); n > 0; n--) reads.push({ stream: r.take(32), key: r.key() })
-  const heads: { stream: Uint8Array; key: Uint8Array; size: number }[] = []
-  for (let n = r.count(43); n > 0; n--) heads.push({ stream: r.take(32), key: r.key(), size: r.size() })
-  const writes = heads.map(h => ({ stream: h.stream, key: h.key, value: r.take(h.size) }))
+  const head = readHead(r)
+  const writes = head.writes.map(h => ({ stream: h.stream, key: h.key, value: r.take(h.sizeBytes) }))
   const controls: KvControl[] = []
   for (let n = r.count(33); n > 0; n--) {
     const number = r.take(1)[0]!
@@ -126,7 +137,24 @@ export function decodeKv(data: Uint8Array): KvOps {
     if (hasAccount(number)) control.account = r.take(20)
     controls.push(control)
   }
-  return { version, reads, writes, controls }
+  return { version: head.version, reads: head.reads, writes, controls, valuesAt: head.valuesAt }
+}
+
+/**
+ * Decodes what stands before the values of a file; `data` may end there.
+ * @throws {ZgError} ERR_CORRUPT as {@link decodeKv}.
+ */
+export function decodeKvHead(data: Uint8Array): KvHead {
+  return readHead(new Reader(data))
+}
+
+function readHead(r: Reader): KvHead {
+  const version = r.u64()
+  const reads: KvRead[] = []
+  for (let n = r.count(35); n > 0; n--) reads.push({ stream: r.take(32), key: r.key() })
+  const writes: KvHead['writes'] = []
+  for (let n = r.count(43); n > 0; n--) writes.push({ stream: r.take(32), key: r.key(), sizeBytes: r.size() })
+  return { version, reads, writes, valuesAt: r.at }
 }
 
 /**
@@ -215,9 +243,14 @@ class Reader {
     return view(this.take(8)).getBigUint64(0)
   }
 
+  /** Bytes read so far. */
+  get at(): number {
+    return this.#at
+  }
+
   size(): number {
     const n = this.u64()
-    if (n > BigInt(this.#data.length)) throw corrupt('invalid stream data')
+    if (n > BigInt(MAX_FILE_BYTES)) throw corrupt('invalid stream data')
     return Number(n)
   }
 }

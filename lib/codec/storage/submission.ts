@@ -51,6 +51,8 @@ export const NEW_EPOCH_TOPIC = fromHex('0xbc8a3fd82465d43f1709e44ed882f7e1af0147
 export const SUBMIT_OLD_SELECTOR = fromHex('0xef3e12dc')
 /** `submit(((uint256, bytes, (bytes32, uint256)[]), address))`. */
 export const SUBMIT_SELECTOR = fromHex('0xbc8c11f8')
+/** `batchSubmit(((uint256, bytes, (bytes32, uint256)[]), address)[])`. */
+export const BATCH_SUBMIT_SELECTOR = fromHex('0x49aa3395')
 
 /** Positions in the flow beyond this are refused: they would not be exact as numbers. */
 export const MAX_FLOW_SECTORS = 2 ** 52
@@ -133,6 +135,19 @@ export function submissionFault(s: { size: number; nodes: readonly { height: num
 export function encodeSubmit(s: Submission, submitter: Uint8Array): Uint8Array {
   assert(submitter.length === 20, 'submitter is an address')
   return concat(SUBMIT_SELECTOR, word(32), word(64), padLeft(submitter, 32), encodeTuple(s))
+}
+
+/** Calldata of the new `batchSubmit`: several submissions, one transaction, one event each. */
+export function encodeBatchSubmit(list: readonly Submission[], submitter: Uint8Array): Uint8Array {
+  assert(submitter.length === 20, 'submitter is an address')
+  const parts = list.map(s => concat(word(64), padLeft(submitter, 32), encodeTuple(s)))
+  const offsets: Uint8Array[] = []
+  let at = 32 * parts.length
+  for (const part of parts) {
+    offsets.push(word(at))
+    at += part.length
+  }
+  return concat(BATCH_SUBMIT_SELECTOR, word(32), word(parts.length), ...offsets, ...parts)
 }
 
 /** Calldata of the old `submit`: the submitter is the account that calls. */

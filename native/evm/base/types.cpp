@@ -7,12 +7,9 @@
 
 namespace zg {
 
-uint64_t hash_seed() noexcept {
-  static const uint64_t seed = [] {
-    std::random_device device;
-    return (static_cast<uint64_t>(device()) << 32) | device();
-  }();
-  return seed;
+uint64_t detail::draw_seed() noexcept {
+  std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device() | 1;
 }
 
 Hash keccak(ByteView data) noexcept {

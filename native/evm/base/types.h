@@ -47,15 +47,25 @@ inline ByteView as_bytes(std::string_view s) noexcept { return {reinterpret_cast
 inline std::string_view as_chars(ByteView v) noexcept { return {reinterpret_cast<const char*>(v.data()), v.size()}; }
 
 // Mixes 8 bytes with a seed drawn once a process: keys of maps come from outside and must not be made to collide.
-uint64_t hash_seed() noexcept;
-inline uint64_t mix64(uint64_t x) noexcept {
-  const unsigned __int128 m = static_cast<unsigned __int128>(x ^ hash_seed()) * 0x9e3779b97f4a7c15ULL;
+// Two seeds, so that the words of a key can be mixed side by side and still not be swapped.
+namespace detail {
+uint64_t draw_seed() noexcept;
+inline const uint64_t kSeed = draw_seed(), kSeedToo = draw_seed();
+}  // namespace detail
+inline uint64_t fold64(uint64_t x, uint64_t y) noexcept {
+  const unsigned __int128 m = static_cast<unsigned __int128>(x) * y;
   return static_cast<uint64_t>(m) ^ static_cast<uint64_t>(m >> 64);
 }
+inline uint64_t mix64(uint64_t x) noexcept { return fold64(x ^ detail::kSeed, 0x9e3779b97f4a7c15ULL); }
 inline uint64_t load64(const uint8_t* p) noexcept {
   uint64_t x;
   std::memcpy(&x, p, 8);
   return x;
+}
+// Four words in two multiplications that do not wait for each other, and one that joins them.
+inline uint64_t mix256(uint64_t a, uint64_t b, uint64_t c, uint64_t d) noexcept {
+  const uint64_t low = fold64(a ^ detail::kSeed, b ^ detail::kSeedToo), high = fold64(c ^ detail::kSeedToo, d ^ detail::kSeed);
+  return fold64(low ^ 0x9e3779b97f4a7c15ULL, (high << 32 | high >> 32) ^ detail::kSeed);
 }
 struct AddressHasher {
   size_t operator()(const Address& a) const noexcept {
@@ -66,7 +76,7 @@ struct AddressHasher {
 };
 struct HashHasher {
   size_t operator()(const Hash& h) const noexcept {
-    return mix64(mix64(mix64(mix64(load64(h.b)) ^ load64(h.b + 8)) ^ load64(h.b + 16)) ^ load64(h.b + 24));
+    return mix256(load64(h.b), load64(h.b + 8), load64(h.b + 16), load64(h.b + 24));
   }
 };
 

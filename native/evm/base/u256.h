@@ -50,7 +50,7 @@ struct U256 {
   // Big-endian, at most 32 bytes.
   static U256 from_be(ByteView v) noexcept {
     uint8_t full[32] = {};
-    std::memcpy(full + 32 - v.size(), v.data(), v.size());
+    if (!v.empty()) std::memcpy(full + 32 - v.size(), v.data(), v.size());
     return from_be(full);
   }
   void to_be(uint8_t* p) const noexcept {
@@ -216,7 +216,7 @@ U256 exp(const U256& base, const U256& exponent) noexcept;
 std::string to_decimal(const U256& x);
 
 struct U256Hasher {
-  size_t operator()(const U256& x) const noexcept { return mix64(mix64(mix64(mix64(x.w[0]) ^ x.w[1]) ^ x.w[2]) ^ x.w[3]); }
+  size_t operator()(const U256& x) const noexcept { return mix256(x.w[0], x.w[1], x.w[2], x.w[3]); }
 };
 
 }  // namespace zg

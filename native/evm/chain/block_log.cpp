@@ -138,7 +138,12 @@ bool BlockLog::sync(std::string& message) {
 }
 
 BlockLog::Error BlockLog::read(const Place& place, uint64_t height, Bytes& out, std::string& message) const {
+  const auto where = [&] { return "block " + std::to_string(height) + " in " + path_of(place.segment) + " at byte " + std::to_string(place.offset); };
   const uint64_t end = place.offset + kRecordHead + place.length;
+  if (place.length > kRecordBytesMax || end < place.offset) {
+    message = where() + ": no record can be there, the index is damaged";
+    return Error::corrupt;
+  }
   std::shared_ptr<leveldb::RandomAccessFile> file;
   {
     const std::lock_guard lock(readers_mutex_);
@@ -159,11 +164,15 @@ BlockLog::Error BlockLog::read(const Place& place, uint64_t height, Bytes& out, 
         return s.IsNotFound() ? Error::corrupt : Error::io;
       }
       file.reset(opened);
+      // Before memory is taken for it.
+      if (size < end) {
+        message = where() + ": the file ends early";
+        return Error::corrupt;
+      }
       if (readers_.size() >= kReadersMax) readers_.erase(readers_.begin());
       readers_.push_back({place.segment, size, file});
     }
   }
-  const auto where = [&] { return "block " + std::to_string(height) + " in " + path_of(place.segment) + " at byte " + std::to_string(place.offset); };
   std::string scratch(kRecordHead + place.length, '\0');
   leveldb::Slice got;
   const leveldb::Status s = file->Read(place.offset, scratch.size(), &got, scratch.data());

@@ -8,7 +8,11 @@
 #include "chain/records.h"
 #include "chain/snapshot.h"
 #include "crypto/parallel.h"
+#include "db/pread_env.h"
 #include "leveldb/env.h"
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace zg {
 
@@ -84,6 +88,11 @@ void BlockCache::remove_above(uint64_t number) {
 // ---- opening
 
 Failure Chain::open(Options options, std::unique_ptr<Chain>& out) {
+#ifdef __GLIBC__
+  // The caches are filled by whatever thread comes: with an arena for each of them the holes that entries leave add up to hundreds of
+  // megabytes under load. Before the first thread of ours allocates; what others have is left as it is.
+  mallopt(M_ARENA_MAX, 2);
+#endif
   auto chain = std::make_unique<ChainImpl>(std::move(options));
   if (Failure f = chain->start()) return f;
   out = std::move(chain);
@@ -91,7 +100,7 @@ Failure Chain::open(Options options, std::unique_ptr<Chain>& out) {
 }
 
 ChainImpl::ChainImpl(Options options) : options_(std::move(options)) {
-  if (options_.kv.env == nullptr) options_.kv.env = leveldb::Env::Default();
+  if (options_.kv.env == nullptr) options_.kv.env = pread_env();
 }
 
 ChainImpl::~ChainImpl() {

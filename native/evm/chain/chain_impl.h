@@ -35,7 +35,7 @@ class BlockCache {
   void remove_above(uint64_t number);
 
  private:
-  static constexpr size_t kBytesMax = 64u << 20;
+  static constexpr size_t kBytesMax = 16u << 20;
   struct Item {
     std::shared_ptr<const StoredBlock> block;
     size_t bytes;

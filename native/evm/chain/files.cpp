@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "db/pread_env.h"
 #include "leveldb/env.h"
 #include "util/crc32c.h"
 
@@ -51,7 +52,7 @@ bool record_is_sound(const RecordHead& head, ByteView payload) noexcept {
 }
 
 bool sync_directory(leveldb::Env* env, const std::string& dir) {
-  if (env != leveldb::Env::Default()) return true;
+  if (!on_real_files(env)) return true;
   const int fd = ::open(dir.c_str(), O_RDONLY);
   if (fd < 0) return false;
   const bool ok = ::fsync(fd) == 0;
@@ -61,7 +62,7 @@ bool sync_directory(leveldb::Env* env, const std::string& dir) {
 
 bool DirectoryLock::take(leveldb::Env* env, const std::string& dir, bool& is_held_elsewhere, std::string& message) {
   is_held_elsewhere = false;
-  if (env != leveldb::Env::Default()) return true;
+  if (!on_real_files(env)) return true;
   const std::string path = dir + "/chain.lock";
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) {

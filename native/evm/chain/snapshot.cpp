@@ -159,6 +159,13 @@ std::string load(leveldb::Env* env, const std::string& path, const std::function
   StateDiff diff;
   size_t changes = 0;
   uint64_t accounts = 0, slots = 0;
+  // save() writes by hashed key. What comes twice must not reach the tries, which take every key once.
+  Hash last_account{}, last_slot{};
+  const auto follows = [](Hash& last, const Hash& now) {
+    const bool ok = last < now;
+    last = now;
+    return ok;
+  };
   const auto flush = [&]() -> std::string {
     if (diff.accounts.empty()) return {};
     // The last account may go on in the next part, and exists then.
@@ -197,6 +204,8 @@ std::string load(leveldb::Env* env, const std::string& path, const std::function
       a.after.balance = r.u256();
       const ByteView code = r.bytes();
       if (!r.done()) return damaged("an account is malformed");
+      if (!follows(last_account, keccak(a.address))) return damaged("its accounts are out of order");
+      last_slot = {};
       if (!code.empty()) {
         auto made = Code::make(Bytes(code.begin(), code.end()));
         a.after.code_hash = made->hash();
@@ -211,6 +220,7 @@ std::string load(leveldb::Env* env, const std::string& path, const std::function
         rlp::Reader item = r.list();
         const U256 slot = item.u256(), value = item.u256();
         if (!item.done() || value.is_zero()) return damaged("a slot is malformed");
+        if (!follows(last_slot, keccak(slot.be()))) return damaged("the slots of an account are out of order");
         diff.accounts.back().slots.push_back({slot, U256{}, value});
         ++slots;
         ++changes;

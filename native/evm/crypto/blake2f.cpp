@@ -2,6 +2,11 @@
 
 #include <bit>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define ZG_BLAKE_LANES 1
+#endif
+
 namespace zg {
 namespace {
 
@@ -25,14 +30,118 @@ inline void quarter(uint64_t& a, uint64_t& b, uint64_t& c, uint64_t& d, uint64_t
   b = std::rotr(b ^ c, 63);
 }
 
-}  // namespace
-
-void blake2f(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_t t[2], bool last) noexcept {
-  uint64_t v[16];
+void begin(uint64_t v[16], const uint64_t h[8], const uint64_t t[2], bool last) noexcept {
   for (int i = 0; i < 8; ++i) v[i] = h[i], v[i + 8] = kIv[i];
   v[12] ^= t[0];
   v[13] ^= t[1];
   if (last) v[14] = ~v[14];
+}
+
+#ifdef ZG_BLAKE_LANES
+// One state in four vectors of four words: a step works on all its four quarters at once. What a round costs is one chain of 24 dependent
+// operations, so everything else must stay off that chain: message words are added to `a` before `b` is there, and between the steps a, c and d
+// turn (they are ready early), never b. The quarters of the second step are therefore in the order of b: 4th, 1st, 2nd, 3rd.
+struct Rows {
+  alignas(32) uint64_t word[10][4][4];
+  void fill(const uint64_t m[16], uint32_t rounds) noexcept {
+    for (uint32_t r = 0; r < 10 && r < rounds; ++r) {
+      const uint8_t* s = kSigma[r];
+      for (int i = 0; i < 4; ++i) {
+        const int turned = 8 + 2 * ((i + 3) & 3);
+        word[r][0][i] = m[s[2 * i]];
+        word[r][1][i] = m[s[2 * i + 1]];
+        word[r][2][i] = m[s[turned]];
+        word[r][3][i] = m[s[turned + 1]];
+      }
+    }
+  }
+};
+
+#define ZG_BLAKE_BODY(ROTATE_32, ROTATE_24, ROTATE_16, ROTATE_63)                                    \
+  Rows rows;                                                                                         \
+  rows.fill(m, rounds);                                                                              \
+  alignas(32) uint64_t v[16];                                                                        \
+  begin(v, h, t, last);                                                                              \
+  __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(v));                                \
+  __m256i b = _mm256_load_si256(reinterpret_cast<const __m256i*>(v + 4));                            \
+  __m256i c = _mm256_load_si256(reinterpret_cast<const __m256i*>(v + 8));                            \
+  __m256i d = _mm256_load_si256(reinterpret_cast<const __m256i*>(v + 12));                           \
+  uint32_t row = 0;                                                                                  \
+  for (uint32_t i = 0; i < rounds; ++i) {                                                            \
+    const __m256i* w = reinterpret_cast<const __m256i*>(rows.word[row]);                             \
+    row = row == 9 ? 0 : row + 1;                                                                    \
+    for (int step = 0; step < 2; ++step) {                                                           \
+      a = _mm256_add_epi64(_mm256_add_epi64(a, _mm256_load_si256(w + 2 * step)), b);                 \
+      d = ROTATE_32(_mm256_xor_si256(d, a));                                                         \
+      c = _mm256_add_epi64(c, d);                                                                    \
+      b = ROTATE_24(_mm256_xor_si256(b, c));                                                         \
+      a = _mm256_add_epi64(_mm256_add_epi64(a, _mm256_load_si256(w + 2 * step + 1)), b);             \
+      d = ROTATE_16(_mm256_xor_si256(d, a));                                                         \
+      c = _mm256_add_epi64(c, d);                                                                    \
+      b = ROTATE_63(_mm256_xor_si256(b, c));                                                         \
+      a = step == 0 ? _mm256_permute4x64_epi64(a, 0x93) : _mm256_permute4x64_epi64(a, 0x39);         \
+      d = _mm256_permute4x64_epi64(d, 0x4e);                                                         \
+      c = step == 0 ? _mm256_permute4x64_epi64(c, 0x39) : _mm256_permute4x64_epi64(c, 0x93);         \
+    }                                                                                                \
+  }                                                                                                  \
+  _mm256_store_si256(reinterpret_cast<__m256i*>(v), _mm256_xor_si256(a, c));                         \
+  _mm256_store_si256(reinterpret_cast<__m256i*>(v + 4), _mm256_xor_si256(b, d));                     \
+  for (int i = 0; i < 8; ++i) h[i] ^= v[i]
+
+__attribute__((target("avx2"))) void lanes_avx2(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_t t[2], bool last) noexcept {
+  const __m256i by24 = _mm256_setr_epi8(3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10, 3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10);
+  const __m256i by16 = _mm256_setr_epi8(2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9, 2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9);
+#define ZG_ROTATE_32(x) _mm256_shuffle_epi32(x, 0xb1)
+#define ZG_ROTATE_24(x) _mm256_shuffle_epi8(x, by24)
+#define ZG_ROTATE_16(x) _mm256_shuffle_epi8(x, by16)
+#define ZG_ROTATE_63(x) ({ const __m256i y = (x); _mm256_or_si256(_mm256_add_epi64(y, y), _mm256_srli_epi64(y, 63)); })
+  ZG_BLAKE_BODY(ZG_ROTATE_32, ZG_ROTATE_24, ZG_ROTATE_16, ZG_ROTATE_63);
+#undef ZG_ROTATE_32
+#undef ZG_ROTATE_24
+#undef ZG_ROTATE_16
+#undef ZG_ROTATE_63
+}
+
+__attribute__((target("avx2,avx512f,avx512vl"))) void lanes_avx512(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_t t[2],
+                                                                   bool last) noexcept {
+#define ZG_ROTATE_32(x) _mm256_ror_epi64(x, 32)
+#define ZG_ROTATE_24(x) _mm256_ror_epi64(x, 24)
+#define ZG_ROTATE_16(x) _mm256_ror_epi64(x, 16)
+#define ZG_ROTATE_63(x) _mm256_ror_epi64(x, 63)
+  ZG_BLAKE_BODY(ZG_ROTATE_32, ZG_ROTATE_24, ZG_ROTATE_16, ZG_ROTATE_63);
+#undef ZG_ROTATE_32
+#undef ZG_ROTATE_24
+#undef ZG_ROTATE_16
+#undef ZG_ROTATE_63
+}
+#undef ZG_BLAKE_BODY
+#endif
+
+struct Paths {
+  Blake2fFn all[3] = {};
+  size_t count = 0;
+  Paths() noexcept {
+#ifdef ZG_BLAKE_LANES
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) {
+      if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) all[count++] = lanes_avx512;
+      all[count++] = lanes_avx2;
+    }
+#endif
+    all[count++] = blake2f_plain;
+  }
+};
+
+const Paths& paths() noexcept {
+  static const Paths p;
+  return p;
+}
+
+}  // namespace
+
+void blake2f_plain(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_t t[2], bool last) noexcept {
+  uint64_t v[16];
+  begin(v, h, t, last);
   uint32_t row = 0;
   for (uint32_t i = 0; i < rounds; ++i) {
     const uint8_t* s = kSigma[row];
@@ -47,6 +156,12 @@ void blake2f(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_
     quarter(v[3], v[4], v[9], v[14], m[s[14]], m[s[15]]);
   }
   for (int i = 0; i < 8; ++i) h[i] ^= v[i] ^ v[i + 8];
+}
+
+std::span<const Blake2fFn> blake2f_paths() noexcept { return {paths().all, paths().count}; }
+
+void blake2f(uint32_t rounds, uint64_t h[8], const uint64_t m[16], const uint64_t t[2], bool last) noexcept {
+  paths().all[0](rounds, h, m, t, last);
 }
 
 }  // namespace zg

@@ -1,6 +1,21 @@
 #include "crypto/field256.h"
 
+#ifdef ZG_FIELD_ADX
+#include <cpuid.h>
+#endif
+
 namespace zg::field_detail {
+
+#ifdef ZG_FIELD_ADX
+namespace {
+bool find_adx() noexcept {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 8 & 1) != 0 && (b >> 19 & 1) != 0;
+}
+}  // namespace
+const bool has_adx = find_adx();
+#endif
+
 namespace {
 
 constexpr uint64_t kMask62 = ~uint64_t{0} >> 2;

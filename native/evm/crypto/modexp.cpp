@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "crypto/field256.h"
+
 namespace zg {
 namespace {
 
@@ -20,7 +22,7 @@ void trim(Words& w) {
 }
 
 // t[0..n) += a·x; the carry out.
-inline uint64_t add_product(uint64_t* t, const uint64_t* a, size_t n, uint64_t x) noexcept {
+inline uint64_t add_product_plain(uint64_t* t, const uint64_t* a, size_t n, uint64_t x) noexcept {
   uint64_t carry = 0;
 #pragma GCC unroll 4
   for (size_t i = 0; i < n; ++i) {
@@ -29,6 +31,48 @@ inline uint64_t add_product(uint64_t* t, const uint64_t* a, size_t n, uint64_t x
     carry = static_cast<uint64_t>(c >> 64);
   }
   return carry;
+}
+
+#ifdef ZG_FIELD_ADX
+// Four words a turn: high halves join the next low ones by the carry flag, sums go into t by the overflow flag; nothing in between may touch
+// either. Only with has_adx; n is a multiple of 4, not 0.
+inline uint64_t add_product_adx(uint64_t* t, const uint64_t* a, size_t n, uint64_t x) noexcept {
+  uint64_t carry = 0, low, high;
+  size_t turns = n / 4;
+  __asm__ volatile(
+      "xor %k[low], %k[low]\n"
+      "1:\n\t"
+      "mulx 0(%[a]), %[low], %[high]\n\tadcx %[carry], %[low]\n\tadox 0(%[t]), %[low]\n\tmov %[low], 0(%[t])\n\t"
+      "mulx 8(%[a]), %[low], %[carry]\n\tadcx %[high], %[low]\n\tadox 8(%[t]), %[low]\n\tmov %[low], 8(%[t])\n\t"
+      "mulx 16(%[a]), %[low], %[high]\n\tadcx %[carry], %[low]\n\tadox 16(%[t]), %[low]\n\tmov %[low], 16(%[t])\n\t"
+      "mulx 24(%[a]), %[low], %[carry]\n\tadcx %[high], %[low]\n\tadox 24(%[t]), %[low]\n\tmov %[low], 24(%[t])\n\t"
+      "lea 32(%[a]), %[a]\n\tlea 32(%[t]), %[t]\n\tlea -1(%[turns]), %[turns]\n\t"
+      "jrcxz 2f\n\tjmp 1b\n"
+      "2:\n\t"
+      "mov $0, %k[low]\n\tadcx %[low], %[carry]\n\tadox %[low], %[carry]"
+      : [a] "+r"(a), [t] "+r"(t), [turns] "+c"(turns), [carry] "+r"(carry), [low] "=&r"(low), [high] "=&r"(high)
+      : "d"(x)
+      : "cc", "memory");
+  return carry;
+}
+#endif
+
+inline uint64_t add_product(uint64_t* t, const uint64_t* a, size_t n, uint64_t x, bool wide) noexcept {
+#ifdef ZG_FIELD_ADX
+  if (wide && n >= 4) {
+    const size_t most = n & ~size_t{3};
+    uint64_t carry = add_product_adx(t, a, most, x);
+    for (size_t i = most; i < n; ++i) {
+      const u128 c = static_cast<u128>(a[i]) * x + t[i] + carry;
+      t[i] = static_cast<uint64_t>(c);
+      carry = static_cast<uint64_t>(c >> 64);
+    }
+    return carry;
+  }
+#else
+  (void)wide;
+#endif
+  return add_product_plain(t, a, n, x);
 }
 
 bool below(const uint64_t* a, const uint64_t* b, size_t n) noexcept {
@@ -49,7 +93,7 @@ void subtract(uint64_t* a, const uint64_t* b, size_t n) noexcept {
 // Arithmetic modulo an odd number of n words, numbers as x·2^(64n).
 class Montgomery {
  public:
-  explicit Montgomery(const Words& m) : n_(m.size()), m_(m), t_(2 * m.size() + 1) {
+  Montgomery(const Words& m, bool wide) : n_(m.size()), wide_(wide), m_(m), t_(2 * m.size() + 1) {
     uint64_t inverse = 1;
     for (int i = 0; i < 6; ++i) inverse *= 2 - m[0] * inverse;
     minus_inverse_ = ~inverse + 1;
@@ -72,13 +116,13 @@ class Montgomery {
 
   void multiply(Words& out, const Words& a, const Words& b) noexcept {
     std::fill(t_.begin(), t_.end(), 0);
-    for (size_t i = 0; i < n_; ++i) t_[n_ + i] = add_product(&t_[i], a.data(), n_, b[i]);
+    for (size_t i = 0; i < n_; ++i) t_[n_ + i] = add_product(&t_[i], a.data(), n_, b[i], wide_);
     reduce(out);
   }
 
   void square(Words& out, const Words& a) noexcept {
     std::fill(t_.begin(), t_.end(), 0);
-    for (size_t i = 0; i + 1 < n_; ++i) t_[n_ + i] = add_product(&t_[2 * i + 1], &a[i + 1], n_ - i - 1, a[i]);
+    for (size_t i = 0; i + 1 < n_; ++i) t_[n_ + i] = add_product(&t_[2 * i + 1], &a[i + 1], n_ - i - 1, a[i], wide_);
     uint64_t high = 0, carry = 0;
     for (size_t i = 0; i < n_; ++i) {
       const u128 s = static_cast<u128>(a[i]) * a[i];
@@ -115,7 +159,7 @@ class Montgomery {
   void reduce(Words& out) noexcept {
     uint64_t over = 0;
     for (size_t i = 0; i < n_; ++i) {
-      const uint64_t carry = add_product(&t_[i], m_.data(), n_, t_[i] * minus_inverse_);
+      const uint64_t carry = add_product(&t_[i], m_.data(), n_, t_[i] * minus_inverse_, wide_);
       const u128 c = static_cast<u128>(t_[n_ + i]) + carry + over;
       t_[n_ + i] = static_cast<uint64_t>(c);
       over = static_cast<uint64_t>(c >> 64);
@@ -135,6 +179,7 @@ class Montgomery {
   void twice(Words& a) noexcept { add(a, a); }
 
   size_t n_;
+  bool wide_;
   Words m_, t_, one_, r2_;
   uint64_t minus_inverse_;
 };
@@ -175,9 +220,9 @@ Words power(const Words& base, const Words& one, const Words& e, Multiply multip
 }
 
 // a·b modulo 2^(64·size); `out` may be a or b.
-void multiply_low(Words& out, const Words& a, const Words& b) {
+void multiply_low(Words& out, const Words& a, const Words& b, bool wide) {
   Words t(a.size());
-  for (size_t i = 0; i < t.size(); ++i) add_product(&t[i], a.data(), t.size() - i, b[i]);
+  for (size_t i = 0; i < t.size(); ++i) add_product(&t[i], a.data(), t.size() - i, b[i], wide);
   out = std::move(t);
 }
 
@@ -185,9 +230,7 @@ void mask_bits(Words& w, size_t bits) noexcept {
   if (bits % 64 != 0) w.back() &= (uint64_t{1} << (bits % 64)) - 1;
 }
 
-}  // namespace
-
-Bytes modexp(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_bytes) {
+Bytes power_modulo(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_bytes, bool wide) {
   Bytes out(modulus_bytes.size());
   Words base = words_of(base_bytes), e = words_of(exponent_bytes), modulus = words_of(modulus_bytes);
   trim(base);
@@ -209,7 +252,7 @@ Bytes modexp(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_byte
   Words result(modulus.size());
   const bool has_odd = !(odd.size() == 1 && odd[0] == 1);
   if (has_odd) {
-    Montgomery m(odd);
+    Montgomery m(odd, wide);
     Words r = power(m.enter(base), m.one(), e, [&m](Words& o, const Words& a, const Words& b) { m.multiply(o, a, b); },
                     [&m](Words& o, const Words& a) { m.square(o, a); });
     m.leave(r);
@@ -224,26 +267,27 @@ Bytes modexp(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_byte
     };
     Words one(n);
     one[0] = 1;
-    Words r = power(resized(base), one, e, multiply_low, [](Words& o, const Words& a) { multiply_low(o, a, a); });
+    Words r = power(resized(base), one, e, [wide](Words& o, const Words& a, const Words& b) { multiply_low(o, a, b, wide); },
+                    [wide](Words& o, const Words& a) { multiply_low(o, a, a, wide); });
     // result + odd·((r − result)/odd mod 2^twos); the inverse by Newton's iteration, which doubles the right bits.
     const Words odd_low = resized(odd);
     Words inverse(n), t(n);
     inverse[0] = 1;
     for (size_t right = 1; right < twos; right *= 2) {
-      multiply_low(t, odd_low, inverse);
+      multiply_low(t, odd_low, inverse, wide);
       uint64_t borrow = 0;
       for (size_t i = 0; i < n; ++i) {
         const u128 d = static_cast<u128>(i == 0 ? 2 : 0) - t[i] - borrow;
         t[i] = static_cast<uint64_t>(d);
         borrow = static_cast<uint64_t>(d >> 64) & 1;
       }
-      multiply_low(inverse, inverse, t);
+      multiply_low(inverse, inverse, t, wide);
     }
     subtract(r.data(), resized(result).data(), n);
-    multiply_low(r, r, inverse);
+    multiply_low(r, r, inverse, wide);
     mask_bits(r, twos);
     Words sum(odd.size() + n + 1);
-    for (size_t i = 0; i < n; ++i) sum[i + odd.size()] = add_product(&sum[i], odd.data(), odd.size(), r[i]);
+    for (size_t i = 0; i < n; ++i) sum[i + odd.size()] = add_product(&sum[i], odd.data(), odd.size(), r[i], wide);
     uint64_t carry = 0;
     for (size_t i = 0; i < result.size(); ++i) {
       const u128 c = static_cast<u128>(result[i]) + (i < sum.size() ? sum[i] : 0) + carry;
@@ -254,5 +298,17 @@ Bytes modexp(ByteView base_bytes, ByteView exponent_bytes, ByteView modulus_byte
   for (size_t i = 0; i < out.size() && i / 8 < result.size(); ++i) out[out.size() - 1 - i] = static_cast<uint8_t>(result[i / 8] >> (8 * (i % 8)));
   return out;
 }
+
+}  // namespace
+
+Bytes modexp(ByteView base, ByteView exponent, ByteView modulus) {
+#ifdef ZG_FIELD_ADX
+  return power_modulo(base, exponent, modulus, field_detail::has_adx);
+#else
+  return power_modulo(base, exponent, modulus, false);
+#endif
+}
+
+Bytes modexp_plain(ByteView base, ByteView exponent, ByteView modulus) { return power_modulo(base, exponent, modulus, false); }
 
 }  // namespace zg

@@ -9,5 +9,7 @@ namespace zg {
 
 // As long as the modulus; zeros for a modulus of 0 or 1. 0^0 = 1.
 Bytes modexp(ByteView base, ByteView exponent, ByteView modulus);
+// The same without special instructions: the reference of the other one, for tests.
+Bytes modexp_plain(ByteView base, ByteView exponent, ByteView modulus);
 
 }  // namespace zg

@@ -14,6 +14,7 @@
 #include <cerrno>
 
 #include "db/kv.h"
+#include "db/pread_env.h"
 
 namespace zg {
 namespace {
@@ -174,7 +175,7 @@ KvStore::Error KvStore::open(const std::string& dir, const Options& options, std
   leveldb::Options o;
   o.create_if_missing = true;
   o.paranoid_checks = options.paranoid;
-  o.env = options.env != nullptr ? options.env : leveldb::Env::Default();
+  o.env = options.env != nullptr ? options.env : pread_env();
   o.write_buffer_size = options.write_buffer;
   o.max_open_files = options.max_open_files;
   o.block_cache = support->cache.get();

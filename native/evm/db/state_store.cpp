@@ -251,7 +251,8 @@ void Store::prepare(const StateLayer& layer, KvBatch& batch) {
   std::string list;
   append(list, layer.root_);
   bool cleared = false;
-  for (size_t i = 0; i < layer.diff.accounts.size(); i++) {
+  // In the order of the keys: a sorted batch walks the database's list of recent writes along paths that are still in the cache.
+  for (const uint32_t i : layer.by_hash) {
     const AccountChange& a = layer.diff.accounts[i];
     const Hash& owner = layer.hashes[i];
     const std::string key = account_key(owner);
@@ -264,7 +265,7 @@ void Store::prepare(const StateLayer& layer, KvBatch& batch) {
 
     std::string slots;
     uint64_t count = 0;
-    const bool gone = layer.cleared(static_cast<uint32_t>(i)) && layer.roots_before[i] != empty_trie_root();
+    const bool gone = layer.cleared(i) && layer.roots_before[i] != empty_trie_root();
     if (gone) {
       cleared = true;
       clear_storage(layer, i, version, batch, slots, count);
@@ -297,15 +298,20 @@ void Store::prepare(const StateLayer& layer, KvBatch& batch) {
   pending_.flush = cleared || core_->dirty_bytes + bytes_of(layer.nodes) > kDirtyBytesMax || version - core_->trie_version >= kTrieLagMax;
   if (pending_.flush) {
     next.trie_version = version;
-    for (const auto& [key, record] : core_->dirty) {
+    std::vector<const trie::NodeMap::value_type*> sorted;
+    sorted.reserve(core_->dirty.size() + layer.nodes.size());
+    for (const auto& node : core_->dirty) {
+      const std::string& key = node.first;
       if (layer.nodes.contains(key)) continue;
       bool dropped = false;
       if (cleared && key[0] == 't')
         for (size_t i = 0; i < layer.hashes.size() && !dropped; i++)
           dropped = layer.cleared(static_cast<uint32_t>(i)) && std::memcmp(key.data() + 1, layer.hashes[i].b, 32) == 0;
-      if (!dropped) put_node(batch, key, record);
+      if (!dropped) sorted.push_back(&node);
     }
-    for (const auto& [key, record] : layer.nodes) put_node(batch, key, record);
+    for (const auto& node : layer.nodes) sorted.push_back(&node);
+    std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+    for (const auto* node : sorted) put_node(batch, node->first, node->second);
   }
   if (!core_->options.archive) prune(version, next.trie_version, next, batch);
   batch.put(kHeadKey, encode_head(next));

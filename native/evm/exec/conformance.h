@@ -6,6 +6,10 @@
 //           pre [[address, nonce, balance, code, [[key, value]…]]…]
 //           tx  error text, when it cannot even be written; or [type, nonce, gasPrice | maxFee, maxPriorityFee, gasLimit, to, value, data,
 //               accessList [[address, [key…]]…], maxBlobFee, [hash…], authorizations [[chainId, address, nonce, yParity, r, s]…], sender | '', secretKey | '']
+//           The block ends with a reward of nothing, which creates the coinbase before EIP-158, even when the transaction was refused. One whose type
+//           the fork does not know is the exception, for suites differ: the older tools write every field of env whatever the fork and reward
+//           always; the newer ones write only what the fork has (no base fee before London, no random before Paris) and make no block. So such a
+//           transaction gets its reward when env has both base fee and random.
 //   block   [network, chainId, [[fork, target, max, fraction]…], genesisBlock, pre, [block…]] → [lastHash, stateRoot, [error…], error]
 //   tx      [fork, bytes]                                                                    → [error, hash, sender, intrinsicGas]
 //   call    [fork, address, input, gas]    a precompile                                       → [ok, gasUsed, output]

@@ -12,6 +12,7 @@ inline PrecompileResult out_of_gas(uint64_t price) { return {false, price, {}}; 
 inline PrecompileResult success(uint64_t price, Bytes output) { return {true, price, std::move(output)}; }
 // Copies input[from, from + size), zeros behind its end (Yellow Paper, appendix E: input is as if infinitely padded).
 inline void padded(ByteView input, size_t from, uint8_t* out, size_t size) noexcept {
+  if (size == 0) return;
   std::memset(out, 0, size);
   if (from < input.size()) std::memcpy(out, input.data() + from, std::min(size, input.size() - from));
 }

@@ -1,7 +1,7 @@
 #include "state/working_state.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <vector>
 
 namespace zg {
 
@@ -25,13 +25,69 @@ struct Entry {
   U256 value;
 };
 
-struct TransientKey {
-  Address address;
-  U256 key;
-  friend bool operator==(const TransientKey&, const TransientKey&) = default;
-};
-struct TransientHasher {
-  size_t operator()(const TransientKey& k) const noexcept { return mix64(AddressHasher{}(k.address) ^ U256Hasher{}(k.key)); }
+// Transient storage of one transaction: entries in the order they came, found over open addressing whose places carry part of the hash. A transaction
+// can make a million of them: a look-up costs one or two misses, and growing touches no entry.
+class TransientMap {
+ public:
+  struct Entry {
+    Address address;
+    U256 key, value;
+  };
+  // Null: never set.
+  [[nodiscard]] const Entry* find(const Address& address, const U256& key) const noexcept {
+    if (entries_.empty()) return nullptr;
+    const uint64_t place = places_[place_of(hash(address, key), address, key)];
+    return place == 0 ? nullptr : &entries_[index_of(place)];
+  }
+  // The index of an entry, made with value 0 when it was not there. Indexes hold until clear().
+  uint32_t index(const Address& address, const U256& key) {
+    if ((entries_.size() + 1) * 2 > places_.size()) grow();
+    const uint64_t h = hash(address, key);
+    uint64_t& place = places_[place_of(h, address, key)];
+    if (place == 0) {
+      entries_.push_back({address, key, {}});
+      place = (h & kTag) | entries_.size();
+    }
+    return static_cast<uint32_t>(index_of(place));
+  }
+  U256& value(uint32_t index) noexcept { return entries_[index].value; }
+  void clear() noexcept {
+    if (entries_.empty()) return;
+    // One heavy transaction must not make all later ones pay.
+    if (places_.size() > kKept) *this = {};
+    else std::fill(places_.begin(), places_.end(), 0);
+    entries_.clear();
+  }
+
+ private:
+  static constexpr uint64_t kTag = ~uint64_t{0} << 32;  // upper half of the hash; below it: index + 1, 0 is free
+  static constexpr size_t kKept = 1024;
+  static size_t index_of(uint64_t place) noexcept { return static_cast<uint32_t>(place) - 1; }
+  static uint64_t hash(const Address& address, const U256& key) noexcept { return mix64(AddressHasher{}(address) ^ U256Hasher{}(key)); }
+  // Places go by the tag, so that they can be found again without the entry.
+  static size_t start_of(uint64_t tagged, size_t mask) noexcept { return (tagged >> 32) & mask; }
+  [[nodiscard]] size_t place_of(uint64_t h, const Address& address, const U256& key) const noexcept {
+    const size_t mask = places_.size() - 1;
+    for (size_t i = start_of(h, mask);; i = (i + 1) & mask) {
+      if (places_[i] == 0) return i;
+      if (((places_[i] ^ h) & kTag) != 0) continue;
+      const Entry& e = entries_[index_of(places_[i])];
+      if (e.key == key && e.address == address) return i;
+    }
+  }
+  void grow() {
+    std::vector<uint64_t> wider(places_.empty() ? 16 : places_.size() * 2);
+    const size_t mask = wider.size() - 1;
+    for (const uint64_t place : places_) {
+      if (place == 0) continue;
+      size_t i = start_of(place, mask);
+      while (wider[i] != 0) i = (i + 1) & mask;
+      wider[i] = place;
+    }
+    places_ = std::move(wider);
+  }
+  std::vector<Entry> entries_;
+  std::vector<uint64_t> places_;
 };
 
 // An account before something rare happened to it.
@@ -83,8 +139,7 @@ struct WorkingState::Impl {
   std::vector<Entry> journal;
   std::vector<Saved> saved;
   std::vector<Account*> touched, destroyed;  // of this transaction; may hold one twice, and reverted ones
-  std::unordered_map<TransientKey, U256, TransientHasher> transient;
-  std::vector<TransientKey> transient_keys;  // of journal entries
+  TransientMap transient;
 
   Account** place(const Address& address) {
     const size_t mask = table.size() - 1;
@@ -127,7 +182,6 @@ struct WorkingState::Impl {
   void forget_journal() {
     journal.clear();
     saved.clear();
-    transient_keys.clear();
     touched.clear();
     destroyed.clear();
   }
@@ -147,10 +201,11 @@ WorkingState::~WorkingState() = default;
 
 void WorkingState::begin_transaction() {
   ++tx_;
+  ++mark_;
   refund_ = 0;
   logs_.clear();
   impl_->forget_journal();
-  if (!impl_->transient.empty()) impl_->transient.clear();
+  impl_->transient.clear();
 }
 
 void WorkingState::finish_transaction(Revision rev) {
@@ -168,9 +223,13 @@ void WorkingState::abort_transaction() {
   logs_.clear();
 }
 
-size_t WorkingState::checkpoint() const noexcept { return impl_->journal.size(); }
+size_t WorkingState::checkpoint() noexcept {
+  ++mark_;
+  return impl_->journal.size();
+}
 
 void WorkingState::revert_to(size_t checkpoint) {
+  ++mark_;
   Impl& m = *impl_;
   while (m.journal.size() > checkpoint) {
     Entry& e = m.journal.back();
@@ -209,8 +268,7 @@ void WorkingState::revert_to(size_t checkpoint) {
         e.slot->current = e.value;
         break;
       case Undo::transient:
-        m.transient[m.transient_keys.back()] = e.value;
-        m.transient_keys.pop_back();
+        m.transient.value(e.number) = e.value;
         break;
       case Undo::log:
         logs_.pop_back();
@@ -339,21 +397,27 @@ Slot& WorkingState::slot(Account& account, const U256& key) {
 }
 
 void WorkingState::set_slot(Account& account, Slot& slot, const U256& value) {
-  Entry& e = impl_->log(Undo::slot, &account);
-  e.slot = &slot;
-  e.value = slot.current;
+  // A second write since the last checkpoint would be undone to a value that nobody can come back to.
+  if (slot.saved_at != mark_) {
+    Entry& e = impl_->log(Undo::slot, &account);
+    e.slot = &slot;
+    e.value = slot.current;
+    slot.saved_at = mark_;
+  }
   slot.current = value;
 }
 
 U256 WorkingState::transient(const Address& address, const U256& key) const {
-  const auto it = impl_->transient.find({address, key});
-  return it == impl_->transient.end() ? U256{} : it->second;
+  const TransientMap::Entry* const e = impl_->transient.find(address, key);
+  return e == nullptr ? U256{} : e->value;
 }
 
 void WorkingState::set_transient(const Address& address, const U256& key, const U256& value) {
-  U256& place = impl_->transient[{address, key}];
-  impl_->log(Undo::transient, nullptr).value = place;
-  impl_->transient_keys.push_back({address, key});
+  const uint32_t index = impl_->transient.index(address, key);
+  U256& place = impl_->transient.value(index);
+  Entry& undo = impl_->log(Undo::transient, nullptr);
+  undo.number = index;
+  undo.value = place;
   place = value;
 }
 

@@ -36,6 +36,7 @@ struct Slot {
   U256 current;
   uint32_t tx = 0;       // transaction that saw it last; another one: original is stale
   uint32_t warm_tx = 0;  // transaction in which it is warm
+  uint64_t saved_at = 0;  // the mark under which the journal already holds its value: a checkpoint makes a new one
 };
 
 // The slots of one account by key: open addressing over slots that never move (blocks of growing size).
@@ -103,7 +104,7 @@ class WorkingState {
   void abort_transaction();
 
   // ---- frames
-  [[nodiscard]] size_t checkpoint() const noexcept;
+  [[nodiscard]] size_t checkpoint() noexcept;
   void revert_to(size_t checkpoint);
 
   // ---- accounts. References live as long as the state.
@@ -158,6 +159,7 @@ class WorkingState {
  private:
   const StateReader& base_;
   uint32_t tx_ = 0;
+  uint64_t mark_ = 0;
   int64_t refund_ = 0;
   bool has_always_warm_ = false;
   std::vector<Log> logs_;

@@ -10,7 +10,7 @@ level=$(node -p "require('path').dirname(require.resolve('classic-level/package.
 flags="-std=c++20 -O2 -g -fno-exceptions -fno-rtti -Wall -Wextra -pthread -Inative/evm -Inative/codec -I$level/include -I$level $*"
 sources="native/evm/base/types.cpp native/evm/base/keccak_batch.cpp native/evm/base/keccak_batch_avx2.cpp native/evm/base/keccak_batch_avx512.cpp
 native/evm/vm/code.cpp native/codec/cpu.cpp native/codec/keccak_avx2.cpp native/codec/keccak_avx512.cpp native/codec/keccak_avx512vl.cpp
-native/codec/keccak_one.cpp native/codec/keccak_scalar.cpp"
+native/codec/keccak_one.cpp native/codec/keccak_scalar.cpp native/evm/crypto/parallel.cpp"
 for f in native/evm/trie/*.cpp native/evm/db/*.cpp native/evm/test/fault_env.cpp; do [ -f "$f" ] && sources="$sources $f"; done
 objects=
 for f in $sources native/evm/test/$name.cpp; do

@@ -1,9 +1,9 @@
 #include "trie/state_trie.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "base/keccak_batch.h"
+#include "crypto/parallel.h"
 
 namespace zg::trie {
 namespace {
@@ -400,6 +400,17 @@ class Forest {
   std::vector<HashJob> jobs_;
 };
 
+// work(0) to work(shares - 1) on the process's pool of threads.
+template <class F>
+void each_share(unsigned shares, F&& work) {
+  parallel_for(
+      shares, 1,
+      [&](size_t begin, size_t end) {
+        for (size_t t = begin; t < end; t++) work(static_cast<unsigned>(t));
+      },
+      shares);
+}
+
 Hash root_hash(const Child& root) {
   if (root.kind == Kind::none) return empty_trie_root();
   if (root.ref.len == 32) return Hash::from(root.ref.b);
@@ -471,10 +482,7 @@ bool run_large(const Source& source, Update& u, unsigned threads, NodeMap& out) 
     }
     forests[t]->hash(slots, 1);
   };
-  std::vector<std::thread> others;
-  for (unsigned t = 1; t < threads; t++) others.emplace_back(work, t);
-  work(0);
-  for (auto& t : others) t.join();
+  each_share(threads, work);
   for (unsigned t = 0; t < threads; t++) {
     top.failed |= forests[t]->failed;
     merge(outs[t], out);
@@ -535,11 +543,7 @@ bool update_tries(const Source& source, std::span<Update> updates, unsigned thre
     while (at < small.size() && (t + 1 == threads || done < changes * (t + 1) / threads)) done += small[at++]->changes.size();
     shares.push_back(std::span<Update* const>(small).subspan(begin, at - begin));
   }
-  std::vector<std::thread> others;
-  for (unsigned t = 1; t < threads; t++)
-    others.emplace_back([&, t] { good[t] = run_small(source, shares[t], outs[t]) ? 1 : 0; });
-  good[0] = run_small(source, shares[0], outs[0]) ? 1 : 0;
-  for (auto& t : others) t.join();
+  each_share(threads, [&](unsigned t) { good[t] = run_small(source, shares[t], outs[t]) ? 1 : 0; });
   for (unsigned t = 0; t < threads; t++) {
     ok &= good[t] != 0;
     merge(outs[t], out);

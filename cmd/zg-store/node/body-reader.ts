@@ -1,0 +1,103 @@
+/**
+ * Takes exact amounts of bytes out of a request body: events and one copy to where the bytes shall lie. An async iterator over the
+ * request costs a promise and two turns for each 64 KiB, and a copy more.
+ */
+import type { IncomingMessage } from 'node:http'
+
+/** Bytes that may wait here before the socket is paused: one read of the system beyond what is being worked on. */
+const AHEAD_BYTES = 128 * 1024
+
+export class BodyReader {
+  readonly #req: IncomingMessage
+  readonly #onChunk: () => void
+  #chunks: Buffer[] = []
+  /** Bytes of the first chunk that are used. */
+  #used = 0
+  #size = 0
+  #ended = false
+  #wake: (() => void) | undefined
+
+  /** @param onChunk - called for each piece that arrives. */
+  constructor(req: IncomingMessage, onChunk: () => void = () => {}) {
+    this.#req = req
+    this.#onChunk = onChunk
+    const end = (): void => {
+      this.#ended = true
+      this.#wakeUp()
+    }
+    req.on('data', (chunk: Buffer) => {
+      this.#onChunk()
+      this.#chunks.push(chunk)
+      this.#size += chunk.length
+      if (this.#size > AHEAD_BYTES) req.pause()
+      this.#wakeUp()
+    })
+    req.once('end', end)
+    req.once('close', end)
+    req.once('error', end)
+  }
+
+  /** True when the body came to its end; false when the connection was cut within it. */
+  get complete(): boolean {
+    return this.#req.complete
+  }
+
+  /** Lets whoever waits see the end of the body now. */
+  end(): void {
+    this.#ended = true
+    this.#req.pause()
+    this.#wakeUp()
+  }
+
+  /** Copies the next bytes to `target`; the count is less than its length only at the end of the body. */
+  async fill(target: Uint8Array): Promise<number> {
+    let have = 0
+    while (have < target.length) {
+      if (this.#size === 0) {
+        if (this.#ended) break
+        await this.#more()
+        continue
+      }
+      const chunk = this.#chunks[0]!
+      const part = Math.min(chunk.length - this.#used, target.length - have)
+      chunk.copy(target, have, this.#used, this.#used + part)
+      have += part
+      this.#take(part)
+    }
+    return have
+  }
+
+  /** The next piece, whatever its size, valid until the next call; undefined at the end. */
+  async next(): Promise<Buffer | undefined> {
+    while (this.#size === 0) {
+      if (this.#ended) return undefined
+      await this.#more()
+    }
+    const chunk = this.#chunks[0]!
+    const piece = this.#used === 0 ? chunk : chunk.subarray(this.#used)
+    this.#take(piece.length)
+    return piece
+  }
+
+  #take(bytes: number): void {
+    this.#used += bytes
+    this.#size -= bytes
+    if (this.#used === this.#chunks[0]!.length) {
+      this.#chunks.shift()
+      this.#used = 0
+    }
+    if (this.#size <= AHEAD_BYTES && this.#req.isPaused()) this.#req.resume()
+  }
+
+  #more(): Promise<void> {
+    return new Promise(resolve => {
+      this.#wake = resolve
+    })
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
+}

@@ -1,0 +1,323 @@
+// Tests and timings of the engine against the plain reference, on a device or under emulation: the same program, built twice.
+//
+//   check test DIRECTORY       every fixture model there: logits bit for bit, alone, in chunks and beside others
+//   check bench [PRESET…]      what the device reads and multiplies, then decode and prefill of random models
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "device.h"
+#include "engine.h"
+#include "tiles.h"
+
+namespace {
+
+using namespace zg;
+
+struct Tally {
+  uint64_t logits = 0;
+  uint64_t different = 0;
+};
+
+// A few sequences through both engines: whole prompts, then single tokens side by side.
+bool compare_model(const std::string& path, const simt::EngineOptions& base, uint32_t prompt, uint32_t decoded, Tally* tally) {
+  gguf::Error error;
+  const auto model = det::Model::open(path.c_str(), &error);
+  if (model == nullptr) {
+    if (error.message.find("no tensors") != std::string::npos || path.find("container") != std::string::npos || error.message.find("not known") != std::string::npos) return true;
+    printf("%s: %s\n", path.c_str(), error.message.c_str());
+    return false;
+  }
+  simt::EngineOptions options = base;
+  options.positions = 256;
+  options.sequences = 3;
+  options.rows = 160;
+  options.pages = 64;
+  std::string why;
+  const auto engine = simt::Engine::open(*model, options, &why);
+  if (engine == nullptr) {
+    printf("%s: %s\n", path.c_str(), why.c_str());
+    return false;
+  }
+  det::Forward reference(*model, options.positions, options.load_threads);
+  uint32_t seed = 12345;
+  const auto token = [&] {
+    seed = seed * 1664525u + 1013904223u;
+    return seed / 65536u % model->vocabulary;
+  };
+  Tally own;
+  const auto both = [&](const std::vector<det::Row>& rows) {
+    std::vector<float> want, got, want_hidden, got_hidden;
+    std::vector<uint32_t> want_failed, got_failed, best;
+    reference.run(rows, &want, &want_hidden, &want_failed);
+    if (!engine->run(rows, &got, &got_hidden, &got_failed, &best)) {
+      printf("%s: %s\n", path.c_str(), engine->error().c_str());
+      return false;
+    }
+    own.logits += want.size();
+    for (size_t i = 0; i < want.size(); i++) own.different += det::bits_of(want[i]) != det::bits_of(got[i]);
+    for (size_t i = 0; i < want_hidden.size(); i++) own.different += det::bits_of(want_hidden[i]) != det::bits_of(got_hidden[i]);
+    own.different += want_failed != got_failed;
+    for (size_t r = 0; r < best.size(); r++) {
+      const float* l = want.data() + r * model->vocabulary;
+      own.different += best[r] != static_cast<uint32_t>(std::max_element(l, l + model->vocabulary) - l);
+    }
+    return true;
+  };
+  // Sequence 0 in one piece, 1 in two beside it.
+  std::vector<det::Row> rows;
+  for (uint32_t i = 0; i < prompt; i++) rows.push_back({0, i, token(), i % 8 == 7});
+  for (uint32_t i = 0; i < prompt / 2; i++) rows.push_back({1, i, token(), false});
+  if (!both(rows)) return false;
+  rows.clear();
+  for (uint32_t i = prompt / 2; i < prompt; i++) rows.push_back({1, i, token(), i + 1 == prompt});
+  rows.push_back({0, prompt, token(), true});
+  if (!both(rows)) return false;
+  for (uint32_t i = 0; i < decoded; i++) {
+    rows = {{0, prompt + 1 + i, token(), true}};
+    if (i % 2 == 1) rows.push_back({1, prompt + i / 2, token(), true});
+    if (!both(rows)) return false;
+  }
+  tally->logits += own.logits;
+  tally->different += own.different;
+  if (own.different > 0) {
+    printf("%s: %llu of %llu differ\n", path.c_str(), static_cast<unsigned long long>(own.different),
+           static_cast<unsigned long long>(own.logits));
+  }
+  return own.different == 0;
+}
+
+// One layer of a random model of each type, wide enough for several segments, against the reference.
+bool compare_random(det::Type type, const simt::EngineOptions& base, uint32_t width, uint32_t rows_count, Tally* tally) {
+  if (simt::tiled_bytes(type, 16, 256) == 0) return true;
+  det::RandomShape shape;
+  shape.layers = 1;
+  shape.width = width;
+  shape.feed = width + 256;
+  shape.heads = 4;
+  shape.kv_heads = 2;
+  shape.head_size = 64;
+  shape.vocabulary = 200;
+  shape.context = 256;
+  shape.type = shape.second = type;
+  const auto model = det::random_model(shape, 7 + static_cast<uint64_t>(type));
+  simt::EngineOptions options = base;
+  options.positions = 128;
+  options.sequences = 2;
+  options.rows = 64;
+  options.pages = 16;
+  std::string why;
+  const auto engine = simt::Engine::open(*model, options, &why);
+  if (engine == nullptr) {
+    printf("%s: %s\n", det::type_shape(type).name, why.c_str());
+    return false;
+  }
+  det::Forward reference(*model, options.positions, options.load_threads);
+  uint64_t different = 0;
+  for (uint32_t at = 0, n = rows_count; at < rows_count + 2; at += n, n = 1) {
+    std::vector<det::Row> rows;
+    for (uint32_t i = 0; i < n; i++) rows.push_back({0, at + i, (at + i) * 37 % 200, i + 1 == n || i == 0});
+    std::vector<float> want, got;
+    std::vector<uint32_t> want_failed, got_failed, best;
+    reference.run(rows, &want, nullptr, &want_failed);
+    if (!engine->run(rows, &got, nullptr, &got_failed, &best)) {
+      printf("%s: %s\n", det::type_shape(type).name, engine->error().c_str());
+      return false;
+    }
+    tally->logits += want.size();
+    for (size_t i = 0; i < want.size(); i++) different += det::bits_of(want[i]) != det::bits_of(got[i]);
+    different += want_failed != got_failed;
+  }
+  if (different > 0) printf("%s, width %u, %u rows: %llu differ\n", det::type_shape(type).name, width, rows_count, static_cast<unsigned long long>(different));
+  tally->different += different;
+  return different == 0;
+}
+
+int test(const char* directory, bool quick) {
+  simt::EngineOptions options;
+  options.load_threads = quick ? 2 : 8;
+  Tally tally;
+  bool ok = true;
+  for (const det::Type type : det::kTypes) {
+    ok = compare_random(type, options, 256, 3, &tally) && ok;
+    ok = compare_random(type, options, 768, 13, &tally) && ok;
+    if (!quick) ok = compare_random(type, options, 2048, 50, &tally) && ok;
+  }
+  printf("random models of each type: %s, %llu logits\n", ok ? "equal" : "DIFFERENT", static_cast<unsigned long long>(tally.logits));
+  std::vector<std::string> files;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, none)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  size_t equal = 0;
+  for (const std::string& file : files) {
+    const bool same = compare_model(file, options, quick ? 9 : 96, quick ? 2 : 12, &tally);
+    equal += same;
+    ok = same && ok;
+  }
+  printf("%zu of %zu files equal (or without a model), %llu logits, %llu different\n", equal, files.size(),
+         static_cast<unsigned long long>(tally.logits), static_cast<unsigned long long>(tally.different));
+  return ok && !files.empty() ? 0 : 1;
+}
+
+struct Preset {
+  const char* name;
+  det::RandomShape shape;
+};
+
+det::RandomShape sized(uint32_t layers, uint32_t width, uint32_t feed, uint32_t heads, uint32_t kv, uint32_t hs, det::Type a, det::Type b) {
+  det::RandomShape s;
+  s.layers = layers;
+  s.width = width;
+  s.feed = feed;
+  s.heads = heads;
+  s.kv_heads = kv;
+  s.head_size = hs;
+  s.vocabulary = 32'000;
+  s.type = a;
+  s.second = b;
+  return s;
+}
+
+using det::Type;
+const Preset kPresets[] = {
+    {"1b-q8", sized(16, 2048, 8192, 32, 8, 64, Type::kQ8_0, Type::kQ8_0)},
+    {"1b-q4", sized(16, 2048, 8192, 32, 8, 64, Type::kQ4_0, Type::kQ4_0)},
+    {"3b-q4km", sized(28, 3072, 8192, 24, 8, 128, Type::kQ4_K, Type::kQ6_K)},
+    {"8b-q8", sized(32, 4096, 14336, 32, 8, 128, Type::kQ8_0, Type::kQ8_0)},
+    {"8b-q4", sized(32, 4096, 14336, 32, 8, 128, Type::kQ4_0, Type::kQ4_0)},
+    {"8b-q4km", sized(32, 4096, 14336, 32, 8, 128, Type::kQ4_K, Type::kQ6_K)},
+    {"tiny", sized(2, 512, 1024, 8, 4, 64, Type::kQ4_0, Type::kQ4_0)},
+    {"8b-2-q4", sized(2, 4096, 14336, 32, 8, 128, Type::kQ4_0, Type::kQ4_0)},
+    {"8b-2-q4km", sized(2, 4096, 14336, 32, 8, 128, Type::kQ4_K, Type::kQ6_K)},
+    {"8b-2-q8", sized(2, 4096, 14336, 32, 8, 128, Type::kQ8_0, Type::kQ8_0)},
+};
+
+const Preset* preset(const char* name) {
+  for (const Preset& p : kPresets) {
+    if (strcmp(p.name, name) == 0) return &p;
+  }
+  printf("no preset %s\n", name);
+  return nullptr;
+}
+
+// A prompt and three tokens without graphs, for a profiler.
+int profile(const char* name) {
+  const Preset* p = preset(name);
+  if (p == nullptr) return 2;
+  const auto model = det::random_model(p->shape, 1);
+  simt::EngineOptions options;
+  options.positions = 1024;
+  options.sequences = 1;
+  options.pages = 64;
+  options.graphs = false;
+  options.load_threads = 16;
+  std::string why;
+  const auto engine = simt::Engine::open(*model, options, &why);
+  if (engine == nullptr) {
+    printf("%s\n", why.c_str());
+    return 1;
+  }
+  std::vector<uint32_t> failed, best;
+  std::vector<det::Row> rows;
+  for (uint32_t r = 0; r < 512; r++) rows.push_back({0, r, (r * 7919u) % p->shape.vocabulary, r == 511});
+  bool ok = engine->run(rows, nullptr, nullptr, &failed, &best);
+  for (uint32_t i = 0; i < 3 && ok; i++) ok = engine->run({{0, 512 + i, 1, true}}, nullptr, nullptr, &failed, &best);
+  if (!ok) printf("%s\n", engine->error().c_str());
+  return ok ? 0 : 1;
+}
+
+int bench(int count, char** names) {
+  const double bandwidth = simt::read_bandwidth(nullptr, size_t{4} << 30);
+  const double peak = simt::matrix_peak(nullptr);
+  printf("read %.0f GB/s   int8 mma.sync %.0f TOPS\n", bandwidth / 1e9, peak / 1e12);
+  printf("model     GB load-s |  decode tok/s  GB/s  of-read | b4 tok/s b16 tok/s | prefill512 tok/s TOPS of-mma of-1979\n");
+  for (int i = 0; i < count; i++) {
+    if (const Preset* found = preset(names[i]); found != nullptr) {
+      const Preset& p = *found;
+      auto model = det::random_model(p.shape, 1);
+      simt::EngineOptions options;
+      options.positions = 1024;
+      options.sequences = 16;
+      options.rows = 512;
+      options.pages = 1024;
+      options.load_threads = 16;
+      std::string why;
+      const auto engine = simt::Engine::open(*model, options, &why);
+      if (engine == nullptr) {
+        printf("%s: %s\n", p.name, why.c_str());
+        continue;
+      }
+      std::vector<uint32_t> failed, best;
+      std::vector<float> prefill_ms;
+      double wall = 0;
+      for (int repeat = 0; repeat < 4; repeat++) {
+        engine->cut(0, 0);
+        std::vector<det::Row> rows;
+        for (uint32_t r = 0; r < 512; r++) rows.push_back({0, r, (r * 7919u) % p.shape.vocabulary, r == 511});
+        if (!engine->run(rows, nullptr, nullptr, &failed, &best)) {
+          printf("%s: %s\n", p.name, engine->error().c_str());
+          return 1;
+        }
+        prefill_ms.push_back(engine->step_ms());
+      }
+      const auto decode = [&](uint32_t batch) {
+        std::vector<float> ms;
+        for (uint32_t s = 0; s < batch; s++) engine->cut(s, s == 0 ? 512 : 0);
+        const auto started = std::chrono::steady_clock::now();
+        for (uint32_t step = 0; step < 40; step++) {
+          std::vector<det::Row> rows;
+          for (uint32_t s = 0; s < batch; s++) rows.push_back({s, (s == 0 ? 512 : 0) + step, best.empty() ? 1 : best[0], true});
+          if (!engine->run(rows, nullptr, nullptr, &failed, &best)) {
+            printf("%s: %s\n", p.name, engine->error().c_str());
+            return 0.0;
+          }
+          ms.push_back(engine->step_ms());
+        }
+        wall = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count() / 40;
+        std::sort(ms.begin(), ms.end());
+        return 1000.0 * batch / static_cast<double>(ms[ms.size() / 2]);
+      };
+      std::sort(prefill_ms.begin(), prefill_ms.end());
+      const double pre = 512 / (static_cast<double>(prefill_ms[1]) * 1e-3);
+      const double one = decode(1);
+      const double own_wall = wall;
+      const double four = decode(4);
+      const double sixteen = decode(16);
+      // Two operations a weight and token; the output matrix is for one token alone.
+      const double weights = static_cast<double>(p.shape.layers) * p.shape.width *
+                             (2.0 * p.shape.heads * p.shape.head_size + 2.0 * p.shape.kv_heads * p.shape.head_size + 3.0 * p.shape.feed);
+      const double tops = 2 * weights * pre;
+      const double rate = one * static_cast<double>(engine->weight_bytes());
+      printf("%-8s %4.2f %5.2f | %6.1f (wall %.1f) %5.0f %5.1f %% | %6.0f %6.0f | %8.0f %5.1f %5.1f %% %5.1f %%\n", p.name,
+             static_cast<double>(engine->weight_bytes()) / 1e9, engine->load_ms() / 1e3, one, 1000 / own_wall, rate / 1e9,
+             bandwidth > 0 ? 100 * rate / bandwidth : 0, four, sixteen, pre, tops / 1e12, peak > 0 ? 100 * tops / peak : 0, tops / 1979e10);
+      fflush(stdout);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  std::string why;
+  const auto devices = zg::simt::list_devices(&why);
+  if (devices.empty()) {
+    printf("no CUDA device: %s\n", why.c_str());
+    return 3;
+  }
+  printf("device: %s, compute capability %u\n", devices[0].name.c_str(), devices[0].capability);
+  if (count >= 3 && strcmp(arguments[1], "test") == 0) return test(arguments[2], devices[0].capability == 0);
+  if (count >= 3 && strcmp(arguments[1], "profile") == 0) return profile(arguments[2]);
+  if (count >= 2 && strcmp(arguments[1], "bench") == 0) return bench(count - 2, arguments + 2);
+  fprintf(stderr, "usage: check test DIRECTORY | check bench PRESET…\n");
+  return 2;
+}

@@ -1,0 +1,155 @@
+// The CUDA device. The runtime API alone: a direct use of a driver symbol would need libcuda.so at load.
+#include "device.h"
+
+namespace zg::simt {
+
+std::vector<DeviceInfo> list_devices(std::string* why) {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code != cudaSuccess) {
+    *why = cudaGetErrorString(code);
+    cudaGetLastError();
+    return {};
+  }
+  std::vector<DeviceInfo> out;
+  for (int i = 0; i < count; i++) {
+    cudaDeviceProp p;
+    if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;
+    out.push_back({p.name, p.totalGlobalMem, static_cast<uint32_t>(p.multiProcessorCount), static_cast<uint32_t>(p.major * 10 + p.minor)});
+  }
+  if (out.empty()) *why = "no device";
+  return out;
+}
+
+bool Device::check(int code, const char* what) {
+  if (code == cudaSuccess) return true;
+  if (error_.empty()) error_ = std::string("CUDA, ") + what + ": " + cudaGetErrorString(static_cast<cudaError_t>(code));
+  return false;
+}
+
+bool Device::open(uint32_t index) {
+  std::string why;
+  const std::vector<DeviceInfo> all = list_devices(&why);
+  if (index >= all.size()) {
+    error_ = "no CUDA device " + std::to_string(index) + (why.empty() ? "" : ": " + why);
+    return false;
+  }
+  info_ = all[index];
+  if (info_.capability < 80) {
+    error_ = info_.name + ": compute capability " + std::to_string(info_.capability / 10) + "." + std::to_string(info_.capability % 10) +
+             ", 8.0 is the least";
+    return false;
+  }
+  check(cudaSetDevice(static_cast<int>(index)), "choosing the device");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "stream");
+  for (cudaEvent_t& e : staged_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
+  for (cudaEvent_t& e : marks_) check(cudaEventCreate(&e), "event");
+  return ok();
+}
+
+Device::~Device() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  drop_graphs();
+  for (const auto& entry : sizes_) cudaFree(entry.first);
+  for (uint8_t* p : staging_) {
+    if (p != nullptr) cudaFreeHost(p);
+  }
+  for (cudaEvent_t e : staged_) {
+    if (e != nullptr) cudaEventDestroy(e);
+  }
+  for (cudaEvent_t e : marks_) {
+    if (e != nullptr) cudaEventDestroy(e);
+  }
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  if (copies_ != nullptr) cudaStreamDestroy(copies_);
+}
+
+void* Device::allocate(size_t bytes) {
+  if (!ok()) return nullptr;
+  void* p = nullptr;
+  if (cudaMalloc(&p, bytes) != cudaSuccess) {
+    cudaGetLastError();
+    size_t left = 0;
+    size_t total = 0;
+    cudaMemGetInfo(&left, &total);
+    error_ = "the device has no memory for " + std::to_string(bytes >> 20) + " MiB more: " + std::to_string(left >> 20) + " of " +
+             std::to_string(total >> 20) + " MiB are free, " + std::to_string((bytes - (bytes < left ? bytes : left)) >> 20) + " MiB are missing";
+    return nullptr;
+  }
+  sizes_[p] = bytes;
+  allocated_ += bytes;
+  return p;
+}
+
+void Device::release(void* p) {
+  if (p == nullptr) return;
+  allocated_ -= sizes_[p];
+  sizes_.erase(p);
+  check(cudaStreamSynchronize(stream_), "wait");
+  cudaFree(p);
+}
+
+void Device::copy_in(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copy to the device");
+}
+void Device::copy_out(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copy from the device");
+  wait();
+}
+void Device::fill(void* to, uint8_t value, size_t bytes) {
+  if (ok()) check(cudaMemsetAsync(to, value, bytes, stream_), "fill");
+}
+void Device::wait() {
+  if (ok()) check(cudaStreamSynchronize(stream_), "step");
+}
+
+uint8_t* Device::staging(unsigned i) {
+  if (!ok()) return nullptr;
+  if (staging_[i] == nullptr) {
+    if (!check(cudaMallocHost(reinterpret_cast<void**>(&staging_[i]), kStaging), "pinned memory")) return nullptr;
+  } else {
+    check(cudaEventSynchronize(staged_[i]), "copy to the device");
+  }
+  return staging_[i];
+}
+void Device::copy_staged(void* to, unsigned i, size_t bytes) {
+  if (!ok()) return;
+  check(cudaMemcpyAsync(to, staging_[i], bytes, cudaMemcpyHostToDevice, copies_), "copy to the device");
+  check(cudaEventRecord(staged_[i], copies_), "event");
+  // Launches come after what they read.
+  check(cudaStreamWaitEvent(stream_, staged_[i], 0), "event");
+}
+
+void Device::begin_graph() {
+  if (ok()) check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "graph");
+}
+int Device::end_graph() {
+  cudaGraph_t graph = nullptr;
+  if (!check(cudaStreamEndCapture(stream_, &graph), "graph") || !ok()) return -1;
+  cudaGraphExec_t exec = nullptr;
+  const bool made = check(cudaGraphInstantiate(&exec, graph, 0), "graph");
+  cudaGraphDestroy(graph);
+  if (!made) return -1;
+  graphs_.push_back(exec);
+  return static_cast<int>(graphs_.size()) - 1;
+}
+void Device::replay(int graph) {
+  if (ok()) check(cudaGraphLaunch(graphs_[static_cast<size_t>(graph)], stream_), "graph");
+}
+void Device::drop_graphs() {
+  for (cudaGraphExec_t g : graphs_) cudaGraphExecDestroy(g);
+  graphs_.clear();
+}
+
+void Device::mark(unsigned i) {
+  if (ok()) check(cudaEventRecord(marks_[i], stream_), "event");
+}
+float Device::between(unsigned from, unsigned to) {
+  float ms = 0;
+  wait();
+  if (ok()) check(cudaEventElapsedTime(&ms, marks_[from], marks_[to]), "event");
+  return ms;
+}
+
+}  // namespace zg::simt

@@ -1,0 +1,543 @@
+// Compiled twice: as C++ with the emulated device, and by nvcc through engine_cuda.cu.
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "attention.h"
+#include "bench_kernels.h"
+#include "device.h"
+#include "matrix.h"
+#include "product.h"
+#include "small.h"
+
+namespace zg::simt {
+namespace {
+
+uint32_t quotient(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+uint64_t quotient64(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+struct DeviceMatrix {
+  Type type = Type::kF32;
+  uint8_t* tiles = nullptr;
+  uint32_t rows = 0;
+  uint32_t columns = 0;
+  uint32_t segments = 0;
+  uint64_t expert_bytes = 0;
+  uint64_t bytes = 0;
+};
+
+struct DeviceLayer {
+  float *attention_norm, *feed_norm, *q_norm, *k_norm, *post_attention_norm, *post_feed_norm;
+  float *q_bias, *k_bias, *v_bias, *o_bias;
+  DeviceMatrix q, k, v, o, gate, up, down, router;
+};
+
+// Where a product's activations come from and where its results go.
+struct Flow {
+  Source source = Source::kQuants;
+  const float* floats = nullptr;
+  const float* norm = nullptr;
+  Sink sink = Sink::kStore;
+  uint32_t layer = 0;
+  const uint32_t* experts = nullptr;
+  uint32_t share = 1;
+};
+
+}  // namespace
+
+struct Engine::State {
+  const det::Model* model = nullptr;
+  EngineOptions options;
+  Device device;
+  std::vector<DeviceLayer> layers;
+  DeviceMatrix embedding, output;
+  float* output_norm = nullptr;
+  std::vector<float*> tables;
+  uint16_t* cache = nullptr;
+  uint64_t page_stride = 0;
+  // Activations.
+  float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *hidden, *expert_out, *route_weights, *router_out;
+  Quants quants{};
+  uint32_t *chosen, *page_table, *failed, *row_of, *best, *done;
+  StepRow* rows = nullptr;
+  float* scratch = nullptr;
+  size_t scratch_floats = 0;
+  uint32_t logit_rows = 0;
+  // Host side of the cache.
+  uint32_t pages_per_sequence = 0;
+  std::vector<uint32_t> free_pages;
+  std::vector<std::vector<uint32_t>> sequences;
+  std::vector<uint32_t> host_table;
+  // Recorded steps by rows and bucket of blocks.
+  std::vector<std::pair<uint64_t, int>> graphs;
+  std::string error;
+  uint64_t weight_bytes = 0;
+  double load_ms = 0;
+  float step_ms = 0;
+
+  bool load(std::string* why);
+  bool upload(const det::Matrix& m, uint32_t experts, infer::Pool* pool, DeviceMatrix* out);
+  float* upload(const std::vector<float>& v);
+  bool fits(const std::vector<det::Row>& rows);
+  void multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n, const Flow& flow);
+  void normalize_rows(const float* x, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quants, uint32_t layer,
+                      const uint32_t* list = nullptr);
+  void attention(size_t layer, uint32_t n, uint32_t blocks);
+  void feed_forward(size_t layer, uint32_t n);
+  void experts(size_t layer, uint32_t n);
+  void step(uint32_t n, uint32_t wants, uint32_t blocks);
+  bool fail(std::string message) {
+    error = std::move(message);
+    return false;
+  }
+};
+
+float* Engine::State::upload(const std::vector<float>& v) {
+  if (v.empty()) return nullptr;
+  auto* p = device.allocate_of<float>(v.size());
+  if (p != nullptr) device.copy_in(p, v.data(), v.size() * sizeof(float));
+  device.wait();
+  return p;
+}
+
+// Lays a matrix out in pinned pieces while the piece before is on its way.
+bool Engine::State::upload(const det::Matrix& m, uint32_t experts, infer::Pool* pool, DeviceMatrix* out) {
+  const auto rows = static_cast<uint32_t>(m.rows / experts);
+  out->type = m.type;
+  out->rows = rows;
+  out->columns = static_cast<uint32_t>(m.columns);
+  out->segments = quotient(out->columns, kSegment);
+  out->expert_bytes = tiled_bytes(m.type, rows, m.columns);
+  out->bytes = out->expert_bytes * experts;
+  out->tiles = device.allocate_of<uint8_t>(out->bytes);
+  if (out->tiles == nullptr) return false;
+  const uint64_t tile_bytes = out->expert_bytes / quotient(rows, kRows);
+  const uint64_t per_piece = std::max<uint64_t>(1, Device::kStaging / tile_bytes);
+  if (tile_bytes > Device::kStaging) return fail("a row of weights is too long for the device's buffers");
+  unsigned buffer = 0;
+  for (uint32_t e = 0; e < experts; e++) {
+    const uint32_t tiles = quotient(rows, kRows);
+    for (uint64_t first = 0; first < tiles; first += per_piece) {
+      const uint64_t count = std::min<uint64_t>(per_piece, tiles - first);
+      uint8_t* to = device.staging(buffer);
+      if (to == nullptr) return false;
+      pool->run(count, 1, [&](size_t begin, size_t end) {
+        for (size_t t = begin; t < end; t++) {
+          const size_t row = (first + t) * kRows;
+          lay_tiles(m.type, m.row(size_t{e} * rows + row), std::min<size_t>(kRows, rows - row), m.columns, m.row_bytes, to + t * tile_bytes);
+        }
+      });
+      device.copy_staged(out->tiles + e * out->expert_bytes + first * tile_bytes, buffer, count * tile_bytes);
+      buffer ^= 1u;
+    }
+  }
+  return device.ok();
+}
+
+bool Engine::State::load(std::string* why) {
+  const auto started = std::chrono::steady_clock::now();
+  const det::Model& m = *model;
+  infer::Pool pool(options.load_threads);
+  const uint32_t experts = std::max(m.experts, 1u);
+  bool ok = upload(m.embedding, 1, &pool, &embedding);
+  if (m.output.data == m.embedding.data) {
+    output = embedding;
+  } else {
+    ok = ok && upload(m.output, 1, &pool, &output);
+  }
+  weight_bytes = output.bytes;
+  for (const det::Layer& l : m.layers) {
+    if (!ok) break;
+    DeviceLayer d{};
+    d.attention_norm = upload(l.attention_norm);
+    d.feed_norm = upload(l.feed_norm);
+    d.q_norm = upload(l.q_norm);
+    d.k_norm = upload(l.k_norm);
+    d.post_attention_norm = upload(l.post_attention_norm);
+    d.post_feed_norm = upload(l.post_feed_norm);
+    d.q_bias = upload(l.q_bias);
+    d.k_bias = upload(l.k_bias);
+    d.v_bias = upload(l.v_bias);
+    d.o_bias = upload(l.o_bias);
+    ok = upload(l.q, 1, &pool, &d.q) && upload(l.k, 1, &pool, &d.k) && upload(l.v, 1, &pool, &d.v) && upload(l.o, 1, &pool, &d.o) &&
+         upload(l.gate, experts, &pool, &d.gate) && upload(l.up, experts, &pool, &d.up) && upload(l.down, experts, &pool, &d.down) &&
+         (m.experts == 0 || upload(l.router, 1, &pool, &d.router));
+    for (const DeviceMatrix* w : {&d.q, &d.k, &d.v, &d.o, &d.router}) weight_bytes += w->bytes;
+    for (const DeviceMatrix* w : {&d.gate, &d.up, &d.down}) {
+      weight_bytes += m.experts == 0 ? w->bytes : w->expert_bytes * m.experts_used;
+    }
+    layers.push_back(d);
+  }
+  output_norm = upload(m.output_norm);
+  for (const det::RopeParameters& p : m.rope) tables.push_back(upload(det::rope_table(p, options.positions)));
+
+  const uint64_t n = options.rows;
+  const uint64_t pairs = n * std::max(m.experts_used, 1u);
+  pages_per_sequence = quotient(options.positions, det::kPage);
+  const uint64_t plane = uint64_t{det::kPage} * m.kv_width();
+  page_stride = plane * 2 * m.layers.size();
+  cache = device.allocate_of<uint16_t>(page_stride * options.pages);
+  const uint64_t widest = quotient64(std::max<uint64_t>({m.width, m.feed, m.q_width()}), kSegment) * kSegment;
+  x = device.allocate_of<float>(n * m.width);
+  h = device.allocate_of<float>(n * m.width);
+  y = device.allocate_of<float>(n * m.width);
+  q = device.allocate_of<float>(n * m.q_width());
+  o = device.allocate_of<float>(n * m.q_width());
+  k = device.allocate_of<float>(n * m.kv_width());
+  v = device.allocate_of<float>(n * m.kv_width());
+  gate = device.allocate_of<float>(pairs * m.feed);
+  up = device.allocate_of<float>(pairs * m.feed);
+  quants.q = device.allocate_of<int8_t>(pairs * widest);
+  quants.d = device.allocate_of<float>(pairs * widest / 32);
+  quants.sums = device.allocate_of<uint32_t>(pairs * widest / 32);
+  // Logits of at most this many rows of a step.
+  logit_rows = static_cast<uint32_t>(std::min<uint64_t>(n, options.sequences * uint64_t{8}));
+  logits = device.allocate_of<float>(uint64_t{logit_rows} * m.vocabulary);
+  hidden = device.allocate_of<float>(uint64_t{logit_rows} * m.width);
+  expert_out = device.allocate_of<float>(m.experts == 0 ? 1 : pairs * m.width);
+  route_weights = device.allocate_of<float>(pairs);
+  router_out = device.allocate_of<float>(n * experts);
+  chosen = device.allocate_of<uint32_t>(pairs);
+  failed = device.allocate_of<uint32_t>(n);
+  row_of = device.allocate_of<uint32_t>(n);
+  best = device.allocate_of<uint32_t>(n);
+  done = device.allocate_of<uint32_t>(n * m.kv_heads);
+  device.fill(done, 0, n * m.kv_heads * sizeof(uint32_t));
+  rows = device.allocate_of<StepRow>(n);
+  page_table = device.allocate_of<uint32_t>(uint64_t{options.sequences} * pages_per_sequence);
+  host_table.assign(uint64_t{options.sequences} * pages_per_sequence, 0);
+  sequences.resize(options.sequences);
+  for (uint32_t i = options.pages; i > 0; i--) free_pages.push_back(i - 1);
+  device.wait();
+  load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  if (!device.ok()) *why = device.error();
+  if (!error.empty()) *why = error;
+  return device.ok() && error.empty() && ok;
+}
+
+// One launch for each run of matrices of one type. n: rows of activations (pairs of rows and experts, where there are experts).
+void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n,
+                             const Flow& flow) {
+  for (size_t i = 0; i < w.size();) {
+    ProductArgs a;
+    const DeviceMatrix& first = *w[i].first;
+    a.columns = first.columns;
+    a.segments = first.segments;
+    a.source = flow.source;
+    a.sink = flow.sink;
+    a.x = quants;
+    a.floats = flow.floats;
+    a.norm = flow.norm;
+    a.epsilon = model->epsilon;
+    a.experts = flow.experts;
+    a.share = flow.share;
+    a.failed = failed;
+    a.layer = flow.layer;
+    uint32_t tiles = 0;
+    for (; i < w.size() && w[i].first->type == first.type; i++) {
+      a.w[a.count++] = {w[i].first->tiles, w[i].second.first, w[i].second.second, w[i].first->rows, w[i].first->expert_bytes};
+      tiles += quotient(w[i].first->rows, kRows);
+    }
+    with_type(first.type, [&]<Type T>() {
+      if constexpr (Tile<T>::kFloat) {
+        a.sink = Sink::kStore;
+        device.launch(multiply_floats<T>, tiles, n, 128, a.segments * (kRows + kSegment) * sizeof(float), a);
+      } else {
+        const uint32_t teams = product_threads<T>() / 16;
+        a.group = std::max(1u, teams / a.segments);
+        const bool gated = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu;
+        if (gated) a.group = quotient(a.group, 2) * 2;
+        if (n >= options.matrix_rows && flow.experts == nullptr && a.source == Source::kQuants && a.sink == Sink::kStore) {
+          multiply_matrix_launch<T>(device, a, n);
+          return;
+        }
+        const ProductShared s = product_shared<T>(a);
+        const uint32_t groups = quotient(tiles, a.group);
+        // Two blocks a multiprocessor where its 228 KiB hold them (each takes one more).
+        const uint32_t side_by_side = 2 * (s.total + 1024) <= 228 * 1024 ? 2 : 1;
+        device.launch(multiply_vector<T>, std::min(groups, side_by_side * device.info().multiprocessors), n, product_threads<T>(), s.total, a);
+      }
+    });
+  }
+}
+
+void Engine::State::normalize_rows(const float* from, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quantized,
+                                   uint32_t layer, const uint32_t* list) {
+  const NormArgs a{from, weight, model->epsilon, columns, floats, quantized ? quants : Quants{}, layer != 0 ? failed : nullptr, layer, list};
+  device.launch(normalize, n, 1, 512, quotient(columns, 4) * 16 + 256, a);
+}
+
+void Engine::State::attention(size_t index, uint32_t n, uint32_t blocks) {
+  const det::Model& m = *model;
+  const DeviceLayer& l = layers[index];
+  const bool matrix = n >= options.matrix_rows;
+  Flow flow;
+  bool floats = false;
+  bool quantized = false;
+  for (const DeviceMatrix* w : {&l.q, &l.k, &l.v}) (det::is_float_type(w->type) ? floats : quantized) = true;
+  if (!matrix && !floats) {
+    flow = {Source::kNormed, x, l.attention_norm};
+  } else {
+    normalize_rows(x, l.attention_norm, m.width, n, floats ? h : nullptr, quantized, 0);
+    flow = {Source::kQuants, h, nullptr};
+  }
+  multiply({{&l.q, {l.q_bias, q}}, {&l.k, {l.k_bias, k}}, {&l.v, {l.v_bias, v}}}, n, flow);
+  const uint64_t plane = uint64_t{det::kPage} * m.kv_width();
+  const RopeArgs rope{q,
+                      k,
+                      v,
+                      l.q_norm,
+                      l.k_norm,
+                      m.epsilon,
+                      tables[m.layers[index].rope],
+                      rows,
+                      page_table,
+                      cache,
+                      page_stride,
+                      plane * 2 * index,
+                      m.heads,
+                      m.kv_heads,
+                      m.head_size,
+                      m.rope_dims,
+                      m.architecture.half_split};
+  device.launch(rope_and_append, n, m.heads + m.kv_heads, 64, (m.head_size + 64) * sizeof(float), rope);
+  const AttentionArgs a{q,           o,          rows,        page_table,            cache,         page_stride, plane * 2 * index, m.heads,
+                        m.kv_heads, m.head_size, m.layers[index].window, m.score_scale, m.score_cap, scratch,     blocks,            done};
+  device.launch(attend, n * m.kv_heads, blocks, attention_threads(m.heads, m.kv_heads),
+                attention_shared(m.heads, m.kv_heads, m.head_size, blocks), a);
+}
+
+// x += w · from, through the post-norm where there is one; layer: for the finite test, 0: none.
+void Engine::State::feed_forward(size_t index, uint32_t n) {
+  const det::Model& m = *model;
+  const DeviceLayer& l = layers[index];
+  const bool matrix = n >= options.matrix_rows;
+  const auto last = static_cast<uint32_t>(index) + 1;
+  const uint32_t parts = quotient(m.width, 256);
+  // Adds a branch to the residual.
+  const auto finish = [&](const float* post, uint32_t layer) {
+    if (post != nullptr) normalize_rows(y, post, m.width, n, y, false, 0);
+    device.launch(add_rows, n, parts, 256, 0, PairArgs{x, y, x, m.width, failed, layer, false});
+  };
+  const auto branch = [&](const DeviceMatrix& w, const float* bias, const float* from, const float* post, uint32_t layer) {
+    const bool floats = det::is_float_type(w.type);
+    if (!matrix && !floats) {
+      const bool direct = post == nullptr;
+      multiply({{&w, {bias, direct ? x : y}}}, n, {Source::kFloats, from, nullptr, direct ? Sink::kAdd : Sink::kStore, layer});
+      if (direct) return;
+    } else {
+      if (!floats) normalize_rows(from, nullptr, w.columns, n, nullptr, true, 0);
+      multiply({{&w, {bias, y}}}, n, {Source::kQuants, from, nullptr});
+    }
+    finish(post, layer);
+  };
+  branch(l.o, l.o_bias, o, l.post_attention_norm, 0);
+  if (m.experts > 0) {
+    experts(index, n);
+    finish(l.post_feed_norm, last);
+    return;
+  }
+  const bool gate_floats = det::is_float_type(l.gate.type);
+  const bool up_floats = det::is_float_type(l.up.type);
+  if (!matrix && l.gate.type == l.up.type && !gate_floats) {
+    const Sink sink = m.architecture.gemma ? Sink::kGatedGelu : Sink::kGatedSilu;
+    multiply({{&l.gate, {nullptr, gate}}, {&l.up, {nullptr, gate}}}, n, {Source::kNormed, x, l.feed_norm, sink});
+  } else {
+    normalize_rows(x, l.feed_norm, m.width, n, h, !gate_floats || !up_floats, 0);
+    multiply({{&l.gate, {nullptr, gate}}, {&l.up, {nullptr, up}}}, n, {Source::kQuants, h, nullptr});
+    device.launch(zg::simt::gate, n, quotient(m.feed, 256), 256, 0, PairArgs{gate, up, gate, m.feed, nullptr, 0, m.architecture.gemma});
+  }
+  branch(l.down, nullptr, gate, l.post_feed_norm, last);
+}
+
+void Engine::State::experts(size_t index, uint32_t n) {
+  const det::Model& m = *model;
+  const DeviceLayer& l = layers[index];
+  const uint32_t used = m.experts_used;
+  const uint32_t pairs = n * used;
+  normalize_rows(x, l.feed_norm, m.width, n, h, true, 0);
+  multiply({{&l.router, {nullptr, router_out}}}, n, {Source::kQuants, h, nullptr});
+  device.launch(route, n, 1, 32, m.experts * sizeof(float), RouteArgs{router_out, m.experts, used, chosen, route_weights});
+  multiply({{&l.gate, {nullptr, gate}}, {&l.up, {nullptr, up}}}, pairs, {Source::kQuants, h, nullptr, Sink::kStore, 0, chosen, used});
+  device.launch(zg::simt::gate, pairs, quotient(m.feed, 256), 256, 0,
+                PairArgs{gate, up, gate, m.feed, nullptr, 0, m.architecture.gemma});
+  if (!det::is_float_type(l.down.type)) normalize_rows(gate, nullptr, m.feed, pairs, nullptr, true, 0);
+  multiply({{&l.down, {nullptr, expert_out}}}, pairs, {Source::kQuants, gate, nullptr, Sink::kStore, 0, chosen, 1});
+  device.launch(combine, n, quotient(m.width, 256), 256, 0, CombineArgs{expert_out, route_weights, y, used, m.width});
+}
+
+void Engine::State::step(uint32_t n, uint32_t wants, uint32_t blocks) {
+  const det::Model& m = *model;
+  with_type(embedding.type, [&]<Type T>() {
+    device.launch(embed<T>, n, 1, 256, 0,
+                  EmbedArgs{embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
+  });
+  for (size_t i = 0; i < layers.size(); i++) {
+    attention(i, n, blocks);
+    feed_forward(i, n);
+  }
+  if (wants == 0) return;
+  const auto last = static_cast<uint32_t>(layers.size()) + 1;
+  normalize_rows(x, output_norm, m.width, wants, hidden, !det::is_float_type(output.type), last, row_of);
+  multiply({{&output, {nullptr, logits}}}, wants, {Source::kQuants, hidden, nullptr});
+  device.launch(finish_logits, wants, 1, 1024, 8192, LogitArgs{logits, m.vocabulary, m.logit_cap, failed, row_of, last, best});
+}
+
+bool Engine::State::fits(const std::vector<det::Row>& list) {
+  if (list.size() > options.rows) return fail("a step of " + std::to_string(list.size()) + " rows, " + std::to_string(options.rows) + " fit");
+  for (const det::Row& r : list) {
+    if (r.sequence >= options.sequences) return fail("sequence " + std::to_string(r.sequence) + " is beyond the engine's sequences");
+    if (r.position >= options.positions) return fail("position " + std::to_string(r.position) + " is beyond the engine's context");
+    if (r.token >= model->vocabulary) return fail("token " + std::to_string(r.token) + " is not in the vocabulary");
+    std::vector<uint32_t>& own = sequences[r.sequence];
+    while (own.size() * det::kPage <= r.position) {
+      if (free_pages.empty()) return fail("the cache has no free page");
+      own.push_back(free_pages.back());
+      free_pages.pop_back();
+      const uint64_t at = uint64_t{r.sequence} * pages_per_sequence + own.size() - 1;
+      host_table[at] = own.back();
+      device.copy_in(page_table + at, &host_table[at], sizeof(uint32_t));
+    }
+  }
+  return true;
+}
+
+std::unique_ptr<Engine> Engine::open(const det::Model& model, const EngineOptions& options, std::string* error) {
+  std::unique_ptr<Engine> e(new Engine());
+  e->s_ = std::make_unique<State>();
+  e->s_->model = &model;
+  e->s_->options = options;
+  if (!e->s_->device.open(options.device)) {
+    *error = e->s_->device.error();
+    return nullptr;
+  }
+  if (!e->s_->load(error)) return nullptr;
+  return e;
+}
+
+Engine::~Engine() = default;
+
+void Engine::cut(uint32_t sequence, uint32_t position) {
+  if (sequence >= s_->sequences.size()) return;
+  std::vector<uint32_t>& own = s_->sequences[sequence];
+  const size_t keep = (position + det::kPage - 1) / det::kPage;
+  while (own.size() > keep) {
+    s_->free_pages.push_back(own.back());
+    own.pop_back();
+  }
+}
+
+bool Engine::run(const std::vector<det::Row>& list, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,
+                 std::vector<uint32_t>* best) {
+  State& s = *s_;
+  const det::Model& m = *s.model;
+  s.error.clear();
+  if (!s.device.ok()) return s.fail(s.device.error());
+  if (list.empty()) return true;
+  if (!s.fits(list)) return false;
+  const auto n = static_cast<uint32_t>(list.size());
+  std::vector<StepRow> step(n);
+  std::vector<uint32_t> row_of;
+  uint32_t blocks = 1;
+  for (uint32_t i = 0; i < n; i++) {
+    step[i] = {list[i].token, list[i].position, list[i].sequence * s.pages_per_sequence, 0};
+    if (list[i].wants_logits) row_of.push_back(i);
+    while (blocks * kKeys <= list[i].position) blocks *= 2;
+  }
+  const auto wants = static_cast<uint32_t>(row_of.size());
+  if (wants > s.logit_rows) return s.fail("logits of " + std::to_string(wants) + " rows wanted, " + std::to_string(s.logit_rows) + " fit");
+  const size_t scratch = size_t{n} * m.heads * blocks * (m.head_size + 2);
+  if (scratch > s.scratch_floats) {
+    s.device.drop_graphs();
+    s.graphs.clear();
+    s.device.release(s.scratch);
+    s.scratch = s.device.allocate_of<float>(scratch);
+    s.scratch_floats = s.scratch == nullptr ? 0 : scratch;
+  }
+  const std::vector<uint32_t> none(n, UINT32_MAX);
+  s.device.copy_in(s.failed, none.data(), n * sizeof(uint32_t));
+  s.device.copy_in(s.rows, step.data(), n * sizeof(StepRow));
+  s.device.copy_in(s.row_of, row_of.data(), wants * sizeof(uint32_t));
+  // A step of decoding is recorded: all rows want logits, and what changes lies in device memory.
+  int graph = -1;
+  const uint64_t key = uint64_t{blocks} << 32 | n;
+  if (s.options.graphs && wants == n && n <= 64) {
+    for (const auto& g : s.graphs) {
+      if (g.first == key) graph = g.second;
+    }
+    if (graph < 0) {
+      s.device.begin_graph();
+      s.step(n, wants, blocks);
+      graph = s.device.end_graph();
+      if (graph >= 0) s.graphs.emplace_back(key, graph);
+    }
+  }
+  s.device.mark(0);
+  if (graph >= 0) {
+    s.device.replay(graph);
+  } else if (s.device.info().capability == 0 || !s.options.graphs || wants != n || n > 64) {
+    s.step(n, wants, blocks);
+  }
+  s.device.mark(1);
+  failed->assign(n, 0);
+  s.device.copy_out(failed->data(), s.failed, n * sizeof(uint32_t));
+  for (uint32_t& f : *failed) f = f == UINT32_MAX ? 0 : f;
+  best->assign(wants, 0);
+  s.device.copy_out(best->data(), s.best, wants * sizeof(uint32_t));
+  if (logits != nullptr) {
+    logits->resize(size_t{wants} * m.vocabulary);
+    s.device.copy_out(logits->data(), s.logits, logits->size() * sizeof(float));
+  }
+  if (hidden != nullptr) {
+    hidden->resize(size_t{wants} * m.width);
+    s.device.copy_out(hidden->data(), s.hidden, hidden->size() * sizeof(float));
+  }
+  s.step_ms = s.device.between(0, 1);
+  if (!s.device.ok()) return s.fail(s.device.error());
+  return true;
+}
+
+const std::string& Engine::error() const { return s_->error; }
+uint64_t Engine::device_bytes() const { return s_->device.allocated_bytes(); }
+uint64_t Engine::weight_bytes() const { return s_->weight_bytes; }
+std::string Engine::device_name() const { return s_->device.info().name; }
+float Engine::step_ms() const { return s_->step_ms; }
+double Engine::load_ms() const { return s_->load_ms; }
+
+double read_bandwidth(Engine*, size_t bytes) {
+  Device d;
+  if (!d.open(0) || d.info().capability == 0) return 0;
+  auto* from = d.allocate_of<uint8_t>(bytes);
+  auto* out = d.allocate_of<uint32_t>(1024);
+  d.fill(from, 1, bytes);
+  std::vector<double> rates;
+  for (int i = 0; i < 7 && d.ok(); i++) {
+    d.mark(0);
+    d.launch(read_all, d.info().multiprocessors * 8, 1, 256, 0, ReadArgs{from, bytes / 16, out});
+    d.mark(1);
+    rates.push_back(static_cast<double>(bytes) / (static_cast<double>(d.between(0, 1)) * 1e-3));
+  }
+  if (!d.ok() || rates.empty()) return 0;
+  std::sort(rates.begin(), rates.end());
+  return rates[rates.size() / 2];
+}
+
+double matrix_peak(Engine*) {
+  Device d;
+  if (!d.open(0) || d.info().capability == 0) return 0;
+  auto* out = d.allocate_of<int32_t>(1024);
+  double best = 0;
+  const PeakArgs a{out, 4096};
+  for (int i = 0; i < 4 && d.ok(); i++) {
+    const uint32_t blocks = d.info().multiprocessors * 4;
+    d.mark(0);
+    d.launch(matrix_rate, blocks, 1, 256, 0, a);
+    d.mark(1);
+    const double ms = static_cast<double>(d.between(0, 1));
+    best = std::max(best, 2.0 * 4096 * 8 * a.rounds * blocks * 8 / (ms * 1e-3));
+  }
+  return d.ok() ? best : 0;
+}
+
+}  // namespace zg::simt

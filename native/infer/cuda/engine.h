@@ -1,0 +1,62 @@
+// The CUDA engine: the forward pass of det/forward_det.h with the same face and the same bits, on a device (or its emulation).
+// One thread at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../det/forward_det.h"
+
+namespace zg::simt {
+
+struct EngineOptions {
+  uint32_t device = 0;
+  // Longest sequence, sequences at once, rows of a step, pages of the cache (16 positions each).
+  uint32_t positions = 2048;
+  uint32_t sequences = 64;
+  uint32_t rows = 512;
+  uint32_t pages = 4096;
+  // Steps of decoding are recorded once and replayed.
+  bool graphs = true;
+  // Rows from which products go through the matrix units; tests set it to reach every kernel.
+  uint32_t matrix_rows = 5;
+  unsigned load_threads = 2;
+};
+
+class Engine {
+ public:
+  // model outlives the engine (its norms are copied, its weights are not read again). nullptr with the reason in error.
+  static std::unique_ptr<Engine> open(const det::Model& model, const EngineOptions& options, std::string* error);
+  ~Engine();
+
+  void cut(uint32_t sequence, uint32_t position);
+
+  // As Forward::run; best: the arg-max of each row that wants logits. logits and hidden may be nullptr: nothing is copied back then but
+  // best and failed. False with error(): more rows, positions or pages than there is room for, or a device error, which stays.
+  bool run(const std::vector<det::Row>& rows, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,
+           std::vector<uint32_t>* best);
+  const std::string& error() const;
+
+  uint64_t device_bytes() const;
+  // Bytes of weights that a decoded token reads.
+  uint64_t weight_bytes() const;
+  std::string device_name() const;
+  // Milliseconds on the device of the last step.
+  float step_ms() const;
+  // Milliseconds of loading and bytes loaded.
+  double load_ms() const;
+
+  struct State;
+
+ private:
+  Engine() = default;
+  std::unique_ptr<State> s_;
+};
+
+// Bytes a second that the device reads from memory (a kernel that adds up `bytes` of weights), median of several.
+double read_bandwidth(Engine* engine, size_t bytes);
+// Int8 operations a second of the matrix units from registers (two a multiply-add).
+double matrix_peak(Engine* engine);
+
+}  // namespace zg::simt

@@ -1,0 +1,4 @@
+// The engine for the device: the same source as under emulation, through nvcc.
+#include "device_cuda.inl"
+#include "engine.cpp"
+#include "tiles.cpp"

@@ -1,0 +1,241 @@
+// Matrix times matrix on the tensor cores: prefill and batches. Weights are the side of 16 rows, tokens that of 8 columns, and one
+// m16n8k32 is exactly one block of 32 columns, whose integer sum then goes into the float scheme of inference.md 12.2.
+//
+// Sums start at 0x4B400000: read as a float, the result is 12 582 912 + S exactly, so one subtraction converts it; what stored quants
+// are too large by goes into the subtrahend. Further factors are small integers whose float products are exact.
+#pragma once
+
+#include "device.h"
+#include "product.h"
+
+namespace zg::simt {
+
+// Warps over rows and over tokens, row tiles and token groups of 8 of a warp.
+template <Type T, int kTokenGroups>
+struct MatrixShape {
+  static constexpr uint32_t kRowWarps = 4;
+  static constexpr uint32_t kTokenWarps = 2;
+  static constexpr uint32_t kRowTiles = 2;
+  static constexpr uint32_t kTiles = kRowWarps * kRowTiles;
+  static constexpr uint32_t kTokens = kTokenWarps * kTokenGroups * 8;
+  static constexpr uint32_t kThreads = kRowWarps * kTokenWarps * 32;
+  // A token's quants of a segment, padded so that eight of them fall into different banks.
+  static constexpr uint32_t kStride = kSegment + 16;
+  static constexpr uint32_t kWeightBytes = kTiles * Tile<T>::kBytes;
+  static constexpr uint32_t kQuantBytes = kTokens * kStride;
+  static constexpr uint32_t kScaleBytes = kTokens * 8 * 4;
+  // Weights, quants, scales, sums.
+  static constexpr uint32_t kStageBytes = kWeightBytes + kQuantBytes + 2 * kScaleBytes;
+  // Two stages, and two planes of floats made from the sums.
+  static constexpr bool kPlanes = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
+  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + (kPlanes ? 2 * kScaleBytes : 0);
+};
+
+constexpr int32_t kMagic = 0x4B400000;
+
+// Grid: blocks of 8 row tiles × blocks of tokens. tokens: rows of activations.
+struct MatrixArgs {
+  ProductArgs p;
+  uint32_t tokens = 0;
+  uint32_t tiles = 0;
+};
+
+#ifndef ZG_MATRIX_BLOCKS
+#define ZG_MATRIX_BLOCKS 2
+#endif
+#ifndef ZG_MATRIX_GROUPS
+#define ZG_MATRIX_GROUPS 4
+#endif
+template <Type T, int kTokenGroups>
+ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs m) {
+  using S = MatrixShape<T, kTokenGroups>;
+  const ProductArgs& a = m.p;
+  uint8_t* memory = shared();
+  auto* plane0 = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
+  float* plane1 = plane0 + S::kTokens * 8;
+  const uint32_t padded = a.segments * kSegment;
+  const uint32_t first_tile = block_x() * S::kTiles;
+  const uint32_t first_token = block_y() * S::kTokens;
+  const uint32_t warp = thread() / 32;
+  const uint32_t row_warp = warp % S::kRowWarps;
+  const uint32_t token_warp = warp / S::kRowWarps;
+  const uint32_t g = lane() / 4;
+  const uint32_t t = lane() % 4;
+
+  const auto start_copy = [&](uint32_t segment) {
+    if (segment < a.segments) {
+      uint8_t* stage = memory + segment % 2 * S::kStageBytes;
+      for (uint32_t c = thread(); c < S::kWeightBytes / 16; c += S::kThreads) {
+        const uint32_t local = c / (Tile<T>::kBytes / 16);
+        const uint32_t tile = first_tile + local < m.tiles ? first_tile + local : m.tiles - 1;
+        const TilePlace at = tile_place(a, tile);
+        copy_async(stage + c * 16, a.w[at.matrix].tiles + (uint64_t{at.tile} * a.segments + segment) * Tile<T>::kBytes +
+                                       c % (Tile<T>::kBytes / 16) * 16);
+      }
+      for (uint32_t c = thread(); c < S::kTokens * 20; c += S::kThreads) {
+        const uint32_t local = c / 20;
+        const uint32_t part = c % 20;
+        const uint32_t token = first_token + local < m.tokens ? first_token + local : m.tokens - 1;
+        const uint64_t blocks = uint64_t{token} * (padded / 32) + segment * 8;
+        if (part < 16) {
+          copy_async(stage + S::kWeightBytes + local * S::kStride + part * 16, a.x.q + uint64_t{token} * padded + segment * kSegment + part * 16);
+        } else if (part < 18) {
+          copy_async(stage + S::kWeightBytes + S::kQuantBytes + local * 32 + (part - 16) * 16, a.x.d + blocks + (part - 16) * 4);
+        } else {
+          copy_async(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes + local * 32 + (part - 18) * 16,
+                     a.x.sums + blocks + (part - 18) * 4);
+        }
+      }
+    }
+    copy_commit();
+  };
+
+  wait_before();
+  let_next_start();
+  float total[S::kRowTiles][kTokenGroups][4];
+  float acc[S::kRowTiles][kTokenGroups][4];
+  ZG_UNROLL
+  for (uint32_t i = 0; i < S::kRowTiles; i++) {
+    ZG_UNROLL
+    for (int n = 0; n < kTokenGroups; n++) {
+      ZG_UNROLL
+      for (int e = 0; e < 4; e++) total[i][n][e] = 0;
+    }
+  }
+  start_copy(0);
+  start_copy(1);
+  for (uint32_t segment = 0; segment < a.segments; segment++) {
+    copy_wait<1>();
+    sync();
+    const uint8_t* stage = memory + segment % 2 * S::kStageBytes;
+    const auto* sums = reinterpret_cast<const uint32_t*>(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes);
+    if constexpr (S::kPlanes) {
+      for (uint32_t i = thread(); i < S::kTokens * 8; i += S::kThreads) {
+        const int32_t x0 = sum0(sums[i]);
+        const int32_t x1 = sum1(sums[i]);
+        if constexpr (Tile<T>::kMinimum) {
+          plane0[i] = static_cast<float>(Tile<T>::kHalves ? x0 : x0 + x1);
+          plane1[i] = static_cast<float>(x1);
+        } else {
+          plane0[i] = det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * (Tile<T>::kHalves ? x0 : x0 + x1)));
+          plane1[i] = det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * x1));
+        }
+      }
+      sync();
+    }
+    const uint8_t* weights = stage + row_warp * S::kRowTiles * Tile<T>::kBytes;
+    const uint8_t* quants = stage + S::kWeightBytes + token_warp * kTokenGroups * 8 * S::kStride;
+    const auto* dx = reinterpret_cast<const float*>(stage + S::kWeightBytes + S::kQuantBytes) + token_warp * kTokenGroups * 64;
+    const float* p0 = plane0 + token_warp * kTokenGroups * 64;
+    const float* p1 = plane1 + token_warp * kTokenGroups * 64;
+    Head heads[S::kRowTiles][2];
+    ZG_UNROLL
+    for (uint32_t i = 0; i < S::kRowTiles; i++) {
+      heads[i][0] = head<T>(weights + i * Tile<T>::kBytes, g);
+      heads[i][1] = head<T>(weights + i * Tile<T>::kBytes, g + 8);
+      ZG_UNROLL
+      for (int n = 0; n < kTokenGroups; n++) {
+        ZG_UNROLL
+        for (int e = 0; e < 4; e++) acc[i][n][e] = 0;
+      }
+    }
+    ZG_UNROLL
+    for (int b = 0; b < 8; b++) {
+      uint32_t w[S::kRowTiles][4];
+      Scales scale[S::kRowTiles][2];
+      ZG_UNROLL
+      for (uint32_t i = 0; i < S::kRowTiles; i++) {
+        fetch<T>(weights + i * Tile<T>::kBytes, g, b, static_cast<int>(t), &w[i][0], &w[i][2]);
+        fetch<T>(weights + i * Tile<T>::kBytes, g + 8, b, static_cast<int>(t), &w[i][1], &w[i][3]);
+        scale[i][0] = scales<T>(heads[i][0], b);
+        scale[i][1] = scales<T>(heads[i][1], b);
+      }
+      ZG_UNROLL
+      for (int n = 0; n < kTokenGroups; n++) {
+        const uint8_t* at = quants + (n * 8 + g) * S::kStride + b * 32 + 4 * t;
+        const uint32_t x[2] = {word_at(at), word_at(at + 16)};
+        ZG_UNROLL
+        for (uint32_t i = 0; i < S::kRowTiles; i++) {
+          int32_t low[4];
+          int32_t high[4];
+          if constexpr (Tile<T>::kHalves) {
+            mma_k16(low, w[i][0], w[i][1], x[0], kMagic);
+            mma_k16(high, w[i][2], w[i][3], x[1], kMagic);
+          } else {
+            mma_k32(low, w[i], x, kMagic);
+          }
+          ZG_UNROLL
+          for (int e = 0; e < 4; e++) {
+            const Scales& s = scale[i][e / 2];
+            const uint32_t token = (n * 8 + 2 * t + e % 2) * 8 + b;
+            constexpr float magic = 12582912.0f;
+            float value = det::add1(det::float_of(static_cast<uint32_t>(low[e])), Tile<T>::kOffset != 0 ? -p0[token] : -magic);
+            if constexpr (Tile<T>::kHalves) {
+              const float upper = det::add1(det::float_of(static_cast<uint32_t>(high[e])), Tile<T>::kOffset != 0 ? -p1[token] : -magic);
+              value = det::fma1(static_cast<float>(s.s1), upper, det::mul1(static_cast<float>(s.s0), value));
+            } else if constexpr (Tile<T>::kScaled) {
+              value = det::mul1(static_cast<float>(s.s0), value);
+            }
+            acc[i][n][e] = det::fma1(value, det::mul1(s.d, dx[token]), acc[i][n][e]);
+            if constexpr (Tile<T>::kMinimum) {
+              float minimum = det::mul1(static_cast<float>(-s.m0), p0[token]);
+              if constexpr (Tile<T>::kHalves) minimum = det::fma1(static_cast<float>(-s.m1), p1[token], minimum);
+              acc[i][n][e] = det::fma1(minimum, det::mul1(s.dm, dx[token]), acc[i][n][e]);
+            }
+          }
+        }
+      }
+    }
+    ZG_UNROLL
+    for (uint32_t i = 0; i < S::kRowTiles; i++) {
+      ZG_UNROLL
+      for (int n = 0; n < kTokenGroups; n++) {
+        ZG_UNROLL
+        for (int e = 0; e < 4; e++) total[i][n][e] = det::add1(total[i][n][e], acc[i][n][e]);
+      }
+    }
+    sync();
+    start_copy(segment + 2);
+  }
+  copy_wait<0>();
+  ZG_UNROLL
+  for (uint32_t i = 0; i < S::kRowTiles; i++) {
+    const uint32_t tile = first_tile + row_warp * S::kRowTiles + i;
+    if (tile >= m.tiles) continue;
+    const TilePlace at = tile_place(a, tile);
+    const Weights& w = a.w[at.matrix];
+    ZG_UNROLL
+    for (int e = 0; e < 4; e++) {
+      const uint32_t row = at.tile * kRows + g + 8 * (e / 2);
+      if (row >= w.rows) continue;
+      const float bias = w.bias != nullptr ? w.bias[row] : 0.0f;
+      ZG_UNROLL
+      for (int n = 0; n < kTokenGroups; n++) {
+        const uint32_t token = first_token + (token_warp * kTokenGroups + n) * 8 + 2 * t + e % 2;
+        if (token >= m.tokens) continue;
+        w.y[uint64_t{token} * w.rows + row] = w.bias != nullptr ? det::add1(total[i][n][e], bias) : total[i][n][e];
+      }
+    }
+  }
+}
+
+template <Type T, int kTokenGroups>
+void multiply_matrix_shaped(Device& device, const ProductArgs& p, uint32_t tokens) {
+  using S = MatrixShape<T, kTokenGroups>;
+  MatrixArgs m{p, tokens, 0};
+  for (uint32_t i = 0; i < p.count; i++) m.tiles += (p.w[i].rows + kRows - 1) / kRows;
+  device.launch(multiply_matrix<T, kTokenGroups>, (m.tiles + S::kTiles - 1) / S::kTiles, (tokens + S::kTokens - 1) / S::kTokens, S::kThreads,
+                S::kSharedBytes, m);
+}
+
+// Few tokens: blocks of 16; else of 64.
+template <Type T>
+void multiply_matrix_launch(Device& device, const ProductArgs& p, uint32_t tokens) {
+  if (tokens <= 32) {
+    multiply_matrix_shaped<T, 1>(device, p, tokens);
+  } else {
+    multiply_matrix_shaped<T, ZG_MATRIX_GROUPS>(device, p, tokens);
+  }
+}
+
+}  // namespace zg::simt
