@@ -99,7 +99,7 @@ async function main(): Promise<void> {
   try {
     const file = join(dir, 'file')
     writeRandom(file, SIZE)
-    await limits(dir, file)
+    if (wanted('limits')) await limits(dir, file)
     if (wanted('put') || wanted('get')) await putAndGet(node, chain, file)
     if (wanted('json')) await json(node, chain)
     if (wanted('parallel')) await parallelUploads(node, chain)

@@ -400,7 +400,8 @@ export class SegmentLog {
   /** Begins a new file now, so that the present one can be compacted. @throws {ZgError} as append. */
   async seal(): Promise<void> {
     while (this.#writing) await this.#flushed
-    this.#refuseWhenTroubled()
+    // A full disk is no reason: sealing is how room is made.
+    if (this.#closed || this.#trouble?.kind === 'failed') this.#refuseWhenTroubled()
     this.#writing = true
     try {
       await this.#synced

@@ -9,6 +9,16 @@ import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
 
+async function readGroup(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (err) {
+    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
+      hint: "make one with 'zg-store group make'"
+    })
+  }
+}
+
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()

@@ -1,0 +1,184 @@
+/**
+ * Proves with six real node processes (4+2) that a file put through one member is final at another and reads back identical through
+ * every survivor while two are killed, wiped or have their disks corrupted, and that the group makes itself whole again. By default a
+ * few patterns; `npm run test:store-group` takes all C(6, 2) of them, each way of failing in turn.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, openSync, readdirSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { encodeFrameHead } from '../../cmd/zg-store/node/frame.ts'
+import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
+import { memberKey } from '../../lib/adapters/member-key.ts'
+import { concat, equalBytes } from '../../lib/base/bytes.ts'
+import { groupToJson, signGroup } from '../../lib/codec/storage/members.ts'
+import { SeededRandom } from '../../lib/sim/random.ts'
+import { FLOW_ADDRESS, startFlowChain, type TestFile, testFile } from '../harness/flow-chain.ts'
+import { choices, content } from '../harness/store-group.ts'
+import { freePort, packageRoot, waitFor } from '../harness/tools.ts'
+
+const SEED = process.env.SEED ?? '1'
+const ALL = process.env.PATTERNS === 'all'
+const random = new SeededRandom(`store group ${SEED}`)
+t.comment(`seed ${SEED}`)
+t.setTimeout(ALL ? 3_600_000 : 240_000)
+
+const WAYS = ['kill', 'wipe', 'corrupt'] as const
+
+t.test('six processes: two fail, nothing is lost, the group heals itself', async t => {
+  const chain = await startFlowChain()
+  const base = mkdtempSync(join(tmpdir(), 'zg-group-'))
+  const dirs = Array.from({ length: 6 }, (_, i) => join(base, `n${i}`))
+  const keys = await Promise.all(dirs.map(d => memberKey(join(d, 'p2p.key'))))
+  const ports: number[] = []
+  for (const _ of dirs) ports.push(await freePort())
+  const members = keys.map((k, i) => ({ id: k.publicKey, peer: `http://127.0.0.1:${ports[i]}` }))
+  const list = signGroup(
+    { version: 1, chainId: 31337, flow: FLOW_ADDRESS, members },
+    await memberKey(join(base, 'group.key'))
+  )
+  const running = new Map<number, ChildProcess>()
+  const start = async (i: number): Promise<void> => {
+    const options = {
+      dir: dirs[i],
+      chain: chain.url,
+      rpcPort: ports[i],
+      socket: join(dirs[i]!, 'a.sock'),
+      group: groupToJson(list),
+      groupTimes: { beatMs: 500, suspectMs: 2500, lostMs: 600_000, tickMs: 250, requestMs: 5000 }
+    }
+    const script = join(packageRoot, 'test', 'harness', 'store-node-process.ts')
+    const args = ['-u', 'NODE_OPTIONS', process.execPath, '--import', 'tsx', script, JSON.stringify(options)]
+    const child = spawn('/usr/bin/env', args, { cwd: packageRoot, stdio: ['ignore', 'pipe', 'pipe'] })
+    let out = ''
+    let err = ''
+    child.stdout!.on('data', d => {
+      out += d
+    })
+    child.stderr!.on('data', d => {
+      err += d
+    })
+    running.set(i, child)
+    await waitFor(() => out.includes('\n') || child.exitCode !== null, { timeoutMs: 90_000, what: `node ${i}` })
+    if (child.exitCode !== null) throw new Error(`node ${i} ended: ${err}`)
+  }
+  const kill = async (i: number): Promise<void> => {
+    const child = running.get(i)!
+    running.delete(i)
+    const ended = new Promise(resolve => child.once('close', resolve))
+    child.kill('SIGKILL')
+    await ended
+  }
+  t.teardown(async () => {
+    for (const i of [...running.keys()]) await kill(i)
+    await chain.close()
+    rmSync(base, { recursive: true, force: true })
+  })
+  const url = (i: number): string => `http://127.0.0.1:${ports[i]}`
+  const isFinal = async (i: number, seq: number): Promise<boolean> =>
+    (await new RpcClient(url(i)).call('zgs_checkFileFinalized', [seq])) === true
+  const metric = async (i: number, name: string): Promise<number> => {
+    const text = await (await fetch(`${url(i)}/metrics`)).text()
+    return Number(new RegExp(`^zg_store_${name} (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN)
+  }
+  const same = async (i: number, f: TestFile, seq: number): Promise<boolean> => {
+    const res = await fetch(`${url(i)}/v1/segments/${seq}?first=0&count=${f.segments.length}`)
+    return (
+      res.status === 200 &&
+      equalBytes(new Uint8Array(await res.arrayBuffer()), concat(...f.segments.map(s => s.data)))
+    )
+  }
+  await Promise.all(dirs.map((_, i) => start(i)))
+  await waitFor(async () => (await metric(0, 'group_members_live')) === 6, { timeoutMs: 60_000, what: 'six live members' })
+
+  const files = [1, 16_385, 300_000, 2_400_000].map(size => testFile(content(`${SEED}/${size}`, size)))
+  const seqs = chain.submit(files)
+  await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, { what: 'the events' })
+  for (const [k, f] of files.entries()) {
+    for (const s of f.segments) {
+      const siblings = s.proof.path.length === 0 ? new Uint8Array(0) : concat(...s.proof.lemma.slice(1, -1))
+      const head = { index: s.index, dataSize: s.data.length, fileSize: f.size, root: f.root }
+      const body = concat(encodeFrameHead(head, { siblings, path: s.proof.path }), s.data)
+      const res = await fetch(`${url(0)}/v1/segments/${seqs[k]}`, { method: 'PUT', body })
+      if (res.status !== 200) t.fail(`upload answered ${res.status} ${await res.text()}`)
+    }
+  }
+  for (const i of [0, 3, 5]) {
+    for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 30_000, what: `final at ${i}` })
+  }
+  t.match(await (await fetch(`${url(2)}/v1/file/${seqs[3]}`)).json(), { finalized: true })
+  t.match(await new RpcClient(url(4)).call('zgs_getShardConfig'), { shardId: 0, numShard: 1 })
+  await waitFor(
+    async () => (await Promise.all(dirs.map((_, i) => metric(i, 'stripes_checked_total')))).reduce((a, b) => a + b) >= 6,
+    { timeoutMs: 60_000, what: 'parity to be computed again' }
+  )
+
+  const patterns = [...choices(6, 2)].map((dead, n) => ({ dead, way: WAYS[n % 3]! }))
+  const chosen = ALL ? patterns : patterns.slice(0, 3)
+  let moved = 0
+  let lost = 0
+  for (const { dead, way } of chosen) {
+    for (const i of dead) await kill(i)
+    for (let i = 0; i < 6; i++) {
+      if (dead.includes(i)) continue
+      for (const [k, f] of files.entries()) {
+        if (!(await same(i, f, seqs[k]!))) t.fail(`${way} ${dead}: file ${k} through ${i} is not the same`)
+      }
+    }
+    for (const i of dead) {
+      if (way === 'wipe') {
+        for (const name of ['segments', 'staging', 'index']) rmSync(join(dirs[i]!, name), { recursive: true, force: true })
+      }
+      if (way === 'corrupt') corrupt(join(dirs[i]!, 'segments'))
+      await start(i)
+    }
+    for (const i of dead) {
+      await waitFor(async () => (await metric(i, 'group_members_live')) === 6, { timeoutMs: 60_000, what: 'all live' })
+      for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 60_000, what: `final at ${i} again` })
+      await adminScrub(join(dirs[i]!, 'a.sock'))
+    }
+    await waitFor(
+      async () => (await Promise.all(dirs.map((_, i) => metric(i, 'repair_pending')))).every(n => n === 0),
+      { timeoutMs: 90_000, what: 'repair' }
+    )
+    for (const i of dead) {
+      lost += await metric(i, 'repair_lost_bytes_total')
+      moved += (await metric(i, 'repair_read_bytes_total')) + (await metric(i, 'repair_sent_bytes_total'))
+      for (const [k, f] of files.entries()) {
+        if (!(await same(i, f, seqs[k]!))) t.fail(`${way} ${dead}: file ${k} through ${i} is not the same afterwards`)
+      }
+    }
+    t.pass(`${way} ${dead}`)
+  }
+  t.ok(lost > 0, 'shards were made again')
+  t.ok(moved <= 4.01 * lost, `${(moved / lost).toFixed(2)} bytes moved for each lost one`)
+})
+
+/** Flips a bit in the data of every record or so. */
+function corrupt(dir: string): void {
+  for (const name of readdirSync(dir)) {
+    const path = join(dir, name)
+    const { size } = statSync(path)
+    const file = openSync(path, 'r+')
+    const byte = new Uint8Array(1)
+    for (let at = 300 + random.below(100); at < size; at += 70_000) {
+      readSync(file, byte, 0, 1, at)
+      byte[0]! ^= 1 << random.below(8)
+      writeSync(file, byte, 0, 1, at)
+    }
+  }
+}
+
+async function adminScrub(socket: string): Promise<void> {
+  const { connect } = await import('node:net')
+  await new Promise<void>((resolve, reject) => {
+    const c = connect(socket)
+    c.once('data', () => {
+      c.destroy()
+      resolve()
+    })
+    c.on('error', reject)
+    c.write(`${JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'admin_scrub' })}\n`)
+  })
+}
