@@ -76,6 +76,8 @@ export interface FollowerState {
 const PAGE_BLOCKS = 999
 /** Short: a chain that fails one call in ten must not cost many blocks; one call a second does not hurt a chain that is down. */
 const BACKOFF_MS = [50, 100, 200, 400, 1_000]
+/** How a chain says that it will not answer so much; one that is away says otherwise. */
+const REFUSED: ReadonlySet<string> = new Set(['ERR_REJECTED', 'ERR_BAD_INPUT', 'ERR_PROTOCOL'])
 const ROOT_TRIES = 3
 const COUNT_MS = 2_000
 
@@ -192,10 +194,10 @@ export class ChainFollower {
 
   /** Logs since the last submission that we have: an RPC behind a balancer may have answered "none" for a block it did not know yet. */
   async #readAgain(to: number): Promise<LoggedSubmission[]> {
-    const { chain, index, startBlock, logger } = this.#o
+    const { index, startBlock, logger } = this.#o
     const from = index.nextSeq === 0 ? startBlock : ((await index.tx(index.nextSeq - 1))?.block ?? startBlock)
     logger.warn('the log has a gap, reading it again', { from_block: from, to_block: to, next: index.nextSeq })
-    const events = this.#decode(await chain.submitLogs(from, to))
+    const events = this.#decode(await this.#allLogs(from, to))
     if (events[0]?.event.seq !== index.nextSeq) {
       const late = index.nextSeq === 0 && startBlock > 0
       throw new ZgError(
@@ -204,6 +206,19 @@ export class ChainFollower {
       )
     }
     return events
+  }
+
+  /** The logs of any range: what an RPC refuses as too much is asked for in halves. */
+  async #allLogs(from: number, to: number): Promise<ChainLog[]> {
+    try {
+      return await this.#o.chain.submitLogs(from, to)
+    } catch (err) {
+      const refused = err instanceof ZgError && REFUSED.has(err.code)
+      if (from === to || !refused) throw err
+      const middle = Math.floor((from + to) / 2)
+      const first = await this.#allLogs(from, middle)
+      return [...first, ...(await this.#allLogs(middle + 1, to))]
+    }
   }
 
   /** Now and then: does the contract count more submissions than we read? Else a lost one would only show with the next. */
