@@ -198,7 +198,9 @@ t.test('what the SDKs get wrong loses nothing here', async t => {
     [oldSdk, 2]
   ] as const) {
     const mine = Buffer.concat([five, Buffer.from([account])])
-    const root = await upload(sdk, mine, signer(account), { taskSize: 1, expectedReplica: 2 })
+    // The older SDK takes a whole set of options or none.
+    const all = { tags: '0x', finalityRequired: true, taskSize: 1, expectedReplica: 2, skipTx: false, fee: 0n }
+    const root = await upload(sdk, mine, signer(account), all)
     t.ok(mine.equals(Buffer.from(await download(newSdk, root))), 'two nodes, an odd number of segments, one a call')
   }
   // A key written back to an old value has the root of the old write, so the newer SDK sends nothing (storage.md 6.3). The nodes
