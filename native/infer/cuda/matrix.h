@@ -47,14 +47,8 @@ struct alignas(8) Pair {
 };
 ZG_DEVICE Pair pair_at(const float* p) { return *reinterpret_cast<const Pair*>(p); }
 
-#ifndef ZG_MATRIX_BLOCKS
-#define ZG_MATRIX_BLOCKS 2
-#endif
-#ifndef ZG_MATRIX_GROUPS
-#define ZG_MATRIX_GROUPS 4
-#endif
 template <Type T, int kTokenGroups>
-ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs m) {
+ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
   using S = MatrixShape<T, kTokenGroups>;
   const ProductArgs& a = m.p;
   uint8_t* memory = shared();
@@ -256,7 +250,7 @@ void multiply_matrix_launch(Device& device, const ProductArgs& p, uint32_t token
   if (tokens <= 32) {
     multiply_matrix_shaped<T, 1>(device, p, tokens);
   } else {
-    multiply_matrix_shaped<T, ZG_MATRIX_GROUPS>(device, p, tokens);
+    multiply_matrix_shaped<T, 4>(device, p, tokens);
   }
 }
 

@@ -7,19 +7,12 @@
 
 namespace zg::simt {
 
-#ifndef ZG_STAGES
-#define ZG_STAGES 2
-#endif
-constexpr int kStages = ZG_STAGES;
+constexpr int kStages = 2;
 
 // Threads of a block for a type: as many teams as shared memory has rings for, since more warps hide more of the arithmetic's latency.
 template <Type T>
 constexpr uint32_t product_threads() {
-#ifdef ZG_VARIANT_E
-  return Tile<T>::kBytes > 4000 ? 352 : Tile<T>::kBytes > 3000 ? 448 : 640;
-#else
   return Tile<T>::kBytes > 4000 ? 320 : Tile<T>::kBytes > 3000 ? 384 : 512;
-#endif
 }
 
 struct ProductShared {
