@@ -541,4 +541,10 @@ double matrix_peak(Engine*) {
   return d.ok() ? best : 0;
 }
 
+void choose_thread_order([[maybe_unused]] uint32_t order) {
+#ifndef __CUDACC__
+  set_order(static_cast<Order>(order % 4));
+#endif
+}
+
 }  // namespace zg::simt
