@@ -246,7 +246,7 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
       } else {
         // Long rows leave less shared memory to the rings.
         uint32_t threads = product_threads<T>();
-        while (threads > 64 && product_shared<T>(a, threads).total + 16 * 1024 > 227 * 1024) threads -= 32;
+        while (threads > 64 && product_shared<T>(a, threads).total + 16 * 1024 > device.info().shared_bytes) threads -= 32;
         const uint32_t teams = threads / 16;
         a.group = std::max(1u, teams / a.segments);
         const bool gated = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu;
