@@ -117,6 +117,16 @@
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma']}]]
     },
     {
+      'target_name': 'infer_det_check',
+      'type': 'executable',
+      'dependencies': ['infer_det'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': ['native/infer/det/det_check.cpp'],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma']}]]
+    },
+    {
       'target_name': 'infer_emulation',
       'type': 'executable',
       'dependencies': ['infer_det'],

@@ -43,7 +43,14 @@ function build() {
     spawnSync(process.execPath, ['native/evm/sources.cjs'], { cwd: root, encoding: 'utf8' }).stdout,
     ...readdirSync(join(root, 'native', 'napi'))
   ]
-  const configuration = JSON.stringify({ node: process.version, arch: process.arch, nodedir, compiler, sources, cuda: CUDA })
+  const configuration = JSON.stringify({
+    node: process.version,
+    arch: process.arch,
+    nodedir,
+    compiler,
+    sources,
+    cuda: CUDA
+  })
   const stamp = join(root, 'build', 'zg-configuration.json')
   const fresh =
     existsSync(join(root, 'build', 'Makefile')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === configuration

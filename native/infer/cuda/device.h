@@ -20,6 +20,8 @@ struct DeviceInfo {
   uint32_t multiprocessors = 1;
   // 90 for 9.0; 0: the emulation.
   uint32_t capability = 0;
+  // Shared memory that a block can have.
+  uint32_t shared_bytes = 227 * 1024;
 };
 
 // Devices here; empty, with the reason, where there are none.

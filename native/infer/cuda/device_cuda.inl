@@ -15,7 +15,8 @@ std::vector<DeviceInfo> list_devices(std::string* why) {
   for (int i = 0; i < count; i++) {
     cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;
-    out.push_back({p.name, p.totalGlobalMem, static_cast<uint32_t>(p.multiProcessorCount), static_cast<uint32_t>(p.major * 10 + p.minor)});
+    out.push_back({p.name, p.totalGlobalMem, static_cast<uint32_t>(p.multiProcessorCount), static_cast<uint32_t>(p.major * 10 + p.minor),
+                   static_cast<uint32_t>(p.sharedMemPerBlockOptin)});
   }
   if (out.empty()) *why = "no device";
   return out;

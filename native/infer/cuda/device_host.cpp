@@ -3,7 +3,7 @@
 
 namespace zg::simt {
 
-std::vector<DeviceInfo> list_devices(std::string*) { return {{"emulation", 0, 3, 0}}; }
+std::vector<DeviceInfo> list_devices(std::string*) { return {{"emulation", 0, 3, 0, 227 * 1024}}; }
 
 bool Device::open(uint32_t) {
   info_ = list_devices(nullptr)[0];

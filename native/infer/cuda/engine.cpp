@@ -244,7 +244,10 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
         a.sink = Sink::kStore;
         device.launch(multiply_floats<T>, tiles, n, 128, a.segments * (kRows + kSegment) * sizeof(float), a);
       } else {
-        const uint32_t teams = product_threads<T>() / 16;
+        // Long rows leave less shared memory to the rings.
+        uint32_t threads = product_threads<T>();
+        while (threads > 64 && product_shared<T>(a, threads).total + 16 * 1024 > device.info().shared_bytes) threads -= 32;
+        const uint32_t teams = threads / 16;
         a.group = std::max(1u, teams / a.segments);
         const bool gated = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu;
         if (gated) a.group = quotient(a.group, 2) * 2;
@@ -252,11 +255,9 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
           multiply_matrix_launch<T>(device, a, n);
           return;
         }
-        const ProductShared s = product_shared<T>(a);
+        const ProductShared s = product_shared<T>(a, threads);
         const uint32_t groups = quotient(tiles, a.group);
-        // Two blocks a multiprocessor where its 228 KiB hold them (each takes one more).
-        const uint32_t side_by_side = 2 * (s.total + 1024) <= 228 * 1024 ? 2 : 1;
-        device.launch(multiply_vector<T>, std::min(groups, side_by_side * device.info().multiprocessors), n, product_threads<T>(), s.total, a);
+        device.launch(multiply_vector<T>, std::min(groups, device.info().multiprocessors), n, threads, s.total, a);
       }
     });
   }
@@ -538,6 +539,12 @@ double matrix_peak(Engine*) {
     best = std::max(best, 2.0 * 4096 * 8 * a.rounds * blocks * 8 / (ms * 1e-3));
   }
   return d.ok() ? best : 0;
+}
+
+void choose_thread_order([[maybe_unused]] uint32_t order) {
+#ifndef __CUDACC__
+  set_order(static_cast<Order>(order % 4));
+#endif
 }
 
 }  // namespace zg::simt

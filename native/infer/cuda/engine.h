@@ -59,4 +59,8 @@ double read_bandwidth(Engine* engine, size_t bytes);
 // Int8 operations a second of the matrix units from registers (two a multiply-add).
 double matrix_peak(Engine* engine);
 
+// Under emulation: threads of a block run ascending (0), descending, shuffled or warps interleaved (3), for launches from now on. A
+// device has its own mind.
+void choose_thread_order(uint32_t order);
+
 }  // namespace zg::simt

@@ -26,9 +26,11 @@ struct MatrixShape {
   static constexpr uint32_t kScaleBytes = kTokens * 8 * 4;
   // Weights, quants, scales, sums.
   static constexpr uint32_t kStageBytes = kWeightBytes + kQuantBytes + 2 * kScaleBytes;
-  // Two stages, and two planes of floats made from the sums.
-  static constexpr bool kPlanes = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
-  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + (kPlanes ? 2 * kScaleBytes : 0);
+  // Floats by block, then token: scales, and where the type needs them the sums' two planes. Padded against bank conflicts.
+  static constexpr bool kSums = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
+  static constexpr uint32_t kPlaneStride = kTokens + 4;
+  static constexpr uint32_t kPlane = 8 * kPlaneStride;
+  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + (kSums ? Tile<T>::kHalves ? 3 : 2 : 1) * kPlane * 4;
 };
 
 constexpr int32_t kMagic = 0x4B400000;
@@ -40,19 +42,19 @@ struct MatrixArgs {
   uint32_t tiles = 0;
 };
 
-#ifndef ZG_MATRIX_BLOCKS
-#define ZG_MATRIX_BLOCKS 2
-#endif
-#ifndef ZG_MATRIX_GROUPS
-#define ZG_MATRIX_GROUPS 4
-#endif
+struct alignas(8) Pair {
+  float x, y;
+};
+ZG_DEVICE Pair pair_at(const float* p) { return *reinterpret_cast<const Pair*>(p); }
+
 template <Type T, int kTokenGroups>
-ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs m) {
+ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
   using S = MatrixShape<T, kTokenGroups>;
   const ProductArgs& a = m.p;
   uint8_t* memory = shared();
-  auto* plane0 = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
-  float* plane1 = plane0 + S::kTokens * 8;
+  auto* plane_d = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
+  float* plane0 = plane_d + S::kPlane;
+  float* plane1 = plane0 + S::kPlane;
   const uint32_t padded = a.segments * kSegment;
   const uint32_t first_tile = block_x() * S::kTiles;
   const uint32_t first_token = block_y() * S::kTokens;
@@ -62,36 +64,41 @@ ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs
   const uint32_t g = lane() / 4;
   const uint32_t t = lane() % 4;
 
+  wait_before();
+  let_next_start();
+  // A warp copies one row tile and an eighth of the tokens, four lanes a token.
+  static_assert(S::kTiles * 32 == S::kThreads);
+  const TilePlace own = tile_place(a, first_tile + warp < m.tiles ? first_tile + warp : m.tiles - 1);
+  const uint8_t* tile_from = a.w[own.matrix].tiles + uint64_t{own.tile} * a.segments * Tile<T>::kBytes + lane() * 16;
+  constexpr uint32_t kOwnTokens = S::kTokens / 8;
   const auto start_copy = [&](uint32_t segment) {
     if (segment < a.segments) {
       uint8_t* stage = memory + segment % 2 * S::kStageBytes;
-      for (uint32_t c = thread(); c < S::kWeightBytes / 16; c += S::kThreads) {
-        const uint32_t local = c / (Tile<T>::kBytes / 16);
-        const uint32_t tile = first_tile + local < m.tiles ? first_tile + local : m.tiles - 1;
-        const TilePlace at = tile_place(a, tile);
-        copy_async(stage + c * 16, a.w[at.matrix].tiles + (uint64_t{at.tile} * a.segments + segment) * Tile<T>::kBytes +
-                                       c % (Tile<T>::kBytes / 16) * 16);
+      uint8_t* tile_to = stage + warp * Tile<T>::kBytes + lane() * 16;
+      const uint8_t* from = tile_from + uint64_t{segment} * Tile<T>::kBytes;
+      ZG_UNROLL
+      for (uint32_t c = 0; c < Tile<T>::kBytes; c += 512) {
+        if (c + 512 <= Tile<T>::kBytes || c + lane() * 16 < Tile<T>::kBytes) copy_async(tile_to + c, from + c);
       }
-      for (uint32_t c = thread(); c < S::kTokens * 20; c += S::kThreads) {
-        const uint32_t local = c / 20;
-        const uint32_t part = c % 20;
-        const uint32_t token = first_token + local < m.tokens ? first_token + local : m.tokens - 1;
-        const uint64_t blocks = uint64_t{token} * (padded / 32) + segment * 8;
-        if (part < 16) {
-          copy_async(stage + S::kWeightBytes + local * S::kStride + part * 16, a.x.q + uint64_t{token} * padded + segment * kSegment + part * 16);
-        } else if (part < 18) {
-          copy_async(stage + S::kWeightBytes + S::kQuantBytes + local * 32 + (part - 16) * 16, a.x.d + blocks + (part - 16) * 4);
-        } else {
-          copy_async(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes + local * 32 + (part - 18) * 16,
-                     a.x.sums + blocks + (part - 18) * 4);
-        }
+      ZG_UNROLL
+      for (uint32_t i = 0; i < (kOwnTokens + 7) / 8; i++) {
+        const uint32_t in_warp = lane() / 4 + 8 * i;
+        const uint32_t local = warp * kOwnTokens + in_warp;
+        if (in_warp >= kOwnTokens) continue;
+        const uint64_t token = first_token + local < m.tokens ? first_token + local : m.tokens - 1;
+        const uint32_t part = lane() % 4;
+        const int8_t* q = a.x.q + token * padded + segment * kSegment + part * 16;
+        uint8_t* to = stage + S::kWeightBytes + local * S::kStride + part * 16;
+        ZG_UNROLL
+        for (uint32_t k = 0; k < 4; k++) copy_async(to + 64 * k, q + 64 * k);
+        const uint64_t at = token * (padded / 32) + segment * 8 + part % 2 * 4;
+        const void* numbers = part < 2 ? static_cast<const void*>(a.x.d + at) : static_cast<const void*>(a.x.sums + at);
+        copy_async(stage + S::kWeightBytes + S::kQuantBytes + part / 2 * S::kScaleBytes + local * 32 + part % 2 * 16, numbers);
       }
     }
     copy_commit();
   };
 
-  wait_before();
-  let_next_start();
   float total[S::kRowTiles][kTokenGroups][4];
   float acc[S::kRowTiles][kTokenGroups][4];
   ZG_UNROLL
@@ -109,25 +116,26 @@ ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs
     sync();
     const uint8_t* stage = memory + segment % 2 * S::kStageBytes;
     const auto* sums = reinterpret_cast<const uint32_t*>(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes);
-    if constexpr (S::kPlanes) {
-      for (uint32_t i = thread(); i < S::kTokens * 8; i += S::kThreads) {
+    const auto* stage_d = reinterpret_cast<const float*>(stage + S::kWeightBytes + S::kQuantBytes);
+    for (uint32_t i = thread(); i < S::kTokens * 8; i += S::kThreads) {
+      const uint32_t to = i % 8 * S::kPlaneStride + i / 8;
+      plane_d[to] = stage_d[i];
+      if constexpr (S::kSums) {
         const int32_t x0 = sum0(sums[i]);
         const int32_t x1 = sum1(sums[i]);
         if constexpr (Tile<T>::kMinimum) {
-          plane0[i] = static_cast<float>(Tile<T>::kHalves ? x0 : x0 + x1);
-          plane1[i] = static_cast<float>(x1);
+          plane0[to] = static_cast<float>(Tile<T>::kHalves ? x0 : x0 + x1);
+          if constexpr (Tile<T>::kHalves) plane1[to] = static_cast<float>(x1);
         } else {
-          plane0[i] = det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * (Tile<T>::kHalves ? x0 : x0 + x1)));
-          plane1[i] = det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * x1));
+          plane0[to] = -det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * (Tile<T>::kHalves ? x0 : x0 + x1)));
+          if constexpr (Tile<T>::kHalves) plane1[to] = -det::float_of(static_cast<uint32_t>(kMagic + Tile<T>::kOffset * x1));
         }
       }
-      sync();
     }
+    sync();
     const uint8_t* weights = stage + row_warp * S::kRowTiles * Tile<T>::kBytes;
     const uint8_t* quants = stage + S::kWeightBytes + token_warp * kTokenGroups * 8 * S::kStride;
-    const auto* dx = reinterpret_cast<const float*>(stage + S::kWeightBytes + S::kQuantBytes) + token_warp * kTokenGroups * 64;
-    const float* p0 = plane0 + token_warp * kTokenGroups * 64;
-    const float* p1 = plane1 + token_warp * kTokenGroups * 64;
+    const uint32_t column = token_warp * kTokenGroups * 8 + 2 * t;
     Head heads[S::kRowTiles][2];
     ZG_UNROLL
     for (uint32_t i = 0; i < S::kRowTiles; i++) {
@@ -154,6 +162,12 @@ ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs
       for (int n = 0; n < kTokenGroups; n++) {
         const uint8_t* at = quants + (n * 8 + g) * S::kStride + b * 32 + 4 * t;
         const uint32_t x[2] = {word_at(at), word_at(at + 16)};
+        const uint32_t plane = b * S::kPlaneStride + column + n * 8;
+        const Pair dx = pair_at(plane_d + plane);
+        Pair p0{-12582912.0f, -12582912.0f};
+        Pair p1 = p0;
+        if constexpr (S::kSums) p0 = pair_at(plane0 + plane);
+        if constexpr (S::kSums && Tile<T>::kHalves) p1 = pair_at(plane1 + plane);
         ZG_UNROLL
         for (uint32_t i = 0; i < S::kRowTiles; i++) {
           int32_t low[4];
@@ -167,20 +181,22 @@ ZG_GLOBAL void ZG_BOUNDS(256, ZG_MATRIX_BLOCKS) multiply_matrix(const MatrixArgs
           ZG_UNROLL
           for (int e = 0; e < 4; e++) {
             const Scales& s = scale[i][e / 2];
-            const uint32_t token = (n * 8 + 2 * t + e % 2) * 8 + b;
-            constexpr float magic = 12582912.0f;
-            float value = det::add1(det::float_of(static_cast<uint32_t>(low[e])), Tile<T>::kOffset != 0 ? -p0[token] : -magic);
+            constexpr float magic = -12582912.0f;
+            const float d = e % 2 == 0 ? dx.x : dx.y;
+            const float s0 = e % 2 == 0 ? p0.x : p0.y;
+            const float s1 = e % 2 == 0 ? p1.x : p1.y;
+            float value = det::add1(det::float_of(static_cast<uint32_t>(low[e])), Tile<T>::kOffset != 0 ? s0 : magic);
             if constexpr (Tile<T>::kHalves) {
-              const float upper = det::add1(det::float_of(static_cast<uint32_t>(high[e])), Tile<T>::kOffset != 0 ? -p1[token] : -magic);
+              const float upper = det::add1(det::float_of(static_cast<uint32_t>(high[e])), Tile<T>::kOffset != 0 ? s1 : magic);
               value = det::fma1(static_cast<float>(s.s1), upper, det::mul1(static_cast<float>(s.s0), value));
             } else if constexpr (Tile<T>::kScaled) {
               value = det::mul1(static_cast<float>(s.s0), value);
             }
-            acc[i][n][e] = det::fma1(value, det::mul1(s.d, dx[token]), acc[i][n][e]);
+            acc[i][n][e] = det::fma1(value, det::mul1(s.d, d), acc[i][n][e]);
             if constexpr (Tile<T>::kMinimum) {
-              float minimum = det::mul1(static_cast<float>(-s.m0), p0[token]);
-              if constexpr (Tile<T>::kHalves) minimum = det::fma1(static_cast<float>(-s.m1), p1[token], minimum);
-              acc[i][n][e] = det::fma1(minimum, det::mul1(s.dm, dx[token]), acc[i][n][e]);
+              float minimum = det::mul1(static_cast<float>(-s.m0), s0);
+              if constexpr (Tile<T>::kHalves) minimum = det::fma1(static_cast<float>(-s.m1), s1, minimum);
+              acc[i][n][e] = det::fma1(minimum, det::mul1(s.dm, d), acc[i][n][e]);
             }
           }
         }
@@ -234,7 +250,7 @@ void multiply_matrix_launch(Device& device, const ProductArgs& p, uint32_t token
   if (tokens <= 32) {
     multiply_matrix_shaped<T, 1>(device, p, tokens);
   } else {
-    multiply_matrix_shaped<T, ZG_MATRIX_GROUPS>(device, p, tokens);
+    multiply_matrix_shaped<T, 4>(device, p, tokens);
   }
 }
 

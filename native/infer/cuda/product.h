@@ -7,15 +7,12 @@
 
 namespace zg::simt {
 
-#ifndef ZG_STAGES
-#define ZG_STAGES 2
-#endif
-constexpr int kStages = ZG_STAGES;
+constexpr int kStages = 2;
 
-// Half-warps of a block for a type, so that two launches fit on a multiprocessor side by side.
+// Threads of a block for a type: as many teams as shared memory has rings for, since more warps hide more of the arithmetic's latency.
 template <Type T>
 constexpr uint32_t product_threads() {
-  return Tile<T>::kBytes > 4000 ? 160 : Tile<T>::kBytes > 3000 ? 192 : 256;
+  return Tile<T>::kBytes > 4000 ? 320 : Tile<T>::kBytes > 3000 ? 384 : 512;
 }
 
 struct ProductShared {
@@ -26,10 +23,10 @@ inline __attribute__((always_inline))
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-ProductShared product_shared(const ProductArgs& a) {
+ProductShared product_shared(const ProductArgs& a, uint32_t threads) {
   ProductShared s;
   s.ring = 0;
-  s.q = product_threads<T>() / 16 * kStages * Tile<T>::kBytes;
+  s.q = threads / 16 * kStages * Tile<T>::kBytes;
   const uint32_t padded = a.segments * kSegment;
   s.d = s.q + padded;
   s.sums = s.d + padded / 32 * 4;
@@ -139,9 +136,9 @@ ZG_DEVICE float join_segments(const float* parts, uint32_t segments) {
 }
 
 template <Type T>
-ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_vector(const ProductArgs a) {
+ZG_GLOBAL void ZG_BOUNDS(product_threads<T>(), 1) multiply_vector(const ProductArgs a) {
   constexpr uint32_t bytes = Tile<T>::kBytes;
-  const ProductShared s = product_shared<T>(a);
+  const ProductShared s = product_shared<T>(a, threads());
   uint8_t* memory = shared();
   const uint32_t team = thread() / 16;
   const uint32_t teams = threads() / 16;
