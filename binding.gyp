@@ -3,7 +3,7 @@
 {
   'variables': {
     'zg_sanitize%': 0,
-    # '' without CUDA's compiler, or when ZG_NO_CUDA is set.
+    # '' without CUDA's compiler, without a device unless ZG_CUDA is set, or when ZG_NO_CUDA is set.
     'nvcc%': '<!(node -p "require(\'./native/find-nvcc.cjs\').nvcc")',
     'cudart%': '<!(node -p "require(\'./native/find-nvcc.cjs\').cudart")'
   },

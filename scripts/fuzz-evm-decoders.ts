@@ -12,7 +12,8 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { decoderCorpus } from '../test/harness/evm-corpus.ts'
 import { fixturesDir } from '../test/harness/evm-fixtures.ts'
-import { buildProgram } from './evm-programs.mjs.mts'
+// biome-ignore lint/correctness/useImportExtensions: the build script is JavaScript, so that it runs before anything is installed
+import { buildProgram } from './evm-programs.mjs'
 
 const { values } = parseArgs({
   options: { seconds: { type: 'string' }, seed: { type: 'string' }, iterations: { type: 'string' } }

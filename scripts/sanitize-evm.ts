@@ -15,7 +15,8 @@ import { parseArgs } from 'node:util'
 import { type Conformance, loadConformance } from '../lib/native.ts'
 import { fixturesDir, jsonFiles, type Outcome, runBlockFile, runStateFile } from '../test/harness/evm-fixtures.ts'
 import { runVectors } from '../test/harness/evm-vectors.ts'
-import { buildProgram } from './evm-programs.mjs.mts'
+// biome-ignore lint/correctness/useImportExtensions: the build script is JavaScript, so that it runs before anything is installed
+import { buildProgram } from './evm-programs.mjs'
 
 /** Requests go to the program in files of about this size. */
 const CHUNK_BYTES = 48 << 20

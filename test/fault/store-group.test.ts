@@ -85,12 +85,14 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
   const same = async (i: number, f: TestFile, seq: number): Promise<boolean> => {
     const res = await fetch(`${url(i)}/v1/segments/${seq}?first=0&count=${f.segments.length}`)
     return (
-      res.status === 200 &&
-      equalBytes(new Uint8Array(await res.arrayBuffer()), concat(...f.segments.map(s => s.data)))
+      res.status === 200 && equalBytes(new Uint8Array(await res.arrayBuffer()), concat(...f.segments.map(s => s.data)))
     )
   }
   await Promise.all(dirs.map((_, i) => start(i)))
-  await waitFor(async () => (await metric(0, 'group_members_live')) === 6, { timeoutMs: 60_000, what: 'six live members' })
+  await waitFor(async () => (await metric(0, 'group_members_live')) === 6, {
+    timeoutMs: 60_000,
+    what: 'six live members'
+  })
 
   const files = [1, 16_385, 300_000, 2_400_000].map(size => testFile(content(`${SEED}/${size}`, size)))
   const seqs = chain.submit(files)
@@ -110,7 +112,8 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
   t.match(await (await fetch(`${url(2)}/v1/file/${seqs[3]}`)).json(), { finalized: true })
   t.match(await new RpcClient(url(4)).call('zgs_getShardConfig'), { shardId: 0, numShard: 1 })
   await waitFor(
-    async () => (await Promise.all(dirs.map((_, i) => metric(i, 'stripes_checked_total')))).reduce((a, b) => a + b) >= 6,
+    async () =>
+      (await Promise.all(dirs.map((_, i) => metric(i, 'stripes_checked_total')))).reduce((a, b) => a + b) >= 6,
     { timeoutMs: 60_000, what: 'parity to be computed again' }
   )
 
@@ -128,7 +131,8 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
     }
     for (const i of dead) {
       if (way === 'wipe') {
-        for (const name of ['segments', 'staging', 'index']) rmSync(join(dirs[i]!, name), { recursive: true, force: true })
+        for (const name of ['segments', 'staging', 'index'])
+          rmSync(join(dirs[i]!, name), { recursive: true, force: true })
       }
       if (way === 'corrupt') corrupt(join(dirs[i]!, 'segments'))
       await start(i)

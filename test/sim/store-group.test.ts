@@ -8,13 +8,7 @@ import { type GroupCodec, OP } from '../../cmd/zg-store/group/ports.ts'
 import { decodePut, encodeManifests } from '../../cmd/zg-store/group/wire.ts'
 import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
-import {
-  claimStatement,
-  coreStatement,
-  encodeClaim,
-  MAX_EPOCH,
-  signBatch
-} from '../../lib/codec/storage/manifest.ts'
+import { claimStatement, coreStatement, encodeClaim, MAX_EPOCH, signBatch } from '../../lib/codec/storage/manifest.ts'
 import { signTombstone } from '../../lib/codec/storage/members.ts'
 import { ranked, reassign } from '../../lib/codec/storage/placement.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
@@ -23,7 +17,6 @@ import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts
 const SEED = process.env.SEED ?? '1'
 t.comment(`seed ${SEED}`)
 t.setTimeout(280_000)
-
 
 const SIZES: Record<number, number[]> = {
   1: [1, 300_000],
@@ -89,7 +82,10 @@ t.test('a wiped member makes its shards again, k bytes read for each lost one', 
   g.wipe(2)
   await g.up(2)
   t.ok(await g.until(async () => (await g.shares())[2]! > 0 && (await g.sound(seqs, 2)), 60_000), 'whole again')
-  t.ok(await g.until(async () => (await g.shares())[2] === (await g.shares())[3], 60_000), 'as many shards as the others')
+  t.ok(
+    await g.until(async () => (await g.shares())[2] === (await g.shares())[3], 60_000),
+    'as many shards as the others'
+  )
   const { stats } = g.members[2]!.group
   const ratio = (stats.repairReadBytes + stats.repairSentBytes) / stats.repairedBytes
   t.comment(`${stats.repairedBytes} bytes lost, ${ratio.toFixed(2)} bytes moved for each`)
@@ -102,29 +98,35 @@ t.test('a wiped member makes its shards again, k bytes read for each lost one', 
   await g.close()
 })
 
-t.test('of seven members one is lost: others take its shards; it comes back, nothing is lost, surplus goes', async t => {
-  const g = await SimGroup.start(7, `${SEED}/lost`)
-  const seqs: number[] = []
-  for (let i = 0; i < 4; i++) seqs.push((await g.put(i, content(`l${i}`, 1_048_576 + i * 300_000))).seq)
-  t.ok(await g.until(() => g.sound(seqs), 60_000))
-  const before = (await g.shares()).reduce((a, b) => a + b)
-  await g.kill(3)
-  t.ok(
-    await g.until(async () => g.members[0]!.group.membership.losses().lost.length === 1 && (await g.sound(seqs)), 120_000),
-    'repaired without it'
-  )
-  for (const x of g.members) if (x.up) x.group.dropCaches()
-  for (const seq of seqs) for (const x of g.members) if (x.up) t.equal(await g.read(x.index, seq), 'same')
-  await g.up(3)
-  t.ok(await g.until(() => g.sound(seqs, 3), 60_000), 'it learns what became of its shards')
-  t.ok(
-    await g.until(async () => (await g.shares()).reduce((a, b) => a + b) === before, 200_000),
-    'each shard lies at one member again'
-  )
-  t.ok(await g.sound(seqs))
-  for (const seq of seqs) t.equal(await g.read(3, seq), 'same')
-  await g.close()
-})
+t.test(
+  'of seven members one is lost: others take its shards; it comes back, nothing is lost, surplus goes',
+  async t => {
+    const g = await SimGroup.start(7, `${SEED}/lost`)
+    const seqs: number[] = []
+    for (let i = 0; i < 4; i++) seqs.push((await g.put(i, content(`l${i}`, 1_048_576 + i * 300_000))).seq)
+    t.ok(await g.until(() => g.sound(seqs), 60_000))
+    const before = (await g.shares()).reduce((a, b) => a + b)
+    await g.kill(3)
+    t.ok(
+      await g.until(
+        async () => g.members[0]!.group.membership.losses().lost.length === 1 && (await g.sound(seqs)),
+        120_000
+      ),
+      'repaired without it'
+    )
+    for (const x of g.members) if (x.up) x.group.dropCaches()
+    for (const seq of seqs) for (const x of g.members) if (x.up) t.equal(await g.read(x.index, seq), 'same')
+    await g.up(3)
+    t.ok(await g.until(() => g.sound(seqs, 3), 60_000), 'it learns what became of its shards')
+    t.ok(
+      await g.until(async () => (await g.shares()).reduce((a, b) => a + b) === before, 200_000),
+      'each shard lies at one member again'
+    )
+    t.ok(await g.sound(seqs))
+    for (const seq of seqs) t.equal(await g.read(3, seq), 'same')
+    await g.close()
+  }
+)
 
 t.test('flipped bits: never served, found by reads and by scrub, made again', async t => {
   const g = await SimGroup.start(6, `${SEED}/rot`)
@@ -160,7 +162,11 @@ t.test('two entry nodes at once, and half of the segments at each: both final, o
   const digests = async () => new Set(g.members.map(m => m.group.describe().digest))
   t.ok(await g.until(async () => (await digests()).size === 1, 30_000), 'all have the same manifests')
   t.ok(await g.until(() => g.sound([a.seq]), 60_000))
-  t.equal((await g.shares()).reduce((x, y) => x + y), 3 * 6, 'no shard twice')
+  t.equal(
+    (await g.shares()).reduce((x, y) => x + y),
+    3 * 6,
+    'no shard twice'
+  )
   await g.close()
 })
 
@@ -234,11 +240,21 @@ t.test('liars: false acknowledgements, wrong parity, forged manifests', async t 
   for (const x of g.members.slice(1, 5)) {
     await g.finish(x.group.handle(liar.publicKey, OP.manifests, { head: new Uint8Array(0), body: forged }))
   }
-  t.ok((await g.members[1]!.group.manifestsOf(file.root)).every(x => x.epoch < 100), 'an epoch out of reach is refused')
+  t.ok(
+    (await g.members[1]!.group.manifestsOf(file.root)).every(x => x.epoch < 100),
+    'an epoch out of reach is refused'
+  )
   await g.run(30_000)
   t.same(await g.shares(), before, 'no shard was dropped')
   const fresh = await g.submit(content('fresh', 600_000))
-  const lie = { ...m, root: fresh.file.root, size: fresh.file.size, stripe: 0, leaves: [...m.shardRoots.slice(0, 3)], claims: m.claims }
+  const lie = {
+    ...m,
+    root: fresh.file.root,
+    size: fresh.file.size,
+    stripe: 0,
+    leaves: [...m.shardRoots.slice(0, 3)],
+    claims: m.claims
+  }
   const [by2] = signBatch(liar, [coreStatement(lie)])
   await g.finish(
     g.members[1]!.group.handle(liar.publicKey, OP.manifests, {
@@ -324,47 +340,53 @@ for (const [who, victim] of [
   ['the entry node', 0],
   ['a holder', 3]
 ] as const) {
-  t.test(`power loss of ${who} at every write of put: acknowledged segments come back, the file is final and whole`, async t => {
-    const bytes = content('crash', 1_100_000)
-    const measure = await SimGroup.start(6, `${SEED}/crash`)
-    const opsBefore = measure.members[victim]!.disk.ops
-    const done = await measure.put(0, bytes)
-    await measure.until(() => measure.sound([done.seq]), 30_000)
-    const total = measure.members[victim]!.disk.ops - opsBefore
-    await measure.close()
-    let final = 0
-    for (let p = 0; p < total; p++) {
-      const g = await SimGroup.start(6, `${SEED}/crash`)
-      const { file, seq } = await g.submit(bytes)
-      const { disk } = g.members[victim]!
-      const { store, flow } = g.members[0]!
-      disk.crashAt(disk.ops + 1 + p)
-      const acked = new Set<number>()
-      const tx = await flow.tx(seq)
-      for (const s of file.segments) {
-        void store.store({ ...s, proof: { ...s.proof } }, tx).then(
-          () => acked.add(s.index),
-          () => {}
-        )
+  t.test(
+    `power loss of ${who} at every write of put: acknowledged segments come back, the file is final and whole`,
+    async t => {
+      const bytes = content('crash', 1_100_000)
+      const measure = await SimGroup.start(6, `${SEED}/crash`)
+      const opsBefore = measure.members[victim]!.disk.ops
+      const done = await measure.put(0, bytes)
+      await measure.until(() => measure.sound([done.seq]), 30_000)
+      const total = measure.members[victim]!.disk.ops - opsBefore
+      await measure.close()
+      let final = 0
+      for (let p = 0; p < total; p++) {
+        const g = await SimGroup.start(6, `${SEED}/crash`)
+        const { file, seq } = await g.submit(bytes)
+        const { disk } = g.members[victim]!
+        const { store, flow } = g.members[0]!
+        disk.crashAt(disk.ops + 1 + p)
+        const acked = new Set<number>()
+        const tx = await flow.tx(seq)
+        for (const s of file.segments) {
+          void store.store({ ...s, proof: { ...s.proof } }, tx).then(
+            () => acked.add(s.index),
+            () => {}
+          )
+        }
+        await g.until(async () => disk.crashed, 20_000)
+        await g.kill(victim, (['none', 'all', 'prefix', 'subset'] as const)[p % 4])
+        await g.up(victim)
+        await g.run(2_000)
+        // Only what was never acknowledged may have to be sent again.
+        await g
+          .upload(0, file, seq, i => !acked.has(i))
+          .catch(err => {
+            if (!/final/.test(String((err as { data?: string }).data))) throw err
+          })
+        if (!(await g.until(() => g.isFinal(0, seq), 60_000)))
+          t.fail(`point ${p}: not final, ${acked.size} acknowledged`)
+        else final++
+        if (!(await g.until(() => g.sound([seq]), 60_000))) t.fail(`point ${p}: not whole`)
+        if ((await g.read(5, seq)) !== 'same') t.fail(`point ${p}: not the same`)
+        await g.close()
       }
-      await g.until(async () => disk.crashed, 20_000)
-      await g.kill(victim, (['none', 'all', 'prefix', 'subset'] as const)[p % 4])
-      await g.up(victim)
-      await g.run(2_000)
-      // Only what was never acknowledged may have to be sent again.
-      await g.upload(0, file, seq, i => !acked.has(i)).catch(err => {
-        if (!/final/.test(String((err as { data?: string }).data))) throw err
-      })
-      if (!(await g.until(() => g.isFinal(0, seq), 60_000))) t.fail(`point ${p}: not final, ${acked.size} acknowledged`)
-      else final++
-      if (!(await g.until(() => g.sound([seq]), 60_000))) t.fail(`point ${p}: not whole`)
-      if ((await g.read(5, seq)) !== 'same') t.fail(`point ${p}: not the same`)
-      await g.close()
+      t.equal(final, total)
+      t.ok(total > 10)
+      t.comment(`${total} writes`)
     }
-    t.equal(final, total)
-    t.ok(total > 10)
-    t.comment(`${total} writes`)
-  })
+  )
 }
 
 t.test('canary: more false acknowledgements than the code bears are noticed by these checks', async t => {

@@ -176,7 +176,13 @@ export class CodingGroup {
       times,
       codec: o.codec,
       net: o.net,
-      files: o.files,
+      files: {
+        ...o.files,
+        lost: async root => {
+          await o.files.lost(root)
+          await this.#spreader.reopen(root)
+        }
+      },
       members: new Membership(list, id, o.clock, times),
       manifests,
       shards: new Shards(o.log, o.kv),

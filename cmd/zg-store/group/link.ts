@@ -222,11 +222,15 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
   }
 
   function welcome(res: ServerResponse, b: Uint8Array): void {
-    if (b.length !== HELLO_BYTES) return end(res, 400, 'not a greeting')
+    if (b.length !== HELLO_BYTES) {
+      end(res, 400, 'not a greeting')
+      return
+    }
     const [from, to, theirs] = [b.slice(0, 32), b.slice(32, 64), b.slice(64, 96)]
     const told = keccak256(HELLO_DOMAIN, group, from, to, theirs)
     if (!equalBytes(to, key.publicKey) || !verifyEd25519(from, told, b.slice(96))) {
-      return end(res, 403, 'not for this node, or not signed')
+      end(res, 403, 'not for this node, or not signed')
+      return
     }
     const mine = generateKeyPairSync('x25519')
     const ephemeral = rawKey(mine.publicKey)
@@ -235,7 +239,8 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
     try {
       secret = sessionKey(mine.privateKey, theirs, id)
     } catch {
-      return end(res, 400, 'not a key')
+      end(res, 400, 'not a key')
+      return
     }
     if (incoming.size >= SESSIONS) {
       const oldest = incoming.keys().next()

@@ -170,7 +170,7 @@ export class Reader {
   async #assemble(m: Manifest): Promise<readonly Uint8Array[] | undefined> {
     const s = manifestStripe(m)
     const shards = await this.gather(m)
-    let data = shards === undefined ? undefined : await this.#decode(m, s, shards)
+    let data = shards === undefined ? undefined : await this.#decode(s, shards)
     let segments = data === undefined ? undefined : await this.#checked(m, s, data)
     if (segments === undefined && shards !== undefined) {
       data = undefined
@@ -277,7 +277,7 @@ export class Reader {
     }
   }
 
-  async #decode(m: Manifest, s: Stripe, shards: readonly (Uint8Array | undefined)[]): Promise<Uint8Array[]> {
+  async #decode(s: Stripe, shards: readonly (Uint8Array | undefined)[]): Promise<Uint8Array[]> {
     if (s.need === 1) return [shards.find(x => x !== undefined)!]
     const wanted = [...Array(s.need).keys()].filter(j => shards[j] === undefined)
     if (wanted.length === 0) return shards.slice(0, s.need) as Uint8Array[]
@@ -321,7 +321,7 @@ export class Reader {
     for (const set of subsets(there, s.need)) {
       if (tried++ >= SUBSETS) break
       const only = shards.map((x, j) => (set.includes(j) ? x : undefined))
-      const segments = await this.#checked(m, s, await this.#decode(m, s, only))
+      const segments = await this.#checked(m, s, await this.#decode(s, only))
       if (segments !== undefined) return segments
     }
     this.#c.logger.error('no subset of the shards gives the stripe', { root: toHex(m.root), stripe: m.stripe })

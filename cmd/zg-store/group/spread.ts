@@ -316,7 +316,7 @@ export async function spreadStripe(
       ? Array(s.count).fill((await rootsOf(c, [shards[0]!], s.sectors))[0]!)
       : [...known, ...(await rootsOf(c, shards.slice(known.length), s.sectors))]
   const old = await c.manifests.get(base.root, base, base.stripe)
-  const same = old !== undefined && old.shardRoots.every((r, j) => equalBytes(r, roots[j]!)) && old.epoch >= leastEpoch
+  const same = old?.shardRoots.every((r, j) => equalBytes(r, roots[j]!)) === true && old.epoch >= leastEpoch
   const dead = (await c.manifests.tombstone(base.root))?.epoch ?? -1
   const epoch = same ? old.epoch : Math.max(old?.epoch ?? -1, dead, leastEpoch - 1) + 1
   const core = { ...base, epoch, shardRoots: roots as Uint8Array[], leaves: s.full ? [] : stripe.leaves }

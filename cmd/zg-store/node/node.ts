@@ -9,16 +9,6 @@ import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
 
-async function readGroup(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (err) {
-    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
-      hint: "make one with 'zg-store group make'"
-    })
-  }
-}
-
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()
@@ -61,6 +51,17 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   if (opts.p2pPort !== undefined) options.p2pPort = opts.p2pPort as number
   if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
   if (opts.group !== undefined) {
+    for (const [name, set] of [
+      ['--shard', opts.shard !== undefined],
+      ['--max-age', opts.maxAge !== undefined],
+      ['--when-full oldest', opts.whenFull === 'oldest']
+    ] as const) {
+      if (!set) continue
+      // What one member drops the others would restore: deleting is an act of the group.
+      throw new ZgError('ERR_USAGE', `${name} cannot be used by a member of a group`, {
+        hint: "files of a group are deleted with 'zg-store group tombstone'"
+      })
+    }
     options.group = await readGroup(opts.group as string)
     const beatMs = opts.groupBeat as number | undefined
     const lostMs = opts.groupLost as number | undefined
@@ -88,4 +89,15 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   await Promise.race([ctx.stopped(), finished])
   await running.close()
   if (fatal !== undefined) throw fatal
+}
+
+async function readGroup(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (err) {
+    throw new ZgError('ERR_NO_INPUT', `cannot read the group list '${path}': ${messageOf(err)}`, {
+      cause: err,
+      hint: "make one with 'zg-store group make'"
+    })
+  }
 }
