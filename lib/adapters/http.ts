@@ -36,12 +36,14 @@ export async function listenHttp(opts: HttpOptions): Promise<HttpListener> {
       headersTimeout: LIMITS.httpHeadersTimeoutMs,
       // Whole-request deadlines differ between a call and a streamed upload, so `readBody` sets them, not the server.
       requestTimeout: 0,
-      keepAliveTimeout: LIMITS.httpKeepAliveMs,
+      keepAliveTimeout: LIMITS.httpKeepAliveCloseMs,
       connectionsCheckingInterval: LIMITS.httpCheckIntervalMs
     },
     (req, res) => {
       inFlight.add(res)
       res.once('close', () => inFlight.delete(res))
+      // Node would tell the time after which it closes; a client that was busy until then would send into the close.
+      if (res.shouldKeepAlive) res.setHeader('keep-alive', KEEP_ALIVE)
       handle(req, res, opts).catch(err => {
         opts.onError?.(err)
         if (!res.headersSent) sendJson(res, 500, { error: { code: 'ERR_BUG', message: 'internal error' } })
@@ -55,6 +57,14 @@ export async function listenHttp(opts: HttpOptions): Promise<HttpListener> {
   const port = (server.address() as AddressInfo).port
   const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host
   return { server, port, url: `http://${shown}:${port}`, close: () => closeServer(server, inFlight) }
+}
+
+const KEEP_ALIVE = `timeout=${LIMITS.httpKeepAliveMs / 1000}`
+
+/** Makes an answer the last one of its connection. */
+export function lastAnswer(res: ServerResponse): void {
+  res.removeHeader('keep-alive')
+  res.setHeader('connection', 'close')
 }
 
 /** Connections a remote (not loopback) address may hold. */
@@ -145,7 +155,7 @@ async function listen(server: Server, port: number, host: string): Promise<void>
 async function closeServer(server: Server, inFlight: Set<ServerResponse>): Promise<void> {
   const closed = new Promise<void>(resolve => server.close(() => resolve()))
   server.closeIdleConnections()
-  for (const res of inFlight) if (!res.headersSent) res.setHeader('connection', 'close')
+  for (const res of inFlight) if (!res.headersSent) lastAnswer(res)
   const timer = setTimeout(() => server.closeAllConnections(), LIMITS.shutdownMs)
   // An idle kept-alive connection may come back between the two calls above; sweep until all are gone.
   const sweep = setInterval(() => server.closeIdleConnections(), 50)
@@ -209,7 +219,7 @@ export class HttpError extends Error {
 /** Answers an HttpError; the connection is closed when the body was not read to its end, so that it cannot be mistaken for a request. */
 export function sendError(req: IncomingMessage, res: ServerResponse, err: HttpError): void {
   if (!req.complete) {
-    res.setHeader('connection', 'close')
+    lastAnswer(res)
     res.once('finish', () => req.destroy())
   }
   sendJson(res, err.status, {

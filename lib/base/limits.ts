@@ -17,8 +17,10 @@ export const LIMITS = {
   httpRequestTimeoutMs: 30_000,
   /** A streamed upload or download without a byte. */
   httpIdleBodyMs: 30_000,
-  /** Idle kept-alive connection. */
+  /** How long clients are told that an idle connection is kept. */
   httpKeepAliveMs: 5_000,
+  /** How long it is kept: a client that was busy meanwhile sends on it before it has looked at its clock. */
+  httpKeepAliveCloseMs: 60_000,
   /** How often the three deadlines above are checked. */
   httpCheckIntervalMs: 2_000,
   /** Open connections of an RPC server. */

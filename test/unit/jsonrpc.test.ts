@@ -464,6 +464,40 @@ t.test('stopping ends idle connections of the short way and finishes what runs',
   t.match((await waiting).text, /"result":"aborted"/)
 })
 
+t.test(
+  'a connection is kept longer than its client is told, so that a client that was busy does not send into its end',
+  async t => {
+    t.ok(LIMITS.httpKeepAliveCloseMs >= 10 * LIMITS.httpKeepAliveMs, 'by far')
+    const { short, plain } = await pair(t)
+    const until = LIMITS.httpKeepAliveMs + LIMITS.httpCheckIntervalMs + 500
+    const twice = ({ port }: RpcServer): Promise<string> =>
+      new Promise(resolve => {
+        const socket = connect({ port: port!, host: '127.0.0.1', noDelay: true })
+        let text = ''
+        let timer: NodeJS.Timeout | undefined
+        socket.on('data', d => {
+          text += d.toString('latin1')
+          if (statuses(text).length === 2) socket.destroy()
+          // The time itself is what is tested: past the announced one, and past the next look at deadlines.
+          else timer ??= setTimeout(() => socket.write(http(call(2))), until)
+        })
+        socket.on('error', () => {})
+        socket.on('close', () => {
+          clearTimeout(timer)
+          resolve(text)
+        })
+        socket.write(http(call(1)))
+      })
+    for (const text of await Promise.all([short, plain].map(twice))) {
+      t.same(statuses(text), [200, 200])
+      t.equal(text.match(/^keep-alive: timeout=5\r$/gim)?.length, 2, 'announced as before')
+    }
+    const last = await exchange(plain.port!, [http(call(1), ['Connection: close'])])
+    t.match(last, { closed: true })
+    t.notMatch(last.text, /timeout=/, 'nothing of the kind on the last answer')
+  }
+)
+
 t.test('a server that asks for a token answers 401 without one', async t => {
   const server = await serveRpc({ methods, port: 0, fast: true, authorize: header => header === 'Bearer right' })
   t.teardown(() => server.close())

@@ -39,6 +39,7 @@ import {
   put,
   quote,
   RemoteFile,
+  RemoteStream,
   readAll,
   type Source,
   spool,
@@ -424,6 +425,51 @@ t.test('an encrypted file has one root for one content and comes back in the cle
   const again: Uint8Array[] = []
   for await (const p of decrypting(encrypting(Readable.from([bytes]), key), { key })) again.push(p)
   t.ok(Buffer.concat(again).equals(bytes), 'streams too')
+})
+
+t.test('pieces cut before encryption, as the newer SDK does, and after it, as storage.md has it', async t => {
+  const key = fromHex(`0x${'43'.repeat(32)}`)
+  const bytes = content('cut', 700_001)
+  const pieceBytes = 262_144
+  const roots = async (sources: readonly Source[]): Promise<Uint8Array[]> => {
+    const out: Uint8Array[] = []
+    for (const source of sources) out.push((await store(source)).root)
+    return out
+  }
+  const pieces = (all: Uint8Array): Uint8Array[] =>
+    Array.from({ length: Math.ceil(all.length / pieceBytes) }, (_, i) =>
+      all.subarray(i * pieceBytes, (i + 1) * pieceBytes)
+    )
+  const whole = await encryptedSource(memorySource(bytes), key)
+  const sealed = await Promise.all(pieces(bytes).map(p => encryptedSource(memorySource(p), key)))
+  t.ok(new Set(sealed.map(s => toHex(s.nonce))).size === 3, 'each piece has a nonce of its own')
+  const ways: [string, Source[]][] = [
+    ['before', sealed],
+    ['after', pieces(await whole.read(0, whole.sizeBytes)).map(memorySource)]
+  ]
+  for (const [way, sources] of ways) {
+    const stream = await RemoteStream.open(new NodePool({ nodes: urls }), await roots(sources), { key: { key } })
+    t.equal(stream.sizeBytes, bytes.length, `cut ${way}: the size`)
+    t.ok(Buffer.from(await stream.all(1_000_000)).equals(bytes), `cut ${way}: all bytes`)
+    for (const [start, end] of [
+      [0, 1],
+      [262_120, 262_170],
+      [262_144, 524_288],
+      [300_001, 700_001],
+      [700_000, 700_001]
+    ] as const) {
+      const parts: Uint8Array[] = []
+      for await (const p of stream.bytes(start, end)) parts.push(p)
+      t.ok(Buffer.concat(parts).equals(bytes.subarray(start, end)), `cut ${way}: [${start}, ${end})`)
+    }
+    const path = join(dir, `cut-${way}.bin`)
+    const begun = Buffer.from(bytes.subarray(0, 600_000))
+    begun[599_999]! ^= 1
+    writeFileSync(`${path}.part`, begun)
+    const { resumedBytes } = await download(stream, path)
+    t.ok(resumedBytes > 262_144 && resumedBytes < 600_000, `cut ${way}: goes on after whole segments (${resumedBytes})`)
+    t.ok(readFileSync(path).equals(bytes), `cut ${way}: on disk`)
+  }
 })
 
 t.test('a pipe is spooled to disk, and a file that changes meanwhile is refused', async t => {

@@ -231,7 +231,7 @@ export class FileStore {
   async read(tx: Tx, index: number, into?: Uint8Array): Promise<ServedSegment | undefined> {
     if (tx.status === 'pruned') return undefined
     const { group } = this.#o
-    const found = await (group === undefined ? this.#o.log.read(tx.root, index, into) : group.read(tx, index))
+    const found = await (group === undefined ? this.#o.log.read(tx.root, index, into) : group.read(tx, index, into))
     if (found === undefined) return undefined
     const data = fit(found.data, segmentWireBytes(shape(tx.size), index))
     return { data, leaf: found.leaf, packed: found.proof, proof: unpackProof(found.leaf, tx.root, found.proof) }

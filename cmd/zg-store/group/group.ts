@@ -284,13 +284,16 @@ export class CodingGroup {
     return out
   }
 
-  /** A segment from wherever it is, checked, with its proof; undefined when it cannot be had. */
-  async read(tx: Pick<Tx, 'root' | 'size'>, index: number): Promise<GroupSegment | undefined> {
+  /**
+   * A segment from wherever it is, checked, with its proof; undefined when it cannot be had.
+   * @param into - memory for it; the data may lie in it or not.
+   */
+  async read(tx: Pick<Tx, 'root' | 'size'>, index: number, into?: Uint8Array): Promise<GroupSegment | undefined> {
     if (this.#spreader.isStaged(tx.root)) {
-      const staged = await this.#o.staging.read(tx.root, index)
+      const staged = await this.#o.staging.read(tx.root, index, into)
       if (staged !== undefined) return { data: staged.data, leaf: staged.leaf, proof: staged.proof }
     }
-    const own = await this.#o.log.read(tx.root, index)
+    const own = await this.#o.log.read(tx.root, index, into)
     if (own !== undefined) {
       this.#reader.servedMs = this.#c.clock.monotonic()
       return { data: own.data, leaf: own.leaf, proof: own.proof }

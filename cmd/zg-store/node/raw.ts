@@ -1,6 +1,6 @@
 /** The raw routes under /v1/ (docs/protocol/storage-raw.md): segments without JSON and base64. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { HttpError, sendError, sendJson } from '../../../lib/adapters/http.ts'
+import { HttpError, lastAnswer, sendError, sendJson } from '../../../lib/adapters/http.ts'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { hashFromHex, toHex } from '../../../lib/base/hex.ts'
@@ -165,7 +165,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown
     return
   }
   if (!req.complete) {
-    res.setHeader('connection', 'close')
+    lastAnswer(res)
     res.once('finish', () => req.destroy())
   }
   if (e.status === 429) res.setHeader('retry-after', '1')

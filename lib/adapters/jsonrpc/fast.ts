@@ -4,7 +4,7 @@
  * one Host, no Transfer-Encoding, Expect or Upgrade. At the first request that is anything else the connection goes, with all bytes
  * not yet used, to Node's own HTTP server, and stays there: what is refused, and with which words, is decided in one place.
  *
- * The limits of reliability.md 6 hold here as there: headers within 10 s, a request within 30 s, idle 5 s, body bound, a reader that
+ * The limits of reliability.md 6 hold here as there: headers within 10 s, a request within 30 s, idle 60 s (5 s are announced), body bound, a reader that
  * takes no answer for 30 s is dropped, and requests of one connection are answered one after the other, so that what a client can have
  * in memory is one body, one answer and one read.
  */
@@ -124,7 +124,7 @@ class FastConnection {
     else if (this.#size > 0) {
       const bound = this.#wanted > 0 ? LIMITS.httpRequestTimeoutMs : LIMITS.httpHeadersTimeoutMs
       if (age > bound) this.#timeOut()
-    } else if (age > (this.#fresh ? LIMITS.httpHeadersTimeoutMs : LIMITS.httpKeepAliveMs)) this.#socket.destroy()
+    } else if (age > (this.#fresh ? LIMITS.httpHeadersTimeoutMs : LIMITS.httpKeepAliveCloseMs)) this.#socket.destroy()
   }
 
   stop(): void {
