@@ -529,8 +529,15 @@ t.test('key-value files encode and decode as the SDK does', async t => {
     t.equal(toHex(hashBytes(bytes).root), k.root)
     t.equal(toHex(encodeStreamTags(streamsOf(ops, { sorted }))), k.tags, `${k.id} tags`)
     t.same(decodeStreamTags(fromHex(k.tags)), streamsOf(ops, { sorted }))
-    t.same(decodeKv(bytes), ops, `${k.id} decoded`)
-    t.same(decodeKv(concat(bytes, utf8('behind'))), ops, 'bytes behind the controls are ignored')
+    const { valuesAt, ...decoded } = decodeKv(bytes)
+    t.same(decoded, ops, `${k.id} decoded`)
+    const first = decoded.writes[0]?.value ?? new Uint8Array(0)
+    t.equal(toHex(bytes.subarray(valuesAt, valuesAt + first.length)), toHex(first), 'where the values begin')
+    t.same(
+      { ...decodeKv(concat(bytes, utf8('behind'))) },
+      { ...ops, valuesAt },
+      'bytes behind the controls are ignored'
+    )
     const step = Math.max(1, Math.floor(bytes.length / 40))
     for (let n = 0; n < bytes.length; n += step) {
       t.throws(() => decodeKv(bytes.subarray(0, n)), { code: 'ERR_CORRUPT' }, `${k.id} cut at ${n}`)

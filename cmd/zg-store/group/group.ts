@@ -16,7 +16,6 @@ import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import {
   BatchVerifier,
-  type Claim,
   checkManifest,
   claimed,
   claimStatement,
@@ -36,19 +35,18 @@ import {
   tombstoneHolds
 } from '../../../lib/codec/storage/members.ts'
 import { type MerkleTree, treeRoot } from '../../../lib/codec/storage/merkle.ts'
-import { ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
-import { codeFault, cutShards, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import { codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 import type { Tx } from '../core/tx.ts'
 import { checkProof } from '../core/upload-checks.ts'
-import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
-import { ask, BadShards, BatchSigner, type Context, type GroupStats, goodHolders, heldOf, sealed } from './context.ts'
+import { BadShards, BatchSigner, type Context, type GroupStats, goodHolders, heldOf } from './context.ts'
+import { Keeper } from './keeper.ts'
 import { type Family, Manifests, stripeDurable } from './manifests.ts'
 import { Membership } from './members.ts'
 import {
@@ -57,15 +55,17 @@ import {
   type GroupFiles,
   type GroupHandler,
   type GroupNet,
+  type GroupSegment,
   type GroupTimes,
   NOTHING,
   OP,
-  type Packet
+  type Packet,
+  type StripeState
 } from './ports.ts'
 import { Reader } from './reader.ts'
 import { packedProof, paddedLeaves, Repairer, treeOf } from './repair.ts'
-import { decodeHeld, encodeHeld, type HeldShard, Shards } from './shards.ts'
-import { fit, Spreader, spreadStripe } from './spread.ts'
+import { decodeHeld, Shards } from './shards.ts'
+import { Spreader } from './spread.ts'
 import { BUCKET_PAGE, FAMILY_PAGE, Sync } from './sync.ts'
 import {
   decodeBeat,
@@ -102,26 +102,6 @@ export interface GroupOptions {
   url?: () => string
 }
 
-/** A segment as FileStore serves it. */
-export interface GroupSegment {
-  readonly data: Uint8Array
-  readonly leaf: Uint8Array
-  readonly proof: PackedProof
-}
-
-/** How a stripe stands, for `stat`. */
-export interface StripeState {
-  readonly stripe: number
-  readonly code: string
-  readonly epoch: number
-  readonly survivors: number
-  readonly need: number
-  readonly count: number
-  readonly acknowledged: number
-  readonly checked: boolean
-  readonly holders: (string | null)[]
-}
-
 const LIST_KEY = Uint8Array.of(0x67) // 'g'
 const TREES = 32
 const TREE_LEAVES = 1_000_000
@@ -144,7 +124,7 @@ export class CodingGroup {
     wrong: 0,
     doneAtMs: 0
   }
-  readonly #surplus = new Map<string, number>()
+  readonly #keeper: Keeper
 
   private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
     this.#o = o
@@ -194,6 +174,7 @@ export class CodingGroup {
       stop: this.#abort.signal,
       take: list => this.#take(list)
     }
+    this.#keeper = new Keeper(this.#c, (tx, index) => this.read(tx, index))
     this.#reader = new Reader(this.#c)
     this.#repairer = new Repairer(this.#c, this.#reader)
     this.#spreader = new Spreader(this.#c)
@@ -680,141 +661,15 @@ export class CodingGroup {
       await this.#repairer.check(m)
       this.#repairer.note(m)
     }
-    await this.#offerOwn()
+    await this.#keeper.offerOwn()
   }
 
   /** Every so often: shards nobody asks for here any more, codes that do not fit the group. */
   async #lookThrough(): Promise<void> {
     if (this.#abort.signal.aborted) return
     this.#repairer.sweep()
-    await this.#offerOwn()
-    await this.#recode()
-  }
-
-  /** Shards here that the manifest gives to nobody or to a lost member are claimed; those others hold are dropped after a while. */
-  async #offerOwn(): Promise<void> {
-    const c = this.#c
-    for await (const shard of c.shards.all()) {
-      if (c.stop.aborted) return
-      const m = await c.manifests.get(shard.root, shard, shard.stripe)
-      const key = `${toHex(shard.root)}/${shard.stripe}/${shard.k}/${shard.m}/${shard.j}/${toHex(shard.shardRoot)}`
-      if (m === undefined || !equalBytes(m.shardRoots[shard.j]!, shard.shardRoot)) {
-        if (await this.#gone(shard)) await this.#dropLater(key, shard, undefined)
-        continue
-      }
-      const mine = m.claims.some(x => x !== undefined && equalBytes(x.holder, c.id))
-      const holder = m.claims[shard.j]?.holder
-      if (holder !== undefined && equalBytes(holder, c.id)) {
-        this.#surplus.delete(key)
-        continue
-      }
-      const good = goodHolders(c, m)
-      if (!mine && good[shard.j] === undefined) {
-        // Read again before it is promised: the log checks it.
-        if ((await c.shards.read(shard)) === undefined) continue
-        const by = await c.signer.sign(claimStatement(shard, shard.shardRoot))
-        const claims: (Claim | undefined)[] = m.claims.map((x, j) => (j === shard.j ? { holder: c.id, by } : x))
-        if (m.claims[shard.j] === undefined) await this.#take([{ ...m, claims }])
-        else {
-          await this.#take([await sealed(c, { ...m, epoch: m.epoch + 1, claims })])
-        }
-        continue
-      }
-      if (good.every(h => h !== undefined)) await this.#dropLater(key, shard, m)
-    }
-  }
-
-  /** True when nothing will ever want this shard: deleted, or of a code that was replaced. */
-  async #gone(shard: HeldShard): Promise<boolean> {
-    if ((await this.#c.manifests.tombstone(shard.root)) !== undefined) {
-      return (await this.#c.manifests.families(shard.root)).length === 0
-    }
-    const families = await this.#c.manifests.families(shard.root)
-    return families.some(f => f.whole === f.stripes)
-  }
-
-  /** All k + m acknowledgements from others in hand, ten minutes after, and each asked once more. */
-  async #dropLater(key: string, shard: HeldShard, m: Manifest | undefined): Promise<void> {
-    const nowMs = this.#c.clock.monotonic()
-    const sinceMs = this.#surplus.get(key)
-    if (sinceMs === undefined) {
-      if (this.#surplus.size < 100_000) this.#surplus.set(key, nowMs)
-      return
-    }
-    if (nowMs - sinceMs < this.#c.times.dropMs) return
-    if (m !== undefined) {
-      const there = await Promise.all(
-        m.claims.map(async (x, j) => {
-          if (x === undefined) return false
-          if (equalBytes(x.holder, this.#c.id)) return this.#c.shards.has(heldOf(m, j))
-          const answer = await ask(this.#c, x.holder, OP.have, encodeHeld(heldOf(m, j))).catch(() => undefined)
-          return answer?.head[0] === 1
-        })
-      )
-      if (!there.every(x => x)) return
-    }
-    await this.#c.shards.drop(shard)
-    this.#c.stats.dropped++
-    this.#surplus.delete(key)
-  }
-
-  /** Files whose code is not that of the whole group are coded again, when it is whole. */
-  async #recode(): Promise<void> {
-    const c = this.#c
-    const { members } = c.members
-    if (members.some(x => c.members.health(x.id) !== 'live')) return
-    const code = defaultCode(members.length)
-    let last: Uint8Array | undefined
-    for await (const m of c.manifests.all()) {
-      if (c.stop.aborted) return
-      if (last !== undefined && equalBytes(last, m.root)) continue
-      last = m.root
-      const best = await c.manifests.best(m.root)
-      if (best === undefined || best.durable < best.stripes) continue
-      if (best.k === code.k && best.m === code.m) {
-        await this.#dropOldCodes(best)
-        continue
-      }
-      const [first] = ranked(c.members.live(), m.root, 0xffff_ffff)
-      if (first === undefined || !equalBytes(first.id, c.id)) continue
-      await this.#recodeFile(best, code, m.seq).catch(err =>
-        c.logger.debug('file not coded again yet', { root: toHex(m.root), error: messageOf(err) })
-      )
-    }
-  }
-
-  async #recodeFile(from: Family, code: { k: number; m: number }, seq: number): Promise<void> {
-    const c = this.#c
-    const form = shape(from.size)
-    for (let t = 0; t * code.k < form.segments; t++) {
-      if (c.stop.aborted) return
-      const s = stripeOf(from.size, code, t)
-      const segments = await Promise.all(
-        Array.from({ length: s.segments }, (_, i) =>
-          this.read({ root: from.root, size: from.size }, s.firstSegment + i)
-        )
-      )
-      if (segments.some(x => x === undefined)) throw new Error('a segment cannot be had')
-      const data = segments.map((x, i) => fit(x!.data, segmentWireBytes(form, s.firstSegment + i)))
-      const joined = data.length === 1 ? data[0]! : Buffer.concat(data)
-      const stripe = {
-        data: s.full ? data : cutShards(new Uint8Array(joined), s),
-        leaves: segments.map(x => x!.leaf),
-        proofs: segments.map(x => x!.proof)
-      }
-      const base = { root: from.root, seq, size: from.size, stripe: t, ...code }
-      const made = await spreadStripe(c, base, stripe, from.epoch + 1)
-      if (made === undefined) throw new Error('too few members took their shards')
-      await this.#take([made])
-    }
-  }
-
-  /** The old stripes go only when the new code has all its acknowledgements. */
-  async #dropOldCodes(best: Family): Promise<void> {
-    if (best.whole < best.stripes) return
-    const families = await this.#c.manifests.families(best.root)
-    if (!families.some(f => f !== best && f.epoch < best.epoch)) return
-    await this.#c.manifests.forget(best.root, m => (m.k !== best.k || m.m !== best.m) && m.epoch < best.epoch)
+    await this.#keeper.offerOwn()
+    await this.#keeper.recode()
   }
 
   async #dropShards(m: Manifest): Promise<number> {

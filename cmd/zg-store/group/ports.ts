@@ -1,5 +1,6 @@
 /** What the coding group's core needs from outside: messages, arithmetic, the file states, times. Real and simulated forms exist of each. */
 import type { Tx } from '../core/tx.ts'
+import type { PackedProof } from '../disk/record.ts'
 
 /** Message kinds between members. */
 export const OP = {
@@ -100,4 +101,24 @@ export const DEFAULT_TIMES: GroupTimes = {
   requestMs: 15_000,
   repairShare: 0.3,
   partitionMs: 86_400_000
+}
+
+/** A segment as FileStore serves it. */
+export interface GroupSegment {
+  readonly data: Uint8Array
+  readonly leaf: Uint8Array
+  readonly proof: PackedProof
+}
+
+/** How a stripe stands, for `stat`. */
+export interface StripeState {
+  readonly stripe: number
+  readonly code: string
+  readonly epoch: number
+  readonly survivors: number
+  readonly need: number
+  readonly count: number
+  readonly acknowledged: number
+  readonly checked: boolean
+  readonly holders: (string | null)[]
 }

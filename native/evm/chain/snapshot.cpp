@@ -228,6 +228,7 @@ std::string load(leveldb::Env* env, const std::string& path, const std::function
       if (!r.done()) return damaged("slots are malformed");
     } else if (head.tag == kEnd) {
       if (r.u64() != accounts || r.u64() != slots || !r.done()) return damaged("accounts or slots are missing");
+      if (read(1, got)) return damaged("something stands behind its end");
       return flush();
     } else {
       return damaged("a record of an unknown kind");
