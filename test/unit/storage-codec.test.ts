@@ -571,7 +571,8 @@ t.test(
     t.doesNotThrow(() =>
       fc.assert(
         fc.property(ops, o => {
-          t.same(decodeKv(encodeKv(o)), o)
+          const { valuesAt: _, ...decoded } = decodeKv(encodeKv(o))
+          t.same(decoded, o)
         }),
         { seed, numRuns: 50 }
       )
