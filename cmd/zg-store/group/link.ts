@@ -1,6 +1,6 @@
 /**
  * Members over HTTP, on the port that clients use: `POST /v1/group/hello` once a pair, `POST /v1/group/message` for everything else. Raw HTTP
- * because it carries shards four times as fast as an encrypted libp2p stream here (docs/decisions/0050).
+ * because a shard needs neither encryption nor multiplexing on its way (docs/decisions/0050).
  *
  * ```
  *   hello    from 32 │ to 32 │ X25519 key 32 │ Ed25519 signature 64        →  session 16 │ X25519 key 32 │ signature 64
