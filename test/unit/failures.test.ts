@@ -1,6 +1,7 @@
 /** What `npm test` says at its end: every failing assertion once, with file, subtest and diagnostics, and nothing when all pass. */
 import t from 'tap'
-import { tellFailures } from '../../scripts/failures.mjs.mts'
+// biome-ignore lint/correctness/useImportExtensions: plain JavaScript, which a fresh clone runs before it has anything else
+import { tellFailures } from '../../scripts/failures.mjs'
 
 async function through(text: string, size: number): Promise<string> {
   const stream = tellFailures()
