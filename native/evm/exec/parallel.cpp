@@ -9,8 +9,6 @@ namespace zg {
 
 namespace {
 
-// A transaction must cost so much for a second thread to be worth its waking and the copying (bench: native/evm/test/chain_parallel.cpp).
-constexpr uint64_t kWorthNs = 15'000;
 // Looks at an empty queue before a thread sleeps: some microseconds.
 constexpr int kSpins = 400;
 // Above so many misses in 256 the block is not worth guessing at.
@@ -53,7 +51,7 @@ TxOutcome BlockRunner::run(const Transaction& tx, const TransitionOptions& optio
     spent_ns_ /= 2;
     ran_ /= 2;
   }
-  if (spent_ns_ >= kWorthNs * ran_) engage();
+  if (spent_ns_ >= execution_.worth_ns * ran_) engage();
   return out;
 }
 
@@ -63,6 +61,8 @@ TxOutcome BlockRunner::run_here(const Transaction& tx, const TransitionOptions& 
 
 TxOutcome BlockRunner::run_ahead(const Transaction& tx, const TransitionOptions& options) {
   TxOutcome out;
+  if (execution_.eager)
+    while (Task* const next = claim()) speculate(*next);
   Task* const task = find(tx);
   bool is_done = false;
   if (task != nullptr) {

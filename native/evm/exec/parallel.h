@@ -25,7 +25,10 @@ namespace zg {
 struct Execution {
   // That execute a block, the caller's among them; 1: one after the other.
   unsigned threads = 1;
-  // From the first transaction on, whatever they cost and however often they meet: tests.
+  // What a transaction must cost, of late and on average, for others to be called: below it their waking and the copying cost more than they bring
+  // (measured: native/evm/test/parallel_bench.cpp).
+  uint64_t worth_ns = 15'000;
+  // For tests: all that is foreseen is guessed at before its turn, from the first transaction on, whatever it costs and however often they meet.
   bool eager = false;
 };
 
