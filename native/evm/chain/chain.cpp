@@ -554,6 +554,8 @@ std::vector<std::pair<std::string, double>> ChainImpl::stats() const {
           {"rootUs", n(f.root_us)},
           {"payloads", n(f.payloads)},
           {"payloadUs", n(f.payload_us)},
+          {"speculated", n(f.speculated)},
+          {"repeated", n(f.repeated)},
           {"committed", n(f.committed)},
           {"transactions", n(f.transactions)},
           {"gas", n(f.gas)},

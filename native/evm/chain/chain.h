@@ -77,6 +77,7 @@ class Chain {
     Precompiles precompiles;
     bool dev = false;
     unsigned threads = 2;
+    Execution execution{2};    // of the transactions of a block
     bool sync = true;          // tests may turn syncs off
     uint64_t log_segment_bytes = 256u << 20;
     std::string snapshot;      // a file to begin from when the directory is empty

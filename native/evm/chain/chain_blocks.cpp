@@ -60,7 +60,10 @@ Failure ChainImpl::build(const BlockAttributes& attributes, uint64_t budget_ms, 
     root_us += root.lap();
     return view_of(*layer).root();
   };
-  BuiltBlock built = build_block(*parent->state, parent->header, attributes, config(), precompiles(), *this, root_of, *source, now_ms() + budget_ms);
+  BuiltBlock built = build_block(*parent->state, parent->header, attributes, config(), precompiles(), *this, root_of, *source, now_ms() + budget_ms,
+                                 options_.execution);
+  figures_.speculated += built.figures.speculated;
+  figures_.repeated += built.figures.repeated;
   auto block = std::make_shared<StoredBlock>();
   block->block = std::move(built.block);
   block->receipts = std::move(built.receipts);
@@ -149,7 +152,9 @@ Failure ChainImpl::new_payload(ByteView raw_block, Hash& hash) {
   };
   const PayloadAncestry ancestry(*this, b.header.parent_hash);
   BlockOutcome outcome = execute_block(*parent_state, parent, b, config(), precompiles(), overlay, root_of, options_.threads,
-                                       b.ommers.empty() ? nullptr : &ancestry);
+                                       b.ommers.empty() ? nullptr : &ancestry, options_.execution);
+  figures_.speculated += outcome.figures.speculated;
+  figures_.repeated += outcome.figures.repeated;
   if (Failure f = stopped()) return f;
   if (!outcome.error.empty()) return {ChainError::rejected, outcome.error};
   // Signatures with a high s, valid in Frontier only.

@@ -51,7 +51,7 @@ class BlockCache {
 struct Figures {
   std::atomic<uint64_t> submitted{0}, accepted{0}, decode_us{0}, recover_us{0}, admit_us{0}, journal_us{0};
   std::atomic<uint64_t> built{0}, build_us{0}, select_us{0}, root_us{0}, committed{0}, transactions{0}, gas{0}, record_us{0}, log_us{0}, prepare_us{0}, index_us{0},
-      write_us{0}, apply_us{0}, pool_us{0}, payloads{0}, payload_us{0};
+      write_us{0}, apply_us{0}, pool_us{0}, payloads{0}, payload_us{0}, speculated{0}, repeated{0};
 };
 
 class ChainImpl final : public Chain, private BlockHashes {
