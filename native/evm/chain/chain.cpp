@@ -366,6 +366,18 @@ std::optional<Hash> ChainImpl::by_sender_and_nonce(const Address& sender, uint64
   return block->block.transactions[place->index].hash;
 }
 
+// What is older than the setting says is refused, though it is let go later: tries on disk that are behind need it. So the answer depends on the heights alone.
+uint64_t ChainImpl::oldest_state(uint64_t head_number) const {
+  const uint64_t history = std::max<uint64_t>(options_.state.history, 1);
+  return options_.state.archive || head_number < history ? 0 : head_number - history;
+}
+
+uint64_t ChainImpl::keep_from(uint64_t head_number) const {
+  if (options_.state.archive) return 0;
+  index::BlockEntry entry;
+  return index::read_block(*kv_, oldest_state(head_number), entry) == index::Found::yes ? entry.version : 0;
+}
+
 std::shared_ptr<const StateView> ChainImpl::state_at(uint64_t number, Failure& failure) {
   const auto now = head();
   if (number == now->header.number) return now->state;
@@ -374,20 +386,8 @@ std::shared_ptr<const StateView> ChainImpl::state_at(uint64_t number, Failure& f
     failure = {ChainError::not_found, "there is no block " + std::to_string(number)};
     return nullptr;
   }
-  auto view = store_->at(entry.version);
+  auto view = number < oldest_state(now->header.number) ? nullptr : store_->at(entry.version);
   if (view == nullptr) failure = {ChainError::pruned, "the state of block " + std::to_string(number) + " is pruned"};
-  return view;
-}
-
-std::shared_ptr<const StateView> ChainImpl::state_before(uint64_t number, Failure& failure) {
-  index::BlockEntry entry;
-  if (number == 0 || number > head()->header.number || index::read_block(*kv_, number, entry) != index::Found::yes) {
-    failure = {ChainError::not_found, "there is no block " + std::to_string(number)};
-    return nullptr;
-  }
-  // A block is one version.
-  auto view = store_->at(entry.version - 1);
-  if (view == nullptr) failure = {ChainError::pruned, "the state before block " + std::to_string(number) + " is pruned"};
   return view;
 }
 

@@ -217,7 +217,7 @@ Failure ChainImpl::commit(const Hash& hash, std::shared_ptr<const StoredBlock>& 
   if (!log_->append(h.number, record, entry.place, message) || !log_->sync(message)) return fail(ChainError::io, message);
   figures_.log_us += watch.lap();
   const auto batch = kv_->batch();
-  store_->prepare(*kept.layer, *batch);
+  store_->prepare(*kept.layer, *batch, keep_from(h.number));
   figures_.prepare_us += watch.lap();
   index::put_block(*batch, block, entry);
   index::put_head(*batch, {h.number, hash, entry.version, h.state_root});
@@ -318,7 +318,7 @@ Failure ChainImpl::write_state(std::span<const AccountWrite> writes) {
     return fail(ChainError::corrupt, "the index entry of the last block is damaged");
   const auto layer = store_->apply(now->state, std::move(diff));
   const auto batch = kv_->batch();
-  store_->prepare(*layer, *batch);
+  store_->prepare(*layer, *batch, keep_from(now->header.number));
   entry.version = now->version + 1;
   index::put_block_entry(*batch, now->header.number, entry);
   index::put_head(*batch, {now->header.number, now->hash, entry.version, view_of(*layer).root()});
