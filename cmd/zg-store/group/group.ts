@@ -785,6 +785,14 @@ export class CodingGroup {
     return this.#repairer.pending
   }
 
+  get uncheckedParity(): number {
+    return this.#repairer.unchecked
+  }
+
+  get stagedFiles(): number {
+    return this.#spreader.files
+  }
+
   get membership(): Membership {
     return this.#c.members
   }
