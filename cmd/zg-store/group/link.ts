@@ -259,8 +259,9 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
 
   return {
     address(id, url) {
-      if (urls.get(name(id)) !== url) outgoing.delete(name(id))
-      urls.set(name(id), url.replace(/\/$/, ''))
+      const base = url.replace(/\/$/, '')
+      if (urls.get(name(id)) !== base) outgoing.delete(name(id))
+      urls.set(name(id), base)
     },
     async ask(to, op, packet, opts) {
       try {
