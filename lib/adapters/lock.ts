@@ -6,8 +6,9 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ZgError } from '../base/errors.ts'
+import type { KvStore } from '../ports/kv.ts'
 import { diskError, makeDirs } from './disk.ts'
-import { type LevelKv, openKv } from './kv.ts'
+import { openKv } from './kv.ts'
 
 export interface DirectoryLock {
   /** Lets the next process in. Safe to call twice. */
@@ -42,7 +43,7 @@ export async function lockDirectory(dir: string): Promise<DirectoryLock> {
   }
 }
 
-async function take(dir: string, lockDir: string, pidFile: string): Promise<LevelKv> {
+async function take(dir: string, lockDir: string, pidFile: string): Promise<KvStore> {
   for (let attempt = 0; ; attempt++) {
     try {
       return await openKv(lockDir, { cacheBytes: 64 * 1024 })

@@ -147,6 +147,11 @@ export async function kvCompliance(t: ComplianceTest, fresh: () => Promise<() =>
     const again = await open()
     t.same(await look(again), [undefined, [], [5], undefined])
     t.equal((await again.get(key(3)))?.length, 100_000)
+    t.same(
+      [key(4), key(2), key(9)].map(k => again.getSync(k)?.length),
+      [1, 0, undefined],
+      'without waiting too'
+    )
     await again.close()
   })
   await t.test('scans are in bytewise order, half open, reversed and limited on demand', async t => {

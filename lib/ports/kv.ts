@@ -5,6 +5,8 @@
  */
 export interface KvStore {
   get(key: Uint8Array): Promise<Uint8Array | undefined>
+  /** The same on the calling thread: some µs where the entry is in memory, a read of the disk where it is not. For small look-ups in crowds. */
+  getSync(key: Uint8Array): Uint8Array | undefined
   getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]>
   batch(ops: readonly KvOp[], opts?: { sync?: boolean }): Promise<void>
   /** Entries with gte ≤ key < lt in key order (reversed on demand), at most `limit`. A snapshot: later writes do not show. */

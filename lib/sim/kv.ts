@@ -68,6 +68,11 @@ class SimKv implements KvStore {
     return this.#table.get(key)
   }
 
+  getSync(key: Uint8Array): Uint8Array | undefined {
+    this.#open()
+    return this.#table.get(key)
+  }
+
   async getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]> {
     this.#open()
     return keys.map(k => this.#table.get(k))

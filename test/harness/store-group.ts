@@ -7,10 +7,17 @@ import { FlowIndex } from '../../cmd/zg-store/core/flow-index.ts'
 import type { Tx } from '../../cmd/zg-store/core/tx.ts'
 import { type LeafOf, SegmentLog } from '../../cmd/zg-store/disk/segment-log.ts'
 import { CodingGroup } from '../../cmd/zg-store/group/group.ts'
-import type { GroupCodec, GroupHandler, GroupTimes, Packet } from '../../cmd/zg-store/group/ports.ts'
+import {
+  type GroupCodec,
+  type GroupHandler,
+  type GroupTimes,
+  type Outgoing,
+  type Packet,
+  partsOf
+} from '../../cmd/zg-store/group/ports.ts'
 import { prefixKv } from '../../cmd/zg-store/group/prefix-kv.ts'
 import { leavesOf } from '../../cmd/zg-store/group/shards.ts'
-import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
+import { concat, equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { place } from '../../lib/codec/storage/flow-tree.ts'
@@ -88,7 +95,7 @@ export class SimGroup {
   /** Lies: gets what member `i` would answer to `op`, returns what it answers. */
   readonly liars = new Map<
     number,
-    (op: number, asked: Packet, honest: GroupHandler, from: Uint8Array) => Promise<Packet>
+    (op: number, asked: Packet, honest: GroupHandler, from: Uint8Array) => Promise<Outgoing>
   >()
   readonly logger: Logger
   readonly times: GroupTimes
@@ -334,7 +341,7 @@ export class SimGroup {
     life: number,
     to: Uint8Array,
     op: number,
-    packet: Packet,
+    packet: Outgoing,
     timeoutMs: number
   ): Promise<Packet> {
     const target = this.members.find(m => equalBytes(m.key.publicKey, to))
@@ -352,12 +359,13 @@ export class SimGroup {
     if (target === undefined || !target.up) throw new ZgError('ERR_UNAVAILABLE', 'nobody there')
     if (!arrived) return timeout(begunMs)
     const theirs = target.life
+    const copy = { head: packet.head.slice(), body: concat(...partsOf(packet)) }
+    packet.done?.()
     this.traffic.messages++
-    this.traffic.bytes += packet.body.length
+    this.traffic.bytes += copy.body.length
     const sender = this.members[from]!.key.publicKey
     const lie = this.liars.get(target.index)
-    const copy = { head: packet.head.slice(), body: packet.body.slice() }
-    let answer: Packet
+    let answer: Outgoing
     try {
       answer = await (lie === undefined
         ? target.group.handle(sender, op, copy)
@@ -367,10 +375,12 @@ export class SimGroup {
       await way()
       throw err instanceof ZgError ? err : new ZgError('ERR_PROTOCOL', String(err))
     }
+    const body = concat(...partsOf(answer))
+    answer.done?.()
     if (!target.up || target.life !== theirs || this.members[from]!.life !== life) return timeout(begunMs)
     if (!(await way())) return timeout(begunMs)
-    this.traffic.bytes += answer.body.length
-    return { head: answer.head.slice(), body: answer.body.slice() }
+    this.traffic.bytes += body.length
+    return { head: answer.head.slice(), body }
   }
 
   /** A new list with these members, given to member `at`; it spreads by itself. */

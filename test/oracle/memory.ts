@@ -60,6 +60,10 @@ export function memoryKv({ map, shelves }: MemoryTable = memoryTable()): KvStore
       alive()
       return map.get(text(key))?.slice()
     },
+    getSync(key) {
+      alive()
+      return map.get(text(key))?.slice()
+    },
     async getMany(keys) {
       alive()
       return keys.map(k => map.get(text(k))?.slice())

@@ -285,7 +285,7 @@ export class ChainFollower {
         hint: 'check --chain; to follow a new chain use an empty --dir'
       })
     }
-    const gone = await index.rollback(common)
+    const gone = await index.rollback(common, this.#o.clock.now())
     this.state.reorgs++
     logger.warn('chain reorganised', {
       to_block: common?.block ?? this.#o.startBlock,

@@ -81,6 +81,8 @@ interface Presence {
 }
 
 const PRESENCE_FILES = 512
+/** Files of so many segments are looked up at once, without a scan: most files have one. */
+const SMALL_SEGMENTS = 8
 /** Segments in the works at the same time: 128 MiB. */
 const UPLOADS = 512
 const ORPHAN_MS = 3_600_000
@@ -88,7 +90,8 @@ const ORPHAN_MS = 3_600_000
 export class FileStore {
   readonly #o: FileStoreOptions
   readonly cache: SegmentCache = new SegmentCache()
-  readonly #presence = new Map<string, Promise<Presence>>()
+  /** Promises while they are being read. */
+  readonly #presence = new Map<string, Presence | Promise<Presence>>()
   readonly #unsettled = new Map<string, { root: Uint8Array; done: Promise<boolean> }>()
   readonly #settled = new Map<string, boolean>()
   #tail: Promise<unknown> = Promise.resolve()
@@ -126,6 +129,8 @@ export class FileStore {
    * not pruned, otherwise simply the first.
    */
   async select(root: Uint8Array, needAvailable: boolean): Promise<Tx | undefined> {
+    const sole = this.#o.index.soleTxOf(root)
+    if (sole !== undefined) return needAvailable && sole[0]?.status === 'pruned' ? undefined : sole[0]
     let first: Tx | undefined
     for await (const tx of this.#o.index.txsOf(root)) {
       if (tx.status === 'final') return tx
@@ -156,8 +161,10 @@ export class FileStore {
     }
     this.#uploads++
     try {
-      if (await this.holds(up.root, up.index)) return 'known'
-      const leaf = await this.#o.leafOf(up.data, up.index, up.fileSize)
+      const presence = this.#presenceOf(up.root)
+      if (has(presence instanceof Promise ? await presence : presence, up.index)) return 'known'
+      const hashed = this.#o.leafOf(up.data, up.index, up.fileSize)
+      const leaf = hashed instanceof Promise ? await hashed : hashed
       if (up.namesLeaf === false) up.proof.lemma[0] = leaf
       checkProof(up, s, leaf)
       if (tx === undefined) {
@@ -180,7 +187,8 @@ export class FileStore {
     const proof: PackedProof = { siblings, path: up.proof.path }
     const { group } = this.#o
     const result = await (group?.staging ?? this.#o.log).append({ root, index, fileSize, leaf, proof, data })
-    const presence = await this.#presenceOf(root)
+    const known = this.#presenceOf(root)
+    const presence = known instanceof Promise ? await known : known
     mark(presence, index)
     if (group !== undefined) {
       // On stable storage here, which is what was asked for; the group makes it final when its stripes are spread.
@@ -257,7 +265,7 @@ export class FileStore {
    * @returns true when none of them is pending any more.
    */
   settle(root: Uint8Array): Promise<boolean> {
-    const name = toHex(root)
+    const name = nameOf(root)
     let waiting = this.#unsettled.get(name)
     if (waiting === undefined) {
       waiting = { root, done: Promise.resolve(false) }
@@ -285,9 +293,13 @@ export class FileStore {
     const ops: KvOp[] = []
     for (const [name, { root }] of group) {
       let pending = 0
-      for await (const tx of this.#o.index.txsOf(root)) {
+      const sole = this.#o.index.soleTxOf(root)
+      for (const tx of sole ?? (await this.txsOf(root))) {
         if (tx.status !== 'pending') continue
-        if (await this.#complete(tx)) {
+        const complete = this.#completeNow(tx) ?? (await this.#complete(tx))
+        // A reorganisation may have taken it meanwhile.
+        const now = complete ? this.#o.index.txNow(tx.seq) : undefined
+        if (now?.status === 'pending' && equalBytes(now.root, root)) {
           final.push({ ...tx, status: 'final' })
           ops.push(statusOp(tx, 'final'))
         } else pending++
@@ -302,9 +314,14 @@ export class FileStore {
   /** New submissions are in the index: files that are here already, or wait in the cache, become final. */
   async submitted(txs: readonly Tx[]): Promise<void> {
     // A further submission may claim a larger size than the bits were made for.
-    for (const tx of txs) this.#presence.delete(toHex(tx.root))
+    for (const tx of txs) this.#presence.delete(nameOf(tx.root))
     for (const tx of txs) {
-      for (const segment of this.cache.take(tx.root)) {
+      const cached = this.cache.take(tx.root)
+      if (cached.length === 0 && this.#nothingHeld(tx)) {
+        if (this.#o.index.txNow(tx.seq)?.status === 'pending') this.#o.onWanted?.(tx.root)
+        continue
+      }
+      for (const segment of cached) {
         const target = (await this.target(segment.root, segment.fileSize)) ?? tx
         try {
           await this.store(segment, target)
@@ -313,21 +330,20 @@ export class FileStore {
           this.#o.logger.debug('cached segment not stored', { root: toHex(tx.root), error: messageOf(err) })
         }
       }
-      const now = await this.#o.index.tx(tx.seq)
+      const now = this.#o.index.txNow(tx.seq)
       if (now?.status === 'pending' && !(await this.settle(tx.root))) this.#o.onWanted?.(tx.root)
     }
   }
 
-  /** Submissions vanished in a reorganisation: their bytes are kept for an hour, then dropped unless the root came back. */
+  /** True when it is certain at once that no segment of this small file is here, as of nearly every new one. */
+  #nothingHeld(tx: Tx): boolean {
+    const presence = this.#o.group === undefined ? this.#presenceOf(tx.root) : undefined
+    return presence !== undefined && !(presence instanceof Promise) && presence.count === 0 && this.#required(tx) > 0
+  }
+
+  /** Submissions vanished in a reorganisation: the index marked their roots; their bytes are kept for an hour, as the root may come back. */
   async removed(txs: readonly Tx[]): Promise<void> {
-    const nowMs = this.#o.clock.now()
-    const ops: KvOp[] = []
-    for (const tx of txs) {
-      const value = new Uint8Array(8)
-      new DataView(value.buffer).setBigUint64(0, BigInt(nowMs))
-      ops.push({ put: key('o', tx.root), value })
-    }
-    await this.#o.kv.batch(ops, { sync: true })
+    for (const tx of txs) this.#presence.delete(nameOf(tx.root))
   }
 
   /** Drops bytes that no submission has named for an hour. */
@@ -342,7 +358,7 @@ export class FileStore {
         const named = (await this.select(root, false)) !== undefined
         if (!named) dropped += await this.#o.log.forget(root, [{ del: key('u', root) }])
         await this.#o.kv.batch([{ del: k }])
-        this.#presence.delete(toHex(root))
+        this.#presence.delete(nameOf(root))
       })
     }
     return dropped
@@ -360,7 +376,7 @@ export class FileStore {
     return this.#serial(async () => {
       const ops: KvOp[] = [{ del: key('u', root) }]
       for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
-      this.#presence.delete(toHex(root))
+      this.#presence.delete(nameOf(root))
       if (this.#o.group === undefined) return this.#o.log.forget(root, ops)
       await this.#o.kv.batch(ops, { sync: true })
       return this.#o.group.forget(root)
@@ -369,9 +385,9 @@ export class FileStore {
 
   /** A segment was damaged and is gone: final is not for ever (storage.md 11). */
   async lost(root: Uint8Array): Promise<void> {
-    this.#presence.delete(toHex(root)) // at once: an upload that comes now must not be told that it is known
+    this.#presence.delete(nameOf(root)) // at once: an upload that comes now must not be told that it is known
     await this.#serial(async () => {
-      this.#presence.delete(toHex(root))
+      this.#presence.delete(nameOf(root))
       const ops: KvOp[] = [{ put: key('u', root), value: new Uint8Array(0) }]
       for await (const tx of this.#o.index.txsOf(root)) if (tx.status === 'final') ops.push(statusOp(tx, 'pending'))
       await this.#o.kv.batch(ops, { sync: true })
@@ -381,6 +397,8 @@ export class FileStore {
 
   /** Submissions of a root. */
   async txsOf(root: Uint8Array): Promise<Tx[]> {
+    const sole = this.#o.index.soleTxOf(root)
+    if (sole !== undefined) return sole
     const out: Tx[] = []
     for await (const tx of this.#o.index.txsOf(root)) out.push(tx)
     return out
@@ -388,12 +406,12 @@ export class FileStore {
 
   /** What is here of a root has changed behind this store's back. */
   changed(root: Uint8Array): void {
-    this.#presence.delete(toHex(root))
+    this.#presence.delete(nameOf(root))
   }
 
   /** These segments need not be sent any more: their stripe is durable. */
   async gained(root: Uint8Array, first: number, count: number): Promise<void> {
-    const presence = await this.#presence.get(toHex(root))
+    const presence = await this.#presence.get(nameOf(root))
     if (presence !== undefined) for (let i = first; i < first + count; i++) mark(presence, i)
   }
 
@@ -402,7 +420,7 @@ export class FileStore {
     return this.#serial(async () => {
       const ops: KvOp[] = [{ del: key('u', root) }]
       for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
-      this.#presence.delete(toHex(root))
+      this.#presence.delete(nameOf(root))
       await this.#o.kv.batch(ops, { sync: true })
     })
   }
@@ -474,6 +492,22 @@ export class FileStore {
     return count
   }
 
+  /** As {@link #complete}, for a small file of an unsharded node without any wait; undefined for others. */
+  #completeNow(tx: Tx): boolean | undefined {
+    const s = shape(tx.size)
+    if (this.#o.group !== undefined || this.#o.shard.numShard !== 1 || s.segments > SMALL_SEGMENTS) return undefined
+    if (!equalHeights(s.heights, tx)) return false
+    const fold = new TreeFold()
+    for (let i = 0; i < s.segments; i++) {
+      const at = this.#o.log.locateNow(tx.root, i)
+      if (at === undefined) return false
+      if (at.dataSize > segmentWireBytes(s, i)) return undefined // what lies behind must be looked at
+      fold.push(at.leaf)
+    }
+    for (let i = s.segments; i < s.paddedSegments; i++) fold.push(zeroTreeRoot(segmentLeaves(s, i)))
+    return equalBytes(fold.root(), tx.root)
+  }
+
   /** True when every segment of this node's share is here and the tree of this submission holds. */
   async #complete(tx: Tx): Promise<boolean> {
     const s = shape(tx.size)
@@ -507,19 +541,40 @@ export class FileStore {
     return found?.data.subarray(from).every(b => b === 0) ?? false
   }
 
-  #presenceOf(root: Uint8Array): Promise<Presence> {
-    const name = toHex(root)
-    let found = this.#presence.get(name)
-    if (found === undefined) {
-      found = this.#loadPresence(root)
-      found.catch(() => this.#presence.delete(name))
-      if (this.#presence.size >= PRESENCE_FILES) {
-        const oldest = this.#presence.keys().next()
-        if (!oldest.done) this.#presence.delete(oldest.value)
-      }
-    } else this.#presence.delete(name)
+  /** At once for small files. */
+  #presenceOf(root: Uint8Array): Presence | Promise<Presence> {
+    const name = nameOf(root)
+    const known = this.#presence.get(name)
+    if (known !== undefined) {
+      this.#presence.delete(name)
+      this.#presence.set(name, known)
+      return known
+    }
+    if (this.#presence.size >= PRESENCE_FILES) {
+      const oldest = this.#presence.keys().next()
+      if (!oldest.done) this.#presence.delete(oldest.value)
+    }
+    const found = this.#smallPresence(root) ?? this.#loadPresence(root)
     this.#presence.set(name, found)
+    if (found instanceof Promise) {
+      found.then(
+        p => {
+          if (this.#presence.get(name) === found) this.#presence.set(name, p)
+        },
+        () => this.#presence.delete(name)
+      )
+    }
     return found
+  }
+
+  #smallPresence(root: Uint8Array): Presence | undefined {
+    const txs = this.#o.group === undefined ? this.#o.index.soleTxOf(root) : undefined
+    if (txs === undefined) return undefined
+    const segments = txs[0] === undefined ? 1 : shape(txs[0].size).segments
+    if (segments > SMALL_SEGMENTS) return undefined
+    const presence: Presence = { bits: new Uint8Array(1), count: 0, contiguous: 0 }
+    for (let i = 0; i < segments; i++) if (this.#o.log.locateNow(root, i) !== undefined) mark(presence, i)
+    return presence
   }
 
   async #loadPresence(root: Uint8Array): Promise<Presence> {
@@ -557,6 +612,11 @@ export class TreeFold {
   root(): Uint8Array {
     return foldNodes(this.#open.map(n => n.hash))
   }
+}
+
+/** A hash as a key of a map. */
+function nameOf(hash: Uint8Array): string {
+  return Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength).toString('latin1')
 }
 
 function equalHeights(heights: readonly number[], tx: Tx): boolean {

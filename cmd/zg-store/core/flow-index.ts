@@ -50,6 +50,9 @@ export interface KnownBlock {
 }
 
 const PROGRESS = fact('progress')
+const LAYOUT = fact('layout')
+/** Of the keys in tx.ts. */
+const LAYOUT_NOW = 2
 /** Blocks whose hashes are kept. */
 const KNOWN_BLOCKS = 100
 
@@ -70,6 +73,13 @@ export class FlowIndex {
   static async open(kv: KvStore): Promise<FlowIndex> {
     const value = await kv.get(PROGRESS)
     if (value === undefined) return new FlowIndex(kv, EMPTY_FLOW, 0, undefined)
+    const layout = (await kv.get(LAYOUT))?.[0]
+    if (layout === undefined) await convert(kv)
+    else if (layout !== LAYOUT_NOW) {
+      throw new ZgError('ERR_CONFIG', `the index is in layout ${layout}, this program knows ${LAYOUT_NOW}`, {
+        hint: 'use the newer program that wrote it'
+      })
+    }
     if (value.length !== 56) throw new ZgError('ERR_CORRUPT', 'the progress record of the submission log is damaged')
     const progress = { block: numberAt(value, 0), hash: value.slice(8, 40) }
     const node = (h: number, i: number) => kv.get(nodeKey(h, i))
@@ -95,16 +105,34 @@ export class FlowIndex {
   }
 
   async tx(seq: number): Promise<Tx | undefined> {
+    return this.txNow(seq)
+  }
+
+  /** As {@link tx}, at once. */
+  txNow(seq: number): Tx | undefined {
     if (!Number.isSafeInteger(seq) || seq < 0 || seq >= this.#nextSeq) return undefined
-    const value = await this.#kv.get(key('t', seq))
+    const value = this.#kv.getSync(key('t', seq))
     return value === undefined ? undefined : decodeTx(seq, value)
+  }
+
+  /** The submissions of a root at once, when there is at most one; undefined when {@link txsOf} must be asked. */
+  soleTxOf(root: Uint8Array): Tx[] | undefined {
+    const first = this.#kv.getSync(key('r', root))
+    if (first === undefined) return []
+    if (first[8] !== 0) return undefined
+    const tx = this.txNow(numberAt(first, 0))
+    return tx === undefined ? [] : [tx]
   }
 
   /** Submissions of a root in order, at most `limit`. */
   async *txsOf(root: Uint8Array, limit = 1000): AsyncGenerator<Tx> {
-    const seqs: number[] = []
-    const range = { gte: key('r', root, 0), lt: key('r', root, Number.MAX_SAFE_INTEGER), limit }
-    for await (const [k] of this.#kv.scan(range)) seqs.push(numberAt(k, 33))
+    const first = this.#kv.getSync(key('r', root))
+    if (first === undefined) return
+    const seqs = [numberAt(first, 0)]
+    if (first[8] !== 0) {
+      const range = { gte: key('r', root, 0), lt: key('r', root, Number.MAX_SAFE_INTEGER), limit: limit - 1 }
+      for await (const [k] of this.#kv.scan(range)) seqs.push(numberAt(k, 33))
+    }
     for (const seq of seqs) {
       const tx = await this.tx(seq)
       if (tx !== undefined) yield tx
@@ -113,12 +141,19 @@ export class FlowIndex {
 
   /** The submission that covers a sector of the flow; undefined for gaps and beyond the end. */
   async txAt(sector: number): Promise<Tx | undefined> {
-    const range = { gte: key('x', 0), lt: key('x', sector + 1), reverse: true, limit: 1 }
-    for await (const [, value] of this.#kv.scan(range)) {
-      const tx = await this.tx(numberAt(value, 0))
-      if (tx !== undefined && sector < tx.startPos + tx.sectors) return tx
+    // The last that starts at or before the sector: places rise with the numbers.
+    let [from, to] = [0, this.#nextSeq]
+    let found: Tx | undefined
+    while (from < to) {
+      const middle = Math.floor((from + to) / 2)
+      const tx = this.txNow(middle)
+      if (tx === undefined) throw new ZgError('ERR_CORRUPT', `record of submission ${middle} is missing`)
+      if (tx.startPos <= sector) {
+        found = tx
+        from = middle + 1
+      } else to = middle
     }
-    return undefined
+    return found !== undefined && sector < found.startPos + found.sectors ? found : undefined
   }
 
   /**
@@ -128,6 +163,7 @@ export class FlowIndex {
   prepare(events: readonly LoggedSubmission[], progress: Progress): PreparedBlocks {
     const ops: KvOp[] = []
     const txs: Tx[] = []
+    const firsts = new Map<string, number>()
     let state = this.#state
     let seq = this.#nextSeq
     for (const { event, block } of events) {
@@ -154,15 +190,29 @@ export class FlowIndex {
       }
       txs.push(tx)
       ops.push({ put: key('t', seq), value: encodeTx(tx) })
-      ops.push({ put: key('r', tx.root, seq), value: new Uint8Array(0) })
-      ops.push({ put: key('x', tx.startPos), value: numbers(seq) })
+      ops.push(...this.#rootOps(tx, firsts))
       ops.push({ put: key('w', tx.flowRoot), value: numbers(seq, tx.flowLength) })
-      ops.push({ put: key('u', tx.root), value: new Uint8Array(0) })
+      ops.push({ put: key('u', tx.root), value: NOTHING })
       for (const n of added.complete) ops.push({ put: nodeKey(n.height, n.index), value: n.hash })
       seq++
     }
-    ops.push(...progressOps(progress, seq, state.length))
+    ops.push(...progressOps(progress, seq, state.length), { put: LAYOUT, value: Uint8Array.of(LAYOUT_NOW) })
     return { txs, root: flowRoot(state), state, progress, ops }
+  }
+
+  /** @param firsts - first submissions of roots that this batch has brought. */
+  #rootOps(tx: Tx, firsts: Map<string, number>): KvOp[] {
+    const name = Buffer.from(tx.root.buffer, tx.root.byteOffset, 32).toString('latin1')
+    const known = this.#kv.getSync(key('r', tx.root))
+    const first = firsts.get(name) ?? (known === undefined ? undefined : numberAt(known, 0))
+    if (first === undefined) {
+      firsts.set(name, tx.seq)
+      return [{ put: key('r', tx.root), value: firstOf(tx.seq, false) }]
+    }
+    return [
+      { put: key('r', tx.root), value: firstOf(first, true) },
+      { put: key('r', tx.root, tx.seq), value: NOTHING }
+    ]
   }
 
   /** Writes a prepared batch. Not synced: after a power loss the chain is simply read again from an earlier block. */
@@ -188,10 +238,11 @@ export class FlowIndex {
 
   /**
    * Goes back to an earlier block after a reorganisation, or to the very beginning (undefined). Bytes stay: the same root usually
-   * comes back with another number.
+   * comes back with another number. Roots that no submission names any more are marked with the time in the same batch, so that
+   * no crash leaves bytes which nobody would ever drop.
    * @returns the submissions that are gone.
    */
-  async rollback(to: KnownBlock | undefined): Promise<Tx[]> {
+  async rollback(to: KnownBlock | undefined, nowMs: number): Promise<Tx[]> {
     const nextSeq = to?.nextSeq ?? 0
     const gone: Tx[] = []
     const ops: KvOp[] = []
@@ -199,10 +250,14 @@ export class FlowIndex {
       const tx = await this.tx(seq)
       assert(tx !== undefined, `submission ${seq} is missing`)
       gone.push(tx)
-      ops.push({ del: key('t', seq) }, { del: key('r', tx.root, seq) }, { del: key('x', tx.startPos) })
-      ops.push({ del: key('w', tx.flowRoot) })
-      // Nobody wants a file that no submission names any more, even if the node dies before the file store hears of it.
-      if (!(await this.#namedBefore(tx.root, nextSeq))) ops.push({ del: key('u', tx.root) })
+      ops.push({ del: key('t', seq) }, { del: key('w', tx.flowRoot) })
+      const first = this.#kv.getSync(key('r', tx.root))
+      if (first === undefined || numberAt(first, 0) < nextSeq) ops.push({ del: key('r', tx.root, seq) })
+      else {
+        // Nobody wants a file that no submission names any more, even if the node dies before the file store hears of it.
+        ops.push({ del: key('r', tx.root) }, { del: key('r', tx.root, seq) }, { del: key('u', tx.root) })
+        ops.push({ put: key('o', tx.root), value: numbers(nowMs) })
+      }
     }
     const last = nextSeq === 0 ? undefined : await this.tx(nextSeq - 1)
     const length = last?.flowLength ?? 1
@@ -221,12 +276,6 @@ export class FlowIndex {
     this.#nextSeq = nextSeq
     this.#progress = to === undefined ? undefined : { block: to.block, hash: to.hash }
     return gone
-  }
-
-  /** True when a submission below `seq` has this root. */
-  async #namedBefore(root: Uint8Array, seq: number): Promise<boolean> {
-    for await (const _ of this.#kv.scan({ gte: key('r', root, 0), lt: key('r', root, seq), limit: 1 })) return true
-    return false
   }
 
   /** Length of the flow when this root was current; undefined for a root that never was. */
@@ -250,6 +299,43 @@ export class FlowIndex {
   node(height: number, index: number): Promise<Uint8Array | undefined> {
     return this.#kv.get(nodeKey(height, index))
   }
+}
+
+const NOTHING = new Uint8Array(0)
+
+/** Value of `r`. */
+function firstOf(seq: number, more: boolean): Uint8Array {
+  const value = new Uint8Array(9)
+  value.set(numbers(seq))
+  value[8] = more ? 1 : 0
+  return value
+}
+
+/** Brings an index of layout 1 to the present one. What a crash leaves half done is done again. */
+async function convert(kv: KvStore): Promise<void> {
+  const ops: KvOp[] = []
+  let last: { root: Uint8Array; first: number; more: boolean } | undefined
+  const end = async (): Promise<void> => {
+    if (last !== undefined) ops.push({ put: key('r', last.root), value: firstOf(last.first, last.more) })
+    if (ops.length >= 4_096) await kv.batch(ops.splice(0))
+  }
+  for await (const [k, value] of kv.scan({ gte: key('r'), lt: key('s') })) {
+    const root = k.slice(1, 33)
+    if (last === undefined || !equalBytes(last.root, root)) {
+      await end()
+      const first = numberAt(k.length === 33 ? value : k, k.length === 33 ? 0 : 33)
+      last = { root, first, more: k.length === 33 && value[8] === 1 }
+      if (k.length !== 33) ops.push({ del: k })
+    } else if (numberAt(k, 33) === last.first) ops.push({ del: k })
+    else last.more = true
+  }
+  await end()
+  for await (const [k] of kv.scan({ gte: key('x'), lt: key('y') })) {
+    ops.push({ del: k })
+    if (ops.length >= 4_096) await kv.batch(ops.splice(0))
+  }
+  ops.push({ put: LAYOUT, value: Uint8Array.of(LAYOUT_NOW) })
+  await kv.batch(ops, { sync: true })
 }
 
 function progressOps(p: Progress, nextSeq: number, length: number): KvOp[] {

@@ -5,14 +5,19 @@
  *   key                              value
  *   m ‖ name                         small facts: network, progress, shard
  *   t ‖ seq u64                      the submission, below
- *   r ‖ root 32 ‖ seq u64            (empty)             which submissions have this root, in order
- *   x ‖ startPos u64                 seq u64             which submission covers a place in the flow
+ *   r ‖ root 32                      seq u64 ‖ more u8   the first submission of this root; `more` 1: others may follow
+ *   r ‖ root 32 ‖ seq u64            (empty)             the others, in order
  *   w ‖ flow root 32                 seq u64 ‖ length u64   the flow root after a submission: proofs against past roots
  *   n ‖ height u8 ‖ index u64        hash 32             complete nodes of the flow tree
  *   b ‖ block u64                    hash 32 ‖ next seq u64  the last blocks, to notice and undo a reorganisation
  *   u ‖ root 32                      (empty)             files that lack segments here
+ *   o ‖ root 32                      time u64            bytes that no submission names since then
  *   s, l, d, q                       the segment log (disk/segment-log.ts)
  * ```
+ *
+ * One look-up gives the submission of nearly every root, since hardly one has two. Places in the flow rise with the numbers of submissions, so
+ * who covers a place is found by halving. Layout 1 had `r` with a number for each submission, and `x` ‖ startPos for places; it is
+ * brought to this form when it is opened.
  *
  * All of one batch of events goes in as one atomic write, so the store is always the state after some block.
  */

@@ -63,8 +63,8 @@ import {
 } from './segment-index.ts'
 import { VerifiedPlaces } from './verified.ts'
 
-/** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes. */
-export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Promise<Uint8Array>
+/** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes; at once when there is little to hash. */
+export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Uint8Array | Promise<Uint8Array>
 
 export interface SegmentLogOptions {
   disk: Disk
@@ -233,7 +233,12 @@ export class SegmentLog {
 
   /** Where a segment lies, if it is held. */
   async locate(root: Uint8Array, index: number): Promise<Location | undefined> {
-    const value = await this.#o.kv.get(indexKey(root, index))
+    return this.locateNow(root, index)
+  }
+
+  /** As {@link locate}, at once. */
+  locateNow(root: Uint8Array, index: number): Location | undefined {
+    const value = this.#o.kv.getSync(indexKey(root, index))
     return value === undefined ? undefined : decodeLocation(value)
   }
 
@@ -283,7 +288,7 @@ export class SegmentLog {
     this.#inFlight.set(key, pending)
     this.#pendingBytes += bytes
     try {
-      if (from === undefined && (await this.locate(segment.root, segment.index)) !== undefined) {
+      if (from === undefined && this.locateNow(segment.root, segment.index) !== undefined) {
         resolve()
         return 'known'
       }

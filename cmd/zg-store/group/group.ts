@@ -19,7 +19,6 @@ import {
   checkManifest,
   claimed,
   claimStatement,
-  encodeClaim,
   isDurable,
   type Manifest,
   manifestStripe,
@@ -34,9 +33,9 @@ import {
   type Tombstone,
   tombstoneHolds
 } from '../../../lib/codec/storage/members.ts'
-import { type MerkleTree, treeRoot } from '../../../lib/codec/storage/merkle.ts'
+import { treeRoot } from '../../../lib/codec/storage/merkle.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
-import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { SECTOR_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
@@ -44,10 +43,22 @@ import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 import type { Tx } from '../core/tx.ts'
 import { checkProof } from '../core/upload-checks.ts'
+import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
-import { BadShards, BatchSigner, type Context, type GroupStats, goodHolders, heldOf } from './context.ts'
+import {
+  BadShards,
+  BatchSigner,
+  type Context,
+  type GroupStats,
+  goodHolders,
+  heldOf,
+  ownPiece,
+  releaseAll,
+  Warnings
+} from './context.ts'
+import { Courier } from './courier.ts'
 import { Keeper } from './keeper.ts'
-import { type Family, Manifests, stripeDurable } from './manifests.ts'
+import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
 import { Membership } from './members.ts'
 import {
   DEFAULT_TIMES,
@@ -59,26 +70,30 @@ import {
   type GroupTimes,
   NOTHING,
   OP,
+  type Outgoing,
   type Packet,
   type StripeState
 } from './ports.ts'
 import { Reader } from './reader.ts'
-import { packedProof, paddedLeaves, Repairer, treeOf } from './repair.ts'
+import { packedProof, Repairer } from './repair.ts'
 import { decodeHeld, Shards } from './shards.ts'
 import { Spreader } from './spread.ts'
 import { BUCKET_PAGE, FAMILY_PAGE, Sync } from './sync.ts'
 import {
   decodeBeat,
+  decodeGets,
   decodeList,
   decodeManifests,
-  decodePut,
+  decodePuts,
   decodeStripeName,
   encodeBeat,
   encodeEntries,
   encodeLeaves,
   encodeList,
   encodeManifests,
-  encodeStripeName
+  encodeStripeName,
+  encodeTaken,
+  type Put
 } from './wire.ts'
 
 export interface GroupOptions {
@@ -103,20 +118,22 @@ export interface GroupOptions {
 }
 
 const LIST_KEY = Uint8Array.of(0x67) // 'g'
-const TREES = 32
-const TREE_LEAVES = 1_000_000
 const LEAVES_PAGE = 32 * 1024
 const SWEEP_MS = 600_000
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Manifests wait so long to be signed together. */
+const SIGN_MS = 10
+
 export class CodingGroup {
   readonly #o: GroupOptions
-  readonly #c: Context
+  readonly #c: Mutable<Context>
   readonly #abort = new AbortController()
   readonly #reader: Reader
   readonly #repairer: Repairer
   readonly #spreader: Spreader
   readonly #sync: Sync
-  readonly #trees = new Map<string, { size: number; tree: MerkleTree }>()
   readonly #closers: (() => Promise<void>)[] = []
   #scrub: { running: boolean; stripes: number; wrong: number; doneAtMs: number } = {
     running: false,
@@ -146,7 +163,8 @@ export class CodingGroup {
       badShards: 0,
       wrongClaims: 0,
       filesBelow: 0,
-      dropped: 0
+      dropped: 0,
+      refusedShards: 0
     }
     this.#c = {
       key: o.key,
@@ -167,13 +185,17 @@ export class CodingGroup {
       manifests,
       shards: new Shards(o.log, o.kv),
       staging: o.staging,
+      courier: undefined as unknown as Courier,
       signer: new BatchSigner(o.key, o.clock),
+      patientSigner: new BatchSigner(o.key, o.clock, SIGN_MS),
       verifier: new BatchVerifier(),
       bad: new BadShards(o.clock, 30_000),
       stats,
+      warnings: new Warnings(o.clock),
       stop: this.#abort.signal,
-      take: list => this.#take(list)
+      take: list => this.#take(list, 'own')
     }
+    this.#c.courier = new Courier(this.#c)
     this.#keeper = new Keeper(this.#c, (tx, index) => this.read(tx, index))
     this.#reader = new Reader(this.#c)
     this.#repairer = new Repairer(this.#c, this.#reader)
@@ -279,12 +301,12 @@ export class CodingGroup {
       this.#reader.servedMs = this.#c.clock.monotonic()
       return { data: own.data, leaf: own.leaf, proof: own.proof }
     }
-    const known = await this.#tree(tx.root)
-    const leaf =
-      known?.tree.leafCount !== undefined && index < known.tree.leafCount ? known.tree.leaf(index) : undefined
+    const known = await this.#leavesOf(tx.root)
+    const at = 32 * index
+    const leaf = known !== undefined && at < known.leaves.length ? known.leaves.subarray(at, at + 32) : undefined
     const found = await this.#reader.segment(tx.root, index, leaf)
     if (found === undefined || known === undefined) return undefined
-    return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree, index) }
+    return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree(), index) }
   }
 
   /** Roots of all padded segments, 32 bytes each. */
@@ -315,7 +337,6 @@ export class CodingGroup {
     for await (const m of this.#c.manifests.ofRoot(root)) dropped += await this.#dropShards(m)
     this.#reader.forget(root)
     this.#repairer.forget(root)
-    this.#trees.delete(toHex(root))
     return dropped
   }
 
@@ -330,7 +351,7 @@ export class CodingGroup {
 
   // ---- messages of members -------------------------------------------------------------------------------------------------
 
-  readonly handle: GroupHandler = async (from, op, packet) => {
+  readonly handle: GroupHandler = async (from, op, packet): Promise<Outgoing> => {
     if (!this.#c.members.isMember(from)) throw new ZgError('ERR_PROTOCOL', 'not a member of this group')
     this.#c.members.heard(from)
     switch (op) {
@@ -410,14 +431,36 @@ export class CodingGroup {
   }
 
   async #onPut({ head, body }: Packet): Promise<Packet> {
-    const put = decodePut(head)
-    if (put === undefined) throw new ZgError('ERR_BAD_INPUT', 'not a shard')
-    const { shard, epoch, proof } = put
+    const puts = decodePuts(head)
+    if (puts === undefined) throw new ZgError('ERR_BAD_INPUT', 'not shards')
+    const sizes = puts.map(({ shard: s }) => stripeOf(s.size, s, s.stripe).sectors * SECTOR_BYTES)
+    if (body.length !== sizes.reduce((a, b) => a + b, 0)) throw new ZgError('ERR_BAD_INPUT', 'shards of another size')
+    this.#repairer.written()
+    let at = 0
+    const stored = puts.map(async (put, i): Promise<Uint8Array | string> => {
+      const data = body.subarray(at, at + sizes[i]!)
+      at += sizes[i]!
+      try {
+        await this.#store(put, data)
+        return claimStatement(put.shard, put.shard.shardRoot)
+      } catch (err) {
+        return messageOf(err)
+      }
+    })
+    // Signed together when the last of them is on the disk: one batch, one check for everybody.
+    const statements = await Promise.all(stored)
+    const taken = statements.map(async x =>
+      typeof x === 'string' ? x : { holder: this.#c.id, by: await this.#c.signer.sign(x) }
+    )
+    return { head: encodeTaken(await Promise.all(taken)), body: NOTHING }
+  }
+
+  /** Checks a shard and keeps it. @throws {ZgError} what is wrong with it, or of the disk. */
+  async #store({ shard, epoch, proof }: Put & { proof: PackedProof }, data: Uint8Array): Promise<void> {
     const stone = await this.#c.manifests.tombstone(shard.root)
     if (stone !== undefined && epoch <= stone.epoch) throw new ZgError('ERR_NOT_FOUND', 'the file was deleted')
     const s = stripeOf(shard.size, shard, shard.stripe)
-    if (body.length !== s.sectors * 256) throw new ZgError('ERR_BAD_INPUT', 'a shard of another size')
-    const root = await this.#c.codec.root(body, s.sectors)
+    const root = await this.#c.codec.root(data, s.sectors)
     if (!equalBytes(root, shard.shardRoot)) throw new ZgError('ERR_BAD_PROOF', 'a shard that does not hash to its root')
     const segment = s.full && shard.j < s.need
     if (segment) {
@@ -425,18 +468,21 @@ export class CodingGroup {
       for (let i = 0; i < proof.path.length; i++) lemma.push(proof.siblings.subarray(32 * i, 32 * i + 32))
       if (proof.path.length > 0) lemma.push(shard.root)
       const index = s.firstSegment + shard.j
-      const up = { root: shard.root, index, fileSize: shard.size, data: body, proof: { lemma, path: [...proof.path] } }
+      const up = { root: shard.root, index, fileSize: shard.size, data, proof: { lemma, path: [...proof.path] } }
       checkProof(up, shape(shard.size), root)
     }
-    await this.#c.shards.put(shard, body, segment ? proof : undefined)
-    const by = await this.#c.signer.sign(claimStatement(shard, shard.shardRoot))
-    return { head: encodeClaim({ holder: this.#c.id, by }), body: NOTHING }
+    await this.#c.shards.put(shard, data, segment ? proof : undefined)
   }
 
-  async #onGet({ head }: Packet): Promise<Packet> {
-    const shard = decodeHeld(head)
-    const data = shard === undefined ? undefined : await this.#c.shards.read(shard)
-    return data === undefined ? flag(false) : { head: Uint8Array.of(1), body: data }
+  async #onGet({ head }: Packet): Promise<Outgoing> {
+    const shards = decodeGets(head)
+    if (shards === undefined) return flag(false)
+    const pieces = await Promise.all(shards.map(s => ownPiece(this.#c, s)))
+    return {
+      head: Uint8Array.from(pieces, p => +(p !== undefined)),
+      body: pieces.filter(p => p !== undefined).map(p => p.data),
+      done: () => releaseAll(pieces)
+    }
   }
 
   async #onBucket({ head }: Packet): Promise<Packet> {
@@ -472,7 +518,7 @@ export class CodingGroup {
       if (await this.#superseded(checked)) continue
       good.push(checked)
     }
-    await this.#take(good)
+    await this.#take(good, 'others')
   }
 
   /** True when its data is not that of the file, as far as the file's tree is known here. */
@@ -494,9 +540,9 @@ export class CodingGroup {
     return families.some(f => f !== mine && f.whole === f.stripes && f.epoch > Math.max(m.epoch, mine?.epoch ?? 0))
   }
 
-  async #take(list: readonly Manifest[]): Promise<void> {
+  async #take(list: readonly Manifest[], from: 'own' | 'others'): Promise<void> {
     if (list.length === 0) return
-    const { changed } = await this.#c.manifests.accept(list)
+    const { changed, merged } = await this.#c.manifests.accept(list)
     if (changed.length === 0) return
     const roots = new Map<string, Uint8Array>()
     for (const m of changed) {
@@ -514,7 +560,8 @@ export class CodingGroup {
       this.#repairer.note(m)
       await this.#repairer.check(m)
     }
-    this.#sync.publish(changed)
+    // Whoever made a manifest tells everybody; what became something else by merging is news, and the rest is found by comparison.
+    this.#sync.publish(from === 'own' ? changed : merged)
   }
 
   async #completeFamily(root: Uint8Array): Promise<Family | undefined> {
@@ -528,7 +575,7 @@ export class CodingGroup {
   }
 
   /** Segment roots of a file from its manifests, once they fold to its root. */
-  async #leavesOf(root: Uint8Array): Promise<{ size: number; leaves: Uint8Array } | undefined> {
+  async #leavesOf(root: Uint8Array): Promise<KnownLeaves | undefined> {
     const kept = await this.#c.manifests.leaves(root)
     if (kept !== undefined) return kept
     for (const f of await this.#c.manifests.families(root)) {
@@ -539,19 +586,18 @@ export class CodingGroup {
         for (const [i, leaf] of segmentRootsOf(m).entries()) leaves.set(leaf, 32 * (at + i))
       }
       if (this.#folds(root, f.size, leaves)) {
-        await this.#c.manifests.keepLeaves(root, f.size, leaves)
-        return { size: f.size, leaves }
+        return this.#c.manifests.keepLeaves(root, f.size, leaves)
       }
       const found = await this.#askLeaves(root, f.size)
       if (found === undefined) continue
-      await this.#c.manifests.keepLeaves(root, f.size, found)
+      const known = await this.#c.manifests.keepLeaves(root, f.size, found)
       // Whoever signed those that do not fit has lied: they go, the true ones come again by comparison.
       for (const m of await this.#c.manifests.family(root, f)) {
         if (!(await this.#contradicts(m))) continue
         this.#c.logger.error('manifest of another file dropped', { root: toHex(root), signer: toHex(m.signer) })
         await this.#c.manifests.forget(root, x => x.stripe === m.stripe && x.k === m.k && x.m === m.m)
       }
-      return { size: f.size, leaves: found }
+      return known
     }
     return undefined
   }
@@ -581,23 +627,6 @@ export class CodingGroup {
       }
     }
     return undefined
-  }
-
-  async #tree(root: Uint8Array): Promise<{ size: number; tree: MerkleTree } | undefined> {
-    const key = toHex(root)
-    const kept = this.#trees.get(key)
-    if (kept !== undefined) return kept
-    const known = await this.#leavesOf(root)
-    if (known === undefined) return undefined
-    const made = { size: known.size, tree: treeOf(known.size, known.leaves) }
-    if (made.tree.leafCount <= TREE_LEAVES) {
-      for (const k of this.#trees.keys()) {
-        if (this.#trees.size < TREES) break
-        this.#trees.delete(k)
-      }
-      this.#trees.set(key, made)
-    }
-    return made
   }
 
   async #zeroBehind(tx: Pick<Tx, 'root' | 'size'>, size: number): Promise<boolean> {
@@ -783,6 +812,14 @@ export class CodingGroup {
 
   get pendingRepairs(): number {
     return this.#repairer.pending
+  }
+
+  get uncheckedParity(): number {
+    return this.#repairer.unchecked
+  }
+
+  get stagedFiles(): number {
+    return this.#spreader.files
   }
 
   get membership(): Membership {

@@ -140,7 +140,7 @@ export class Keeper {
         proofs: segments.map(x => x!.proof)
       }
       const base = { root: from.root, seq, size: from.size, stripe: t, ...code }
-      const made = await spreadStripe(c, base, stripe, from.epoch + 1)
+      const made = await spreadStripe(c, base, stripe, { leastEpoch: from.epoch + 1 })
       if (made === undefined) throw new Error('too few members took their shards')
       await c.take([made])
     }

@@ -9,6 +9,7 @@ export function prefixKv(kv: KvStore, letter: string): KvStore {
   const under = (key: Uint8Array): Uint8Array => concat(prefix, key)
   return {
     get: key => kv.get(under(key)),
+    getSync: key => kv.getSync(under(key)),
     getMany: keys => kv.getMany(keys.map(under)),
     batch: (ops, opts) =>
       kv.batch(

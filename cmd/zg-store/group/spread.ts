@@ -20,8 +20,10 @@ import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { PackedProof } from '../disk/record.ts'
+import { type Lease, lease } from '../node/buffers.ts'
 import { allShards, type Context, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
 import { stripeDurable } from './manifests.ts'
+import { block } from './memory.ts'
 import type { HeldShard } from './shards.ts'
 
 interface Upload {
@@ -188,13 +190,21 @@ export class Spreader {
 
   async #send(up: Upload, t: number, code: Code): Promise<void> {
     if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return
-    const stripe = await this.#read(up, t)
-    if (stripe === undefined) {
-      up.states[t] = 0
-      return
+    const leases: Lease[] = []
+    const memory = block(0)
+    let made: Manifest | undefined
+    try {
+      const stripe = await this.#read(up, t, leases)
+      if (stripe === undefined) {
+        up.states[t] = 0
+        return
+      }
+      const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
+      made = await spreadStripe(this.#c, base, stripe, { parity: memory.bytes })
+    } finally {
+      memory.release()
+      for (const slot of leases) slot.release()
     }
-    const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
-    const made = await spreadStripe(this.#c, base, stripe)
     if (made === undefined) throw new Error('not enough members took their shards')
     await this.#c.take([made])
     if (up.code !== code || up.states[t] !== 1) return
@@ -242,11 +252,16 @@ export class Spreader {
     return true
   }
 
-  async #read(up: Upload, t: number): Promise<StripeData | undefined> {
+  /** @param leases - get the memory of the data, to be given back when it was sent. */
+  async #read(up: Upload, t: number, leases: Lease[]): Promise<StripeData | undefined> {
     const s = stripeOf(up.size, up.code, t)
     const form = shape(up.size)
     const found = await Promise.all(
-      Array.from({ length: s.segments }, (_, i) => this.#c.staging.read(up.root, s.firstSegment + i))
+      Array.from({ length: s.segments }, (_, i) => {
+        const slot = lease()
+        leases.push(slot)
+        return this.#c.staging.read(up.root, s.firstSegment + i, slot.bytes)
+      })
     )
     for (const [i, f] of found.entries()) {
       if (f !== undefined) continue
@@ -306,10 +321,11 @@ export async function spreadStripe(
   c: Context,
   base: Pick<Manifest, 'root' | 'seq' | 'size' | 'stripe' | 'k' | 'm'>,
   stripe: StripeData,
-  leastEpoch = 0
+  opts: { leastEpoch?: number; parity?: Uint8Array } = {}
 ): Promise<Manifest | undefined> {
+  const { leastEpoch = 0 } = opts
   const s = manifestStripe(base)
-  const shards = await allShards(c, base, stripe.data)
+  const shards = await allShards(c, base, stripe.data, opts.parity)
   const known = s.full ? [...stripe.leaves] : []
   const roots =
     s.need === 1 && !s.full
@@ -349,7 +365,7 @@ export async function spreadStripe(
           claims[j] = claim
           c.bad.clear(base, j, to.id)
         } catch (err) {
-          c.logger.debug('member did not take a shard', { member: toHex(to.id), error: messageOf(err) })
+          untaken(c, to.id, err)
         }
       })
     )
@@ -358,6 +374,18 @@ export async function spreadStripe(
   if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return old
   if (same) return { ...old, claims }
   return sealed(c, { ...core, claims })
+}
+
+/** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
+function untaken(c: Context, member: Uint8Array, err: unknown): void {
+  c.stats.refusedShards++
+  c.warnings.say(`spread ${toHex(member)}`, () => {
+    c.logger.warn('a member does not take shards', {
+      member: toHex(member),
+      error: messageOf(err),
+      refused: c.stats.refusedShards
+    })
+  })
 }
 
 function hasBit(up: Upload, i: number): boolean {

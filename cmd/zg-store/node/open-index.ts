@@ -4,7 +4,7 @@
  */
 import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type LevelKv, openKv } from '../../../lib/adapters/kv.ts'
+import { openKv } from '../../../lib/adapters/kv.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
@@ -40,6 +40,6 @@ export async function openIndex(
 }
 
 /** Reads without a turn in the thread pool, which hashing and the disk need more: an entry lies in memory nearly always. */
-function quick(kv: LevelKv): KvStore {
+function quick(kv: KvStore): KvStore {
   return { ...kv, get: async key => kv.getSync(key) }
 }
