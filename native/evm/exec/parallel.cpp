@@ -14,6 +14,9 @@ constexpr int kSpins = 400;
 // Above so many misses in 256 the block is not worth guessing at.
 constexpr int kMissesMax = 192;
 constexpr uint8_t kLeaveAlone = 16;
+// So many transactions' time is looked at together, and so many while others help.
+constexpr unsigned kFew = 8, kMany = 64;
+constexpr uint64_t kNotYet = ~uint64_t{0};
 constexpr unsigned kBestMax = 8;
 
 uint64_t now_ns() noexcept {
@@ -36,7 +39,9 @@ BlockRunner::BlockRunner(WorkingState& state, const StateReader& base, const Cha
     : state_(state), base_(base), config_(config), rev_(rev), block_(block), precompiles_(precompiles), execution_(execution), foresight_(foresight) {
   // Before Byzantium each receipt has the state's root, which costs more than its transaction.
   is_over_ = execution.threads <= 1 || foresight == nullptr || rev < Revision::byzantium;
-  if (!is_over_ && execution_.eager) engage();
+  if (is_over_) return;
+  if (execution_.eager) engage();
+  else since_ns_ = now_ns();
 }
 
 BlockRunner::~BlockRunner() { finish(); }
@@ -44,15 +49,21 @@ BlockRunner::~BlockRunner() { finish(); }
 TxOutcome BlockRunner::run(const Transaction& tx, const TransitionOptions& options) {
   if (is_over_) return run_here(tx, options);
   if (is_engaged_) return run_ahead(tx, options);
-  const uint64_t began = now_ns();
   TxOutcome out = run_here(tx, options);
-  spent_ns_ += now_ns() - began;
-  if (++ran_ == 32) {
-    spent_ns_ /= 2;
-    ran_ /= 2;
-  }
-  if (spent_ns_ >= execution_.worth_ns * ran_) engage();
+  // The first is looked at alone, and finds caches cold.
+  const bool is_first = !has_looked_;
+  if (const uint64_t each = look(is_first ? 1 : kFew); each >= (is_first ? 4 : 1) * execution_.worth_ns && each != kNotYet) engage();
   return out;
+}
+
+uint64_t BlockRunner::look(unsigned every) {
+  if (++ran_ < every) return kNotYet;
+  const uint64_t now = now_ns();
+  const uint64_t each = (now - since_ns_) / ran_;
+  since_ns_ = now;
+  ran_ = 0;
+  has_looked_ = true;
+  return each;
 }
 
 TxOutcome BlockRunner::run_here(const Transaction& tx, const TransitionOptions& options) {
@@ -85,8 +96,10 @@ TxOutcome BlockRunner::run_ahead(const Transaction& tx, const TransitionOptions&
   }
   if (!is_done) out = run_here(tx, options);
   if (out.refusal == TxRefusal::none) overlay_.put(state_.changes());
-  if (!execution_.eager && misses_ > kMissesMax) finish();
-  else refill();
+  // On several threads a transaction that is worth it takes a part of its time.
+  const bool is_worth = execution_.eager || (misses_ <= kMissesMax && look(kMany) >= execution_.worth_ns / (2 * execution_.threads));
+  if (is_worth) refill();
+  else finish();
   return out;
 }
 

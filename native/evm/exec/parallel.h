@@ -86,6 +86,8 @@ class BlockRunner {
   TxOutcome run_here(const Transaction& tx, const TransitionOptions& options);
   TxOutcome run_ahead(const Transaction& tx, const TransitionOptions& options);
   bool take_over(Task& task, const Transaction& tx, const TransitionOptions& options, TxOutcome& out);
+  // Nanoseconds a transaction on average, every so many of them.
+  uint64_t look(unsigned every);
   void engage();
   void refill();
   Task* find(const Transaction& tx);
@@ -108,7 +110,9 @@ class BlockRunner {
 
   // The caller's alone.
   bool is_engaged_ = false, is_over_ = false, is_dry_ = false;
-  uint64_t spent_ns_ = 0, ran_ = 0;  // of late
+  uint64_t since_ns_ = 0;            // what transactions cost is looked at from here on
+  unsigned ran_ = 0;                 // since then
+  bool has_looked_ = false;
   int misses_ = 0;                   // of the last speculations, in 1/256
 
   Overlay overlay_;

@@ -125,10 +125,17 @@ struct Scenario {
     }
   }
 
-  // Init code: stores, and returns a contract that destroys itself in favour of whoever calls it.
-  static Bytes child_code() {
+  // A contract that counts in slot 2 and destroys itself in favour of whoever calls it.
+  static Bytes child_runtime() {
     Assembly a;
-    a.push(7).push(1).op({0x55}).push(0x33ff).push(uint64_t{0}).op({0x52}).push(2).push(30).op({0xf3});
+    a.push(2).op({0x54}).push(1).op({0x01}).push(2).op({0x55, 0x33, 0xff});
+    return a.code;
+  }
+  // Init code: stores, and returns that contract.
+  static Bytes child_code() {
+    const Bytes runtime = child_runtime();
+    Assembly a;
+    a.push(7).push(1).op({0x55}).push(runtime).push(uint64_t{0}).op({0x52}).push(runtime.size()).push(32 - runtime.size()).op({0xf3});
     return a.code;
   }
 
@@ -137,7 +144,7 @@ struct Scenario {
     const auto store = [&] { a.push(random.below(4)).op({0x55}); };
     const size_t statements = 2 + random.below(9);
     for (size_t i = 0; i < statements; ++i) {
-      switch (random.below(21)) {
+      switch (random.below(22)) {
         case 0: a.push(random.below(3)); store(); break;
         case 1:
         case 2: a.push(random.below(4)).op({0x54}).push(1).op({0x01}); store(); break;
@@ -154,8 +161,13 @@ struct Scenario {
           if (random.one_in(2)) store();
           else a.op({0x50});
           break;
-        case 11:
-        case 12: {
+        case 11: {
+          // Its own child, so that it goes and comes again.
+          a.push(uint64_t{0}).push(uint64_t{0}).push(uint64_t{0}).push(uint64_t{0}).push(uint64_t{0}).push(programs_.empty() ? low(4) : create2_address(programs_[random.below(programs_.size())], Hash{}, child_code())).push(60'000).op({0xf1, 0x50});
+          break;
+        }
+        case 12:
+        case 21: {
           // A child by CREATE or CREATE2 from its init code in memory.
           const Bytes child = child_code();
           Bytes word(32, 0);
@@ -185,7 +197,10 @@ struct Scenario {
         default: a.op({0x3a, 0x32, 0x01}); store(); break;
       }
     }
-    if (is_init && random.one_in(2)) a.push(0x33ff).push(uint64_t{0}).op({0x52}).push(2).push(30).op({0xf3});
+    if (is_init && random.one_in(2)) {
+      const Bytes runtime = child_runtime();
+      a.push(runtime).push(uint64_t{0}).op({0x52}).push(runtime.size()).push(32 - runtime.size()).op({0xf3});
+    }
     return a.code;
   }
 
@@ -208,6 +223,8 @@ struct Scenario {
       const Address a = numbered(2, i);
       put(a, 1, U256{5}, program(false), {{U256{1}, U256{9}}, {U256{2}, U256{1}}});
       programs_.push_back(a);
+      // Some have their child of CREATE2 already, with storage that goes when it does and is another's when it comes again.
+      if (random.one_in(2)) put(create2_address(a, Hash{}, child_code()), 1, U256{1}, child_runtime(), {{U256{1}, U256{3}}, {U256{2}, U256{4}}});
     }
     // Token: CALLDATA to, amount. Slot of an account is its address.
     Assembly token;
