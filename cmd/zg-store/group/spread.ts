@@ -52,8 +52,8 @@ export interface StripeData {
   readonly proofs: readonly (PackedProof | undefined)[]
 }
 
-/** Stripes being sent at a time: each holds up to 3 MiB. */
-const PARALLEL_STRIPES = 6
+/** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
+const PARALLEL_STRIPES = 12
 /** Segments staged and not yet spread, beyond which clients wait. */
 const STAGED_SEGMENTS = 1024
 const RETRY_MS = 500
