@@ -378,6 +378,7 @@ export async function spreadStripe(
 
 /** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
 function untaken(c: Context, member: Uint8Array, err: unknown): void {
+  if (c.stop.aborted) return
   c.stats.refusedShards++
   c.warnings.say(`spread ${toHex(member)}`, () => {
     c.logger.warn('a member does not take shards', {
