@@ -280,12 +280,6 @@ export class FileStore {
     return waiting.done
   }
 
-  /** For after a wait: a reorganisation may have taken the submission meanwhile. */
-  #stillPending(tx: Tx): boolean {
-    const now = this.#o.index.txNow(tx.seq)
-    return now?.status === 'pending' && equalBytes(now.root, tx.root)
-  }
-
   #take(name: string): boolean {
     const result = this.#settled.get(name)
     this.#settled.delete(name)
@@ -325,35 +319,6 @@ export class FileStore {
   #stillPending(tx: Tx): boolean {
     const now = this.#o.index.txNow(tx.seq)
     return now?.status === 'pending' && equalBytes(now.root, tx.root)
-  }
-
-  #take(name: string): boolean {
-    const result = this.#settled.get(name)
-    this.#settled.delete(name)
-    return result ?? false
-  }
-
-  async #settleGroup(): Promise<void> {
-    const group = [...this.#unsettled]
-    this.#unsettled.clear()
-    const final: Tx[] = []
-    const ops: KvOp[] = []
-    for (const [name, { root }] of group) {
-      let pending = 0
-      const sole = this.#o.index.soleTxOf(root)
-      for (const tx of sole ?? (await this.txsOf(root))) {
-        if (tx.status !== 'pending') continue
-        const now = this.#completeNow(tx)
-        if (now ?? ((await this.#complete(tx)) && this.#stillPending(tx))) {
-          final.push({ ...tx, status: 'final' })
-          ops.push(statusOp(tx, 'final'))
-        } else pending++
-      }
-      if (pending === 0) ops.push({ del: key('u', root) })
-      this.#settled.set(name, pending === 0)
-    }
-    if (ops.length > 0) await this.#o.kv.batch(ops, { sync: final.length > 0 })
-    if (final.length > 0) this.#o.onFinal?.(final)
   }
 
   /** New submissions are in the index: files that are here already, or wait in the cache, become final. */
