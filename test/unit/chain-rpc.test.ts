@@ -697,6 +697,27 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   t.ok(bare.structLogs.length < logs.structLogs.length, 'the limit holds')
   t.ok(bare.structLogs.every((l: Json) => l.stack === undefined && Array.isArray(l.memory)))
 
+  // What an instruction asked for is its price, paid or not: geth's figures.
+  const ends: [what: string, code: string, gas: number, cost: number, error: string | undefined][] = [
+    ['too few operands', '0x01', 1_000, 3, 'stack underflow'],
+    ['nothing left for a PUSH', '0x6001', 2, 3, 'out of gas'],
+    ['a cold slot', '0x600054', 500, 2_100, 'out of gas'],
+    ['a new value in a cold slot', '0x6001600055', 5_000, 22_100, 'out of gas'],
+    ['the stipend does not write', '0x6001600055', 2_000, 0, 'out of gas'],
+    ['memory of 0x6200 bytes', '0x61620051', 300, 3 + 3 * 785 + Math.floor((785 * 785) / 512), 'out of gas'],
+    ['a jump into nothing', '0x600056', 1_000, 8, undefined],
+    ['no instruction', '0xfe', 1_000, 0, undefined]
+  ]
+  for (const [what, code, gas, cost, error] of ends) {
+    await rpc('anvil_setCode', target, code)
+    const faulty = JSON.parse(
+      (await rpc('debug_traceCall', { to: target, gas: `0x${(21_000 + gas).toString(16)}` }, 'latest')).text
+    )
+    const last = faulty.structLogs.at(-1)
+    t.same([last.gasCost, last.error], [cost, error], what)
+  }
+  await rpc('anvil_setCode', target, CALLER)
+
   const calls = await trace({ tracer: 'callTracer', tracerConfig: { withLog: true } })
   t.equal(calls.gasUsed, receipt.gasUsed)
   t.equal(calls.calls[0].to, inner)
