@@ -42,7 +42,7 @@ class StateView : public StateReader {
   virtual bool storage_root(const Address& address, Hash& out) const = 0;
   // False when the history needed for it is beyond the bound or pruned; `message` says so.
   virtual bool proof(const Address& address, std::span<const U256> slots, AccountProof& out, std::string& message) const = 0;
-  // Accounts in order of hashed address, from `start` (a hash); false from `fn` ends it. Only of the durable head and of snapshots.
+  // Accounts in order of hashed address, from `start` (a hash); false from `fn` ends it. False: not of this view (a layer).
   virtual bool each_account(const Hash& start, const std::function<bool(const Hash& address_hash, const Bytes& preimage, const AccountData& account)>& fn) const = 0;
   virtual bool each_slot(const Address& address, const Hash& start, const std::function<bool(const Hash& slot_hash, const Bytes& preimage, const U256& value)>& fn) const = 0;
 };
