@@ -3,12 +3,12 @@
  * All are served in their turn, none is refused, and what has not had its turn costs next to nothing, by two bounds:
  *
  * ```
- *   accepted ──► gate: 256 connections that are read for the first time ──► room: bodies of 64 MiB together ──► store ──► answer
+ *   accepted ──► gate: 160 connections that are read for the first time ──► room: bodies of 48 MiB together ──► store ──► answer
  *                the others wait unread in the kernel                       the others wait with one piece of 64 KiB
  * ```
  *
  * **The gate.** Node reads up to 64 KiB of a connection before anybody can say no: 256 MiB for 4,096 of them. So a new connection is not
- * read at all before one of 256 places is free. It keeps its place until its first request is answered, less when
+ * read at all before one of 160 places is free. It keeps its place until its first request is answered, less when
  * that is not JSON-RPC, and no longer than a second without a word. While others wait at the gate, an answer is the last one of its connection: who wants more queues again.
  *
  * **The room.** A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that
@@ -20,9 +20,9 @@ import type { Socket } from 'node:net'
 import { type ConnectionGate, lastAnswer } from '../../../lib/adapters/http.ts'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 
-const TOTAL_BYTES = 64 * 1024 * 1024
+const TOTAL_BYTES = 48 * 1024 * 1024
 /** Connections whose first request is being read or answered. */
-const FIRST_REQUESTS = 256
+const FIRST_REQUESTS = 160
 /** How long one that says nothing keeps others out. */
 const SILENT_MS = 1_000
 /** Chunked bodies do not say how long they are. */
