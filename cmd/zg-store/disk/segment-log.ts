@@ -84,6 +84,8 @@ export interface SegmentLogOptions {
   quotaBytes?: number
   /** Left free for the key-value store, which after a failed write works only after a restart. */
   reserveBytes?: number
+  /** What is to be written in the same batch that takes a damaged segment out of the index: no crash may leave its file unnoticed. */
+  quarantineOps?: (root: Uint8Array) => readonly KvOp[]
   /** Called after a segment was found damaged and taken out of the index. */
   onQuarantine?: (root: Uint8Array, index: number) => void
 }
@@ -754,7 +756,10 @@ export class SegmentLog {
       const now = await this.locate(root, index)
       if (now === undefined || now.file !== at.file || now.offset !== at.offset) return false
       const dead = await deadOp(this.#o.kv, at.file, recordBytes(at))
-      await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead], { sync: true })
+      const also = this.#o.quarantineOps?.(root) ?? []
+      await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead, ...also], {
+        sync: true
+      })
       return true
     })
     if (!quarantined) return
