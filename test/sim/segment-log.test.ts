@@ -17,6 +17,7 @@ import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { openSimFiles, simFile, submitSim } from '../harness/sim-files.ts'
 
 const SEED = process.env.SEED ?? '1'
 
