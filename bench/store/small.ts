@@ -8,6 +8,7 @@
  *
  *   FILES=20000   files a row
  *   WIDTH=128     connections
+ *   ONLY=raw      some of: limits, raw, json
  *   PROFILE=DIR   a processor profile of the node there
  */
 import { spawn } from 'node:child_process'
@@ -27,18 +28,25 @@ import { packageRoot, waitFor } from '../../test/harness/tools.ts'
 const FILES = Number(process.env.FILES ?? 20_000)
 const WIDTH = Number(process.env.WIDTH ?? 128)
 const FILE_BYTES = 4096
+const wanted = (row: string): boolean => process.env.ONLY?.split(',').includes(row) ?? true
 
 const dir = mkdtempSync(join(tmpdir(), 'zg-bench-small-'))
 const chain = await startFlowChain()
 const node = await startNode(join(dir, 'node'))
 try {
-  await syncedWrites(join(dir, 'plain'))
-  await idleServer()
-  const raw = makeFiles()
-  await putAll('put, raw route', raw, await submitted(raw), rawPut, '"finalized":true')
-  await getAll(raw)
-  const json = makeFiles()
-  await putAll('put, JSON-RPC', json, await submitted(json), jsonPut, '"result":1')
+  if (wanted('limits')) {
+    await syncedWrites(join(dir, 'plain'))
+    await idleServer()
+  }
+  if (wanted('raw')) {
+    const files = makeFiles()
+    await putAll('put, raw route', files, await submitted(files), rawPut, '"finalized":true')
+    await getAll(files)
+  }
+  if (wanted('json')) {
+    const files = makeFiles()
+    await putAll('put, JSON-RPC', files, await submitted(files), jsonPut, '"result":1')
+  }
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, load: round(loadavg()[0]!), codec: codec().cpu }
   say({ row: 'machine', node: process.version, files: FILES, connections: WIDTH, ...machine })
 } finally {

@@ -72,6 +72,28 @@ export function lastAnswer(res: ServerResponse): void {
   res.setHeader('connection', 'close')
 }
 
+/**
+ * For an answer before the body was read to its end: it is the last one of its connection, so that the rest cannot be mistaken for a
+ * request. What still comes is dropped for a while instead of closing at once: a socket that is closed with bytes unread resets the
+ * connection, and the client then sees the reset instead of the answer.
+ */
+export function answerUnread(req: IncomingMessage, res: ServerResponse): void {
+  lastAnswer(res)
+  const { socket } = req
+  req.removeAllListeners('data')
+  // Called by Node once the last answer is written.
+  socket.destroySoon = () => {
+    socket.end()
+    const timer = setTimeout(() => socket.destroy(), LIMITS.httpLingerMs)
+    socket.once('close', () => clearTimeout(timer))
+    if (req.complete) socket.destroy()
+    else {
+      req.once('end', () => socket.destroy())
+      req.resume()
+    }
+  }
+}
+
 /** Connections a remote (not loopback) address may hold. */
 const PER_ADDRESS = 64
 
@@ -247,10 +269,7 @@ export class HttpError extends Error {
 
 /** Answers an HttpError; the connection is closed when the body was not read to its end, so that it cannot be mistaken for a request. */
 export function sendError(req: IncomingMessage, res: ServerResponse, err: HttpError): void {
-  if (!req.complete) {
-    lastAnswer(res)
-    res.once('finish', () => req.destroy())
-  }
+  if (!req.complete) answerUnread(req, res)
   sendJson(res, err.status, {
     error: { code: err.code, message: err.message, ...(err.hint === undefined ? {} : { hint: err.hint }) }
   })

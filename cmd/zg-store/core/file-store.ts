@@ -289,26 +289,38 @@ export class FileStore {
   async #settleGroup(): Promise<void> {
     const group = [...this.#unsettled]
     this.#unsettled.clear()
-    const final: Tx[] = []
+    let final: Tx[] = []
+    let waited = false
     const ops: KvOp[] = []
     for (const [name, { root }] of group) {
       let pending = 0
       const sole = this.#o.index.soleTxOf(root)
+      if (sole === undefined) waited = true
       for (const tx of sole ?? (await this.txsOf(root))) {
-        if (tx.status !== 'pending') continue
-        const complete = this.#completeNow(tx) ?? (await this.#complete(tx))
-        // A reorganisation may have taken it meanwhile.
-        const now = complete ? this.#o.index.txNow(tx.seq) : undefined
-        if (now?.status === 'pending' && equalBytes(now.root, root)) {
-          final.push({ ...tx, status: 'final' })
-          ops.push(statusOp(tx, 'final'))
-        } else pending++
+        if (tx.status === 'pruned' || (tx.status === 'final' && this.#o.group !== undefined)) continue
+        let complete = this.#completeNow(tx)
+        if (complete === undefined) {
+          waited = true
+          complete = await this.#complete(tx)
+        }
+        if (!complete) pending++
+        if (complete && tx.status === 'pending') final.push(tx)
+        // A node that died between finding damage and noting it here.
+        if (!complete && tx.status === 'final') ops.push(statusOp(tx, 'pending'))
       }
       if (pending === 0) ops.push({ del: key('u', root) })
       this.#settled.set(name, pending === 0)
     }
+    if (waited) final = final.filter(tx => this.#stillPending(tx))
+    for (const tx of final) ops.push(statusOp(tx, 'final'))
     if (ops.length > 0) await this.#o.kv.batch(ops, { sync: final.length > 0 })
-    if (final.length > 0) this.#o.onFinal?.(final)
+    if (final.length > 0) this.#o.onFinal?.(final.map(tx => ({ ...tx, status: 'final' })))
+  }
+
+  /** For after a wait: a reorganisation may have taken the submission meanwhile. */
+  #stillPending(tx: Tx): boolean {
+    const now = this.#o.index.txNow(tx.seq)
+    return now?.status === 'pending' && equalBytes(now.root, tx.root)
   }
 
   /** New submissions are in the index: files that are here already, or wait in the cache, become final. */
@@ -423,6 +435,11 @@ export class FileStore {
       this.#presence.delete(nameOf(root))
       await this.#o.kv.batch(ops, { sync: true })
     })
+  }
+
+  /** Goes into the batch that takes a damaged segment of a file out of the index. */
+  static damagedOps(root: Uint8Array): KvOp[] {
+    return [{ put: key('u', root), value: new Uint8Array(0) }]
   }
 
   /** Roots that lack segments here, from the store. */

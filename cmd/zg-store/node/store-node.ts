@@ -154,6 +154,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       },
       leafOf: o.group === undefined ? leafOf : leavesOf(),
       ...(o.quotaBytes === undefined ? {} : { quotaBytes: o.quotaBytes }),
+      ...(o.group === undefined ? { quarantineOps: FileStore.damagedOps } : {}),
       onQuarantine: (root, index) => {
         const noted = coding === undefined ? store?.lost(root) : coding.group.rotten(root, index)
         void noted?.catch(err => logger.error('cannot note a damaged file', { error: messageOf(err) }))
