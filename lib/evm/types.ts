@@ -48,6 +48,8 @@ export interface NativeOpenOptions {
   poolBytes: number
   queuedPerSender: number
   threads: number
+  /** That may execute a block's transactions together; 0 or absent: as many as gain on this machine. */
+  executionThreads?: number
   /** false in tests that count no crash. */
   sync: boolean
   logSegmentBytes: number

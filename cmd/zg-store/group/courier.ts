@@ -1,5 +1,5 @@
 /**
- * Carries shards to and from members, many in one message: what is asked of a member while two messages to it are on their way goes with
+ * Carries shards to and from members, many in one message: what is asked of a member while a message to it is on its way goes with
  * the next one. So a busy member makes one sync and one signature for eight shards, and an idle one is asked at once.
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
@@ -15,8 +15,12 @@ import { OP } from './ports.ts'
 import type { HeldShard } from './shards.ts'
 import { decodeTaken, encodeGets, encodePuts, MESSAGE_SHARDS, type Put } from './wire.ts'
 
-/** Messages of one kind to one member at a time: the next is sent while the last is being stored. */
-const IN_FLIGHT = 2
+/**
+ * Messages of one kind to one member at a time. One `put`: while it is being stored the next one fills up, and a full one costs its
+ * member one sync and everybody one check of a signature.
+ */
+const PUTS = 1
+const GETS = 2
 
 interface Job<In, Out> {
   readonly what: In
@@ -36,8 +40,8 @@ export class Courier {
 
   constructor(c: Context) {
     this.#c = c
-    this.#puts = new Queues((to, jobs) => this.#put(to, jobs))
-    this.#gets = new Queues((to, jobs) => this.#get(to, jobs))
+    this.#puts = new Queues(PUTS, (to, jobs) => this.#put(to, jobs))
+    this.#gets = new Queues(GETS, (to, jobs) => this.#get(to, jobs))
   }
 
   /**
@@ -104,10 +108,12 @@ export class Courier {
 
 /** One queue a member. */
 class Queues<In, Out> {
+  readonly #most: number
   readonly #send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>
   readonly #byMember = new Map<string, { waiting: Job<In, Out>[]; running: number }>()
 
-  constructor(send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>) {
+  constructor(most: number, send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>) {
+    this.#most = most
     this.#send = send
   }
 
@@ -126,7 +132,7 @@ class Queues<In, Out> {
   }
 
   #pump(to: Uint8Array, key: string, queue: { waiting: Job<In, Out>[]; running: number }): void {
-    while (queue.running < IN_FLIGHT && queue.waiting.length > 0) {
+    while (queue.running < this.#most && queue.waiting.length > 0) {
       const jobs: Job<In, Out>[] = []
       while (jobs.length < MESSAGE_SHARDS && queue.waiting.length > 0) {
         const job = queue.waiting.shift()!

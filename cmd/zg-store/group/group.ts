@@ -36,7 +36,7 @@ import {
 import { treeRoot } from '../../../lib/codec/storage/merkle.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { SECTOR_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
-import { codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import { type Code, codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
@@ -59,6 +59,7 @@ import {
 import { Courier } from './courier.ts'
 import { Keeper } from './keeper.ts'
 import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
+import type { Piece } from './memory.ts'
 import { Membership } from './members.ts'
 import {
   DEFAULT_TIMES,
@@ -774,6 +775,27 @@ export class CodingGroup {
   async manifestsOf(root: Uint8Array): Promise<Manifest[]> {
     const best = await this.#c.manifests.best(root)
     return best === undefined ? [] : this.#c.manifests.family(root, best)
+  }
+
+  /** Shards of full stripes that lie here, each with its memory; undefined for those that do not. */
+  async ownShards(
+    root: Uint8Array,
+    size: number,
+    code: Code,
+    asked: readonly { stripe: number; j: number }[]
+  ): Promise<(Piece | undefined)[]> {
+    this.#reader.servedMs = this.#c.clock.monotonic()
+    return Promise.all(
+      asked.map(async ({ stripe, j }) => {
+        const s = stripeOf(size, code, stripe)
+        if (!s.full) return undefined
+        // A data shard lies under the root of its file; the place of a parity shard follows from its content.
+        const m = j < s.need ? undefined : await this.#c.manifests.get(root, code, stripe)
+        const shardRoot = m === undefined ? NOTHING : m.shardRoots[j]!
+        if (j >= s.need && m?.size !== size) return undefined
+        return ownPiece(this.#c, { root, size, stripe, k: code.k, m: code.m, j, shardRoot })
+      })
+    )
   }
 
   /** The group as this node sees it. */

@@ -80,6 +80,8 @@ export const nativeCodec: GroupCodec = {
 export interface GroupLink extends GroupNet {
   /** Answers everything under /v1/group/. */
   readonly route: HttpRoute
+  /** Where a member can be reached, as far as known. */
+  urlOf(id: Uint8Array): string | undefined
   close(): void
 }
 
@@ -274,6 +276,7 @@ export function groupLink(key: SigningKey, group: Uint8Array, handler: () => Gro
         packet.done?.()
       }
     },
+    urlOf: id => urls.get(name(id)),
     route: (req, res, url) => {
       if (!url.pathname.startsWith('/v1/group/')) return false
       const known = url.pathname === '/v1/group/hello' || url.pathname === '/v1/group/message'

@@ -52,8 +52,8 @@ export interface StripeData {
   readonly proofs: readonly (PackedProof | undefined)[]
 }
 
-/** Stripes being sent at a time: each holds up to 3 MiB. */
-const PARALLEL_STRIPES = 6
+/** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
+const PARALLEL_STRIPES = 12
 /** Segments staged and not yet spread, beyond which clients wait. */
 const STAGED_SEGMENTS = 1024
 const RETRY_MS = 500
@@ -378,6 +378,7 @@ export async function spreadStripe(
 
 /** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
 function untaken(c: Context, member: Uint8Array, err: unknown): void {
+  if (c.stop.aborted) return
   c.stats.refusedShards++
   c.warnings.say(`spread ${toHex(member)}`, () => {
     c.logger.warn('a member does not take shards', {

@@ -94,7 +94,8 @@ Failure trace_block(Chain& chain, uint64_t number, std::optional<uint32_t> index
   if (Failure f = chain.read(number, stored)) return f;
   if (stored == nullptr) return {ChainError::not_found, "block not found"};
   Failure failure;
-  const auto parent = chain.state_before(number, failure);
+  // With the development changes after the parent.
+  const auto parent = chain.state_at(number - 1, failure);
   if (parent == nullptr) return failure;
   return replay(chain, stored->block, index, *parent, request, json);
 }

@@ -20,7 +20,7 @@ inline bool pay_account(Machine& m, Account& account, uint64_t before_berlin, ui
 Done op_balance(Machine& m, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
   if (!pay_account(m, account, m.schedule.balance, gas)) return kOutOfGas;
-  sp[-1] = account.now.balance;
+  sp[-1] = account.balance();
   return {gas, Status::success};
 }
 
@@ -34,7 +34,7 @@ Done op_extcodesize(Machine& m, U256* sp, uint64_t gas) {
 Done op_extcodehash(Machine& m, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
   if (!pay_account(m, account, m.schedule.extcode_hash, gas)) return kOutOfGas;
-  sp[-1] = m.state.dead(account) ? U256{} : U256::from(account.now.code_hash);
+  sp[-1] = m.state.dead(account) ? U256{} : U256::from(account.code_hash());
   return {gas, Status::success};
 }
 
@@ -121,7 +121,7 @@ Done op_selfdestruct(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   if (f.is_static) return {gas, Status::write_protection};
   Account& self = *f.self;
   Account& heir = m.state.account(sp[-1].address());
-  const U256 balance = self.now.balance;
+  const U256 balance = self.balance();
   uint64_t price = m.schedule.selfdestruct;
   if (m.from(Revision::berlin) && m.state.warm(heir)) price += gas::kColdAccount;
   if (m.from(Revision::spurious_dragon)) {
@@ -136,7 +136,7 @@ Done op_selfdestruct(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   if (!m.from(Revision::london) && !m.state.destroyed_here(self)) m.state.add_refund(24000);
   if (&heir != &self) {
     m.state.set_balance(self, {});
-    m.state.set_balance(heir, heir.now.balance + balance);
+    m.state.add_balance(heir, balance);
   } else if (goes) {
     m.state.set_balance(self, {});
   }
