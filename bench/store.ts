@@ -1,7 +1,9 @@
 /**
  * How fast is zg's storage, and what bounds it? One command, one machine, each figure beside its limits measured in the same run.
  *
- *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,json,small,group] [--quick] [--json] [--dir DIR]
+ *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,verb,json,small,group] [--quick] [--json] [--dir DIR]
+ *
+ * Run `npm run build` first: nodes and verbs are those of bin/.
  *
  * Each part is a script of bench/store/ that starts processes of its own, does one round and prints one JSON line a row:
  *
@@ -41,8 +43,9 @@ const ROUNDS = Number(values.rounds ?? (values.quick ? 1 : 3))
 const PARTS: { name: string; script: string; args: string[] }[] = [
   { name: 'limits', script: 'limits.ts', args: sized(SIZE) },
   { name: 'node', script: 'node.ts', args: sized(SIZE) },
+  { name: 'verb', script: 'verb.ts', args: sized(SIZE) },
   { name: 'json', script: 'json.ts', args: sized(SIZE) },
-  { name: 'small', script: 'small.ts', args: values.quick ? ['--files', '1000'] : [] },
+  { name: 'small', script: 'small.ts', args: [] },
   { name: 'group', script: 'group.ts', args: sized(GROUP_SIZE) }
 ]
 
@@ -70,13 +73,23 @@ const FLOORS: Record<string, Floor[]> = {
     { field: 'node_peak_mib', asked: 256, most: true },
     { field: 'client_peak_mib', asked: 256, most: true }
   ],
+  'zg-store put, chain of 500 ms blocks included': [
+    { field: 'mb_per_second', asked: 250, limits: NODE_LIMITS },
+    { field: 'node_peak_mib', asked: 256, most: true },
+    { field: 'client_peak_mib', asked: 256, most: true }
+  ],
+  'zg-store get, to stdout': [
+    { field: 'mb_per_second', asked: 400, limits: [NODE_LIMITS[0]!, 'limit: http down', NODE_LIMITS[2]!] },
+    { field: 'client_peak_mib', asked: 256, most: true }
+  ],
+  'upload by the SDK, unmodified': [{ field: 'of_its_hashing', asked: 0.9 }],
   'upload by JSON-RPC, 32 clients': [{ field: 'mb_per_second', asked: 100 }],
   'download by JSON-RPC, 32 clients': [{ field: 'mb_per_second', asked: 150 }],
   'JSON-RPC uploads of whole segments, all at the same time': [
     { field: 'retries', asked: 0, most: true },
     { field: 'node_peak_mib', asked: 256, most: true }
   ],
-  'small files of 4 KiB, 128 at a time': [{ field: 'puts_per_second', asked: 2_000 }],
+  'put, raw route': [{ field: 'per_second', asked: 2_000 }],
   'put, 6 nodes, 4+2': [{ field: 'mb_per_second', asked: 80 }],
   'get, 6 nodes': [{ field: 'mb_per_second', asked: 200 }],
   'get, two of 6 nodes dead': [{ field: 'mb_per_second', asked: 120 }],
@@ -121,8 +134,10 @@ function sized(bytes: number): string[] {
 
 function run(part: (typeof PARTS)[number], onRow: (row: Row) => void): Promise<number | null> {
   const script = join(packageRoot, 'bench/store', part.script)
+  const env = values.quick ? { FILES: '1000', ...process.env } : process.env
   const child = spawn(process.execPath, ['--import', 'tsx', script, ...part.args, '--dir', values.dir], {
     cwd: packageRoot,
+    env,
     stdio: ['ignore', 'pipe', 'inherit']
   })
   createInterface({ input: child.stdout }).on('line', line => {
@@ -138,7 +153,7 @@ function table(rows: readonly Row[]): string {
   for (const name of names) {
     const floors = FLOORS[name] ?? []
     const fields = floors.map(f => f.field)
-    for (const rate of ['puts_per_second', 'mb_per_second', 'seconds']) {
+    for (const rate of ['mb_per_second', 'per_second', 'seconds']) {
       if (fields.length > 0) break
       if (rows.some(r => r.row === name && typeof r[rate] === 'number')) fields.push(rate)
     }

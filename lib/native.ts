@@ -31,6 +31,12 @@ export interface Codec {
    * @throws {ZgError} ERR_BAD_INPUT when the leaves are out of range or do not hold the data.
    */
   segmentRoots(data: Uint8Array, lastLeaves?: number): Promise<Uint8Array[]>
+  /**
+   * Roots of segments that lie in arrays of their own, at most 64, by one thread: cheaper than a promise each.
+   * @param leaves - of each.
+   * @throws {ZgError} as segmentRoots.
+   */
+  segmentRootsMany(segments: readonly Uint8Array[], leaves: readonly number[]): Promise<Uint8Array[]>
   /** The same at once, on the calling thread: 0.3 ms a segment natively. */
   segmentRootsSync(data: Uint8Array, lastLeaves?: number): Uint8Array[]
   /** The same on the calling thread, 32 bytes a segment in one array; a SIMD path by name (tests and benchmarks). */
@@ -176,6 +182,7 @@ interface CodecAddon {
   scratch?: Uint8Array
   hashScratch?(size: number): void
   segmentRoots(data: Uint8Array, lastLeaves: number): Promise<Uint8Array>
+  segmentRootsMany?(segments: readonly Uint8Array[], leaves: Uint16Array): Promise<Uint8Array>
   segmentRootsSync(data: Uint8Array, lastLeaves: number, cpu?: string): Uint8Array
   treeRoot(hashes: Uint8Array): Uint8Array
   base64Encode(data: Uint8Array, out: Uint8Array, cpu?: string): void
@@ -276,6 +283,7 @@ export function reference(): Codec {
     cpu: 'javascript',
     keccak256: (...parts) => keccak256Reference(parts.length === 1 ? parts[0]! : concat(...parts)),
     segmentRoots: async (data, lastLeaves) => split(flat(data, lastLeaves)),
+    segmentRootsMany: async (segments, leaves) => segments.map((data, i) => flat(data, leaves[i])),
     segmentRootsSync: (data, lastLeaves) => split(flat(data, lastLeaves)),
     segmentRootsFlat: flat,
     treeRoot: hashes => treeRootReference(checkedHashes(hashes)),
@@ -327,6 +335,10 @@ function native(addon: CodecAddon): Codec {
     paths,
     keccak256: keccakOf(addon),
     segmentRoots: async (data, lastLeaves) => split(await addon.segmentRoots(data, checkedLeaves(data, lastLeaves))),
+    segmentRootsMany: async (segments, leaves) => {
+      const checked = Uint16Array.from(segments, (data, i) => checkedLeaves(data, leaves[i]))
+      return split(await built(addon.segmentRootsMany)([...segments], checked))
+    },
     segmentRootsSync: (data, lastLeaves) => split(addon.segmentRootsSync(data, checkedLeaves(data, lastLeaves))),
     segmentRootsFlat: (data, lastLeaves, cpu) =>
       cpu === undefined

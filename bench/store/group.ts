@@ -247,12 +247,18 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   reading.on = false
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
-  row('repair, one of 6 nodes empty, clients reading', members, before, { seconds, bytes: await restored() }, {
-    stored_mb_per_second: Math.round(SIZE / 1e6 / seconds),
-    minutes_for_10_gib: round(((10 * 2 ** 30) / SIZE) * (seconds / 60)),
-    read_and_sent_per_lost_byte: round((read + sent) / (await restored())),
-    reads_meanwhile_mb_per_second: reading.seconds === 0 ? null : Math.round(reading.bytes / 1e6 / reading.seconds)
-  })
+  row(
+    'repair, one of 6 nodes empty, clients reading',
+    members,
+    before,
+    { seconds, bytes: await restored() },
+    {
+      stored_mb_per_second: Math.round(SIZE / 1e6 / seconds),
+      minutes_for_10_gib: round(((10 * 2 ** 30) / SIZE) * (seconds / 60)),
+      read_and_sent_per_lost_byte: round((read + sent) / (await restored())),
+      reads_meanwhile_mb_per_second: reading.seconds === 0 ? null : Math.round(reading.bytes / 1e6 / reading.seconds)
+    }
+  )
   await reads
 }
 

@@ -1,15 +1,13 @@
 /** What the parts of bench/store.ts share: rows, processes and what they used, exchanges over HTTP, files of random bytes. Linux only. */
-import { spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { type Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../../lib/base/units.ts'
 import type { FlowChainServer, TestFile } from '../../test/harness/flow-chain.ts'
 import { testFile } from '../../test/harness/flow-chain.ts'
-import { packageRoot, waitFor } from '../../test/harness/tools.ts'
+import { startTool, waitFor } from '../../test/harness/tools.ts'
 
 /** Options that every part takes; those of its own beside them. */
 export function options(more: Record<string, { type: 'string' | 'boolean' }> = {}): {
@@ -69,10 +67,14 @@ export function writeRandom(path: string, size: number): void {
   closeSync(fd)
 }
 
-export function randomFile(size: number): TestFile {
+export function random(size: number): Uint8Array {
   const bytes = new Uint8Array(size)
   for (let at = 0; at < size; at += 65_536) randomFillSync(bytes, at, Math.min(65_536, size - at))
-  return testFile(bytes)
+  return bytes
+}
+
+export function randomFile(size: number): TestFile {
+  return testFile(random(size))
 }
 
 // ---- processes
@@ -84,25 +86,16 @@ export interface NodeProcess {
   stop: () => Promise<void>
 }
 
-/** A storage node in a process of its own. @param flags - for Node, before the script. */
-export async function startNode(dir: string, chain: string, flags: readonly string[] = []): Promise<NodeProcess> {
-  const script = join(packageRoot, 'test/harness/store-node-process.ts')
-  const args = [...flags, '--import', 'tsx', script, JSON.stringify({ dir, chain, rpcPort: 0 })]
-  const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: ['ignore', 'pipe', 'inherit'] })
-  let line = ''
-  child.stdout.on('data', d => {
-    line += d
-  })
-  const ended = new Promise(resolve => child.once('close', resolve))
-  await waitFor(() => line.includes('\n'), { timeoutMs: 30_000, what: 'the node' })
-  const url = (JSON.parse(line).url as string).replace(/\/$/, '')
+/** A storage node as users run it, from the built files. */
+export async function startNode(dir: string, chain: string): Promise<NodeProcess> {
+  const args = ['node', '--dir', dir, '--rpc-url', chain, '--rpc-port', '0']
+  const node = await startTool('zg-store', args, { timeoutMs: 60_000 })
   return {
-    url,
-    port: Number(new URL(url).port),
-    pid: child.pid!,
+    url: node.url.replace(/\/$/, ''),
+    port: node.port,
+    pid: node.pid,
     stop: async () => {
-      child.kill('SIGTERM')
-      await ended
+      await node.stop(30_000)
     }
   }
 }

@@ -10,7 +10,6 @@
  * A MinIO or another object store would stand here too: neither Debian nor npm carries one that is more than a test double.
  */
 import { fork } from 'node:child_process'
-import { randomFillSync } from 'node:crypto'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { Agent, createServer } from 'node:http'
@@ -23,7 +22,7 @@ import { toHex } from '../../lib/base/hex.ts'
 import { codec } from '../../lib/native.ts'
 import { testFile } from '../../test/harness/flow-chain.ts'
 import { packageRoot } from '../../test/harness/tools.ts'
-import { options, parallel, print, send, since, usageOf, usageSince } from './lib.ts'
+import { options, parallel, print, random, send, since, usageOf, usageSince } from './lib.ts'
 
 const { size, dir, values } = options({ role: { type: 'string' } })
 const PIECE = 4 * 1024 * 1024
@@ -39,12 +38,6 @@ else {
   } finally {
     rmSync(place, { recursive: true, force: true })
   }
-}
-
-function random(bytes: number): Uint8Array {
-  const out = new Uint8Array(bytes)
-  for (let at = 0; at < bytes; at += 65_536) randomFillSync(out, at, Math.min(65_536, bytes - at))
-  return out
 }
 
 async function tree(): Promise<void> {

@@ -31,7 +31,7 @@ else await main()
 async function main(): Promise<void> {
   const place = mkdtempSync(join(dir, 'zg-bench-node-'))
   const chain = await startFlowChain()
-  const node = await startNode(join(place, 'node'), chain.url, profiled('node'))
+  const node = await startNode(join(place, 'node'), chain.url)
   try {
     const file = join(place, 'file')
     writeRandom(file, size)
@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** With --profile DIR each process leaves a profile of V8 in a directory of its own. */
+/** With --profile DIR each client leaves a profile of V8 in a directory of its own. */
 function profiled(name: string): string[] {
   if (typeof values.profile !== 'string') return []
   const into = join(values.profile, name)

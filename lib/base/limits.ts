@@ -17,6 +17,8 @@ export const LIMITS = {
   httpRequestTimeoutMs: 30_000,
   /** A streamed upload or download without a byte. */
   httpIdleBodyMs: 30_000,
+  /** After an answer that came before the end of its request: for how long the rest is read and dropped. */
+  httpLingerMs: 3_000,
   /** How long clients are told that an idle connection is kept. */
   httpKeepAliveMs: 5_000,
   /** How long it is kept: a client that was busy meanwhile sends on it before it has looked at its clock. */

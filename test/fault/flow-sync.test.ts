@@ -149,7 +149,9 @@ const submission = (n: number): TestSubmission => {
 
 async function dump(kv: KvStore): Promise<string[]> {
   const out: string[] = []
-  for await (const [key, value] of kv.scan({})) if (key[0] !== 0x62) out.push(`${toHex(key)} ${toHex(value)}`)
+  // Blocks seen, and times at which roots lost their last submission, depend on the way.
+  const own = [0x62, 0x6f]
+  for await (const [key, value] of kv.scan({})) if (!own.includes(key[0]!)) out.push(`${toHex(key)} ${toHex(value)}`)
   return out
 }
 

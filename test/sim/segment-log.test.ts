@@ -4,20 +4,12 @@
  * back exactly, nothing else is ever served, and work goes on. The canary, a disk whose sync does nothing, must be found out.
  */
 import t from 'tap'
-import { FileStore } from '../../cmd/zg-store/core/file-store.ts'
-import { FlowIndex } from '../../cmd/zg-store/core/flow-index.ts'
 import type { Tx } from '../../cmd/zg-store/core/tx.ts'
 import { crc32c } from '../../cmd/zg-store/disk/crc32c.ts'
 import type { Segment } from '../../cmd/zg-store/disk/record.ts'
 import { type LeafOf, SegmentLog } from '../../cmd/zg-store/disk/segment-log.ts'
 import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
-import { toHex } from '../../lib/base/hex.ts'
-import { place } from '../../lib/codec/storage/flow-tree.ts'
-import { MerkleTree } from '../../lib/codec/storage/merkle.ts'
-import { segmentLeaves, shape } from '../../lib/codec/storage/shape.ts'
-import { type SubmitEvent, submissionNodes } from '../../lib/codec/storage/submission.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
-import { codec } from '../../lib/native.ts'
 import { silentLog } from '../../lib/ops/log.ts'
 import type { Clock } from '../../lib/ports/clock.ts'
 import type { Disk, DiskFile } from '../../lib/ports/disk.ts'
@@ -25,6 +17,7 @@ import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { openSimFiles, simFile, submitSim } from '../harness/sim-files.ts'
 
 const SEED = process.env.SEED ?? '1'
 
@@ -307,76 +300,7 @@ t.test('after a failed sync nothing more is written, and a new start works on wh
   t.equal(await next.log.append(plainSegment(1, 2, 4)), 'stored')
 })
 
-/** A file with its submission and segments, as a client makes them. */
-function file(seed: number, size: number) {
-  const s = shape(size)
-  const bytes = new Uint8Array(s.segments === 0 ? 0 : s.chunks * 256)
-  bytes.set(new SeededRandom(`data ${seed}`).bytes(size))
-  const leaves: Uint8Array[] = []
-  for (let i = 0; i < s.paddedSegments; i++) {
-    const part = bytes.subarray(i * 262_144, (i + 1) * 262_144)
-    leaves.push(codec().segmentRootsSync(part, segmentLeaves(s, i))[0]!)
-  }
-  const tree = new MerkleTree(leaves)
-  const nodes = submissionNodes(s, leaves, bytes.subarray(Math.min(bytes.length, (s.paddedSegments - 1) * 262_144)))
-  const segments = Array.from({ length: s.segments }, (_, index) => ({
-    root: tree.root,
-    index,
-    fileSize: size,
-    data: bytes.slice(index * 262_144, (index + 1) * 262_144),
-    proof: tree.proof(index)
-  }))
-  return { size, root: tree.root, nodes, segments, sectors: s.padded }
-}
-
-const FILES = [file(1, 600), file(2, 262_145), file(3, 1)]
-const leafCache = new Map<string, Uint8Array>()
-const cachedLeaf: LeafOf = async (data, index, fileSize) => {
-  const s = shape(fileSize)
-  if (index >= s.segments || data.length > segmentLeaves(s, index) * 256) return new Uint8Array(32)
-  const name = `${fileSize}/${index}/${toHex(keccak256(data))}`
-  let leaf = leafCache.get(name)
-  if (leaf === undefined) {
-    leaf = codec().segmentRootsSync(data, segmentLeaves(s, index))[0]!
-    leafCache.set(name, leaf)
-  }
-  return leaf
-}
-
-async function openStore(disk: Disk) {
-  const kv = await openSimKv(disk, '/kv')
-  const options = { disk, kv, clock, log: silentLog, dir: '/segments', leafOf: cachedLeaf, fileBytes: 4096, groupMs: 0 }
-  const log = await SegmentLog.open(options)
-  const index = await FlowIndex.open(kv)
-  const shard = { shardId: 0, numShard: 1 }
-  const store = new FileStore({ kv, index, log, clock, logger: silentLog, leafOf: cachedLeaf, shard })
-  return { kv, log, index, store }
-}
-
-async function submit(index: FlowIndex, store: FileStore, files: readonly (typeof FILES)[number][], block: number) {
-  let seq = index.nextSeq
-  let length = index.length
-  const events = files.map(f => {
-    const at = place(
-      length,
-      f.nodes.map(n => n.height)
-    )
-    length = at.end
-    const event: SubmitEvent = {
-      sender: new Uint8Array(20),
-      identity: new Uint8Array(32),
-      seq: seq++,
-      startPos: at.start,
-      sectors: at.sectors,
-      submission: { size: f.size, tags: new Uint8Array(0), nodes: f.nodes },
-      root: f.root
-    }
-    return { event, block }
-  })
-  const prepared = index.prepare(events, { block, hash: keccak256(utf8(`block ${block}`)) })
-  await index.commit(prepared)
-  await store.submitted(prepared.txs)
-}
+const FILES = [simFile(1, 600), simFile(2, 262_145), simFile(3, 1)]
 
 interface FileAcked {
   /** Highest block whose batch was acknowledged. */
@@ -387,7 +311,8 @@ interface FileAcked {
 }
 
 async function fileScenario(disk: Disk, acked: FileAcked): Promise<void> {
-  const { kv, log, index, store } = await openStore(disk)
+  const opened = await openSimFiles(disk, clock)
+  const { kv, log, index, store } = opened
   const upload = async (f: number, i: number, seq: number): Promise<void> => {
     const result = await store.store({ ...FILES[f]!.segments[i]! }, await index.tx(seq))
     if (result !== 'cached') acked.stored.push({ file: f, index: i })
@@ -397,17 +322,17 @@ async function fileScenario(disk: Disk, acked: FileAcked): Promise<void> {
       if ((await index.tx(seq))?.status === 'final') acked.final.add(seq)
     }
   }
-  await submit(index, store, [FILES[0]!, FILES[1]!], 1)
+  await submitSim(opened, [FILES[0]!, FILES[1]!], 1)
   await upload(1, 1, 1)
   await upload(0, 0, 0)
   await note()
   // A small file before its transaction; then one whose root is here already.
   await store.store({ ...FILES[2]!.segments[0]! }, undefined)
-  await submit(index, store, [FILES[2]!, FILES[0]!], 2)
+  await submitSim(opened, [FILES[2]!, FILES[0]!], 2)
   await note()
   await upload(1, 0, 1)
   await note()
-  await submit(index, store, [FILES[1]!], 3)
+  await submitSim(opened, [FILES[1]!], 3)
   await note()
   await log.close()
   await kv.close()
@@ -416,7 +341,8 @@ async function fileScenario(disk: Disk, acked: FileAcked): Promise<void> {
 const SUBMISSIONS = [0, 1, 2, 0, 1]
 
 async function fileCheck(disk: Disk, acked: FileAcked): Promise<void> {
-  const { kv, log, index, store } = await openStore(disk)
+  const opened = await openSimFiles(disk, clock)
+  const { kv, log, index, store } = opened
   for (const { file: f, index: i } of acked.stored) {
     const found = await log.read(FILES[f]!.root, i)
     if (found === undefined || !equalBytes(found.data, FILES[f]!.segments[i]!.data)) {
@@ -447,9 +373,8 @@ async function fileCheck(disk: Disk, acked: FileAcked): Promise<void> {
     [3, [1]]
   ] as const) {
     if (block > (index.progress?.block ?? 0))
-      await submit(
-        index,
-        store,
+      await submitSim(
+        opened,
         files.map(f => FILES[f]!),
         block
       )

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
+import { HttpError, listenHttp, sendError } from '../../lib/adapters/http.ts'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import { FAST_HEADER_BYTES, readHead } from '../../lib/adapters/jsonrpc/fast.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
@@ -135,6 +136,33 @@ t.test('bodies above the bound are refused early, by length and by count', async
   )
   t.match(chunked, / 413 /, 'counted length')
   t.equal((await json({ id: 1, method: 'echo', params: [] })).id, 1, 'the server goes on')
+})
+
+t.test('who is refused within his body reads the answer, not a reset', async t => {
+  const refusing = await listenHttp({
+    port: 0,
+    handler: (req, res) => sendError(req, res, new HttpError(413, 'ERR_BAD_INPUT', 'too much of it'))
+  })
+  t.teardown(() => refusing.close())
+  for (const pieces of [1, 20, 200]) {
+    // As simple clients do: write everything, then read.
+    const socket = connect(refusing.port, '127.0.0.1')
+    socket.pause()
+    const piece = Buffer.alloc(65_536, 'x')
+    socket.write(`PUT /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${pieces * piece.length}\r\n\r\n`)
+    for (let i = 0; i < pieces; i++) await new Promise(resolve => socket.write(piece, resolve))
+    const text = await new Promise<string>(resolve => {
+      let got = ''
+      socket.on('data', d => {
+        got += d
+      })
+      socket.on('error', err => resolve(`${err}`))
+      socket.on('end', () => resolve(got))
+      socket.resume()
+    })
+    t.match(text, /^HTTP\/1\.1 413 .*too much of it/s, `${pieces} pieces`)
+    socket.destroy()
+  }
 })
 
 /** Writes bytes to the port and answers all that comes back until the server closes or says something. */

@@ -297,14 +297,16 @@ export class FileStore {
       const sole = this.#o.index.soleTxOf(root)
       if (sole === undefined) waited = true
       for (const tx of sole ?? (await this.txsOf(root))) {
-        if (tx.status !== 'pending') continue
+        if (tx.status === 'pruned' || (tx.status === 'final' && this.#o.group !== undefined)) continue
         let complete = this.#completeNow(tx)
         if (complete === undefined) {
           waited = true
           complete = await this.#complete(tx)
         }
-        if (complete) final.push(tx)
-        else pending++
+        if (!complete) pending++
+        if (complete && tx.status === 'pending') final.push(tx)
+        // A node that died between finding damage and noting it here.
+        if (!complete && tx.status === 'final') ops.push(statusOp(tx, 'pending'))
       }
       if (pending === 0) ops.push({ del: key('u', root) })
       this.#settled.set(name, pending === 0)
@@ -433,6 +435,11 @@ export class FileStore {
       this.#presence.delete(nameOf(root))
       await this.#o.kv.batch(ops, { sync: true })
     })
+  }
+
+  /** Goes into the batch that takes a damaged segment of a file out of the index. */
+  static damagedOps(root: Uint8Array): KvOp[] {
+    return [{ put: key('u', root), value: new Uint8Array(0) }]
   }
 
   /** Roots that lack segments here, from the store. */

@@ -252,8 +252,12 @@ export class FlowIndex {
       gone.push(tx)
       ops.push({ del: key('t', seq) }, { del: key('w', tx.flowRoot) })
       const first = this.#kv.getSync(key('r', tx.root))
-      if (first === undefined || numberAt(first, 0) < nextSeq) ops.push({ del: key('r', tx.root, seq) })
-      else {
+      if (first !== undefined && numberAt(first, 0) < nextSeq) {
+        ops.push({ del: key('r', tx.root, seq) })
+        if (!(await this.#othersBefore(tx.root, nextSeq))) {
+          ops.push({ put: key('r', tx.root), value: firstOf(numberAt(first, 0), false) })
+        }
+      } else {
         // Nobody wants a file that no submission names any more, even if the node dies before the file store hears of it.
         ops.push({ del: key('r', tx.root) }, { del: key('r', tx.root, seq) }, { del: key('u', tx.root) })
         ops.push({ put: key('o', tx.root), value: numbers(nowMs) })
@@ -276,6 +280,12 @@ export class FlowIndex {
     this.#nextSeq = nextSeq
     this.#progress = to === undefined ? undefined : { block: to.block, hash: to.hash }
     return gone
+  }
+
+  /** True when a submission of this root other than the first is below `seq`. */
+  async #othersBefore(root: Uint8Array, seq: number): Promise<boolean> {
+    for await (const _ of this.#kv.scan({ gte: key('r', root, 0), lt: key('r', root, seq), limit: 1 })) return true
+    return false
   }
 
   /** Length of the flow when this root was current; undefined for a root that never was. */

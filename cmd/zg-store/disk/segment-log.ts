@@ -43,10 +43,9 @@ import { equalBytes } from '../../../lib/base/bytes.ts'
 import { assert, messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { formatSize, shortHash } from '../../../lib/base/units.ts'
-import type { Logger } from '../../../lib/ops/log.ts'
-import type { Clock } from '../../../lib/ports/clock.ts'
-import type { Disk, DiskFile } from '../../../lib/ports/disk.ts'
-import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
+import type { DiskFile } from '../../../lib/ports/disk.ts'
+import type { KvOp } from '../../../lib/ports/kv.ts'
+import type { LogStats, LogTrouble, SegmentLogOptions } from './log-options.ts'
 import { OpenFiles } from './open-files.ts'
 import { type DecodedHead, decodeHead, encodeHead, HEADER_BYTES, MAX_SIBLINGS, type Segment } from './record.ts'
 import { recoverFile } from './recovery.ts'
@@ -66,53 +65,7 @@ import {
 } from './segment-index.ts'
 import { VerifiedPlaces } from './verified.ts'
 
-/** Computes the segment root of `data`, which is segment `index` of a file of `fileSize` bytes; at once when there is little to hash. */
-export type LeafOf = (data: Uint8Array, index: number, fileSize: number) => Uint8Array | Promise<Uint8Array>
-
-export interface SegmentLogOptions {
-  disk: Disk
-  kv: KvStore
-  clock: Clock
-  log: Logger
-  /** Directory of the segment files. */
-  dir: string
-  leafOf: LeafOf
-  /** A file is sealed once it is this long. */
-  fileBytes?: number
-  /** How long a segment waits for company. */
-  groupMs?: number
-  /** Room on the file system, if it can be asked. */
-  freeBytes?: () => Promise<number>
-  /** Bytes that all segment files together may have; ERR_DISK_FULL above. */
-  quotaBytes?: number
-  /** Left free for the key-value store, which after a failed write works only after a restart. */
-  reserveBytes?: number
-  /** Called after a segment was found damaged and taken out of the index. */
-  onQuarantine?: (root: Uint8Array, index: number) => void
-}
-
-export interface LogTrouble {
-  kind: 'full' | 'failed'
-  message: string
-}
-
-export interface LogStats {
-  files: number
-  /** Records appended since start, and their data bytes. */
-  appended: number
-  appendedBytes: number
-  syncs: number
-  quarantined: number
-  /** Segments that compaction has moved, and files it has removed. */
-  moved: number
-  removedFiles: number
-  /** Bytes of all segment files. */
-  usedBytes: number
-  /** Of the recovery at start. */
-  recovered: number
-  gaps: number
-  cutBytes: number
-}
+export type { LeafOf, LogStats, LogTrouble, SegmentLogOptions } from './log-options.ts'
 
 interface Pending {
   segment: Segment
@@ -762,7 +715,10 @@ export class SegmentLog {
       const now = await this.locate(root, index)
       if (now === undefined || now.file !== at.file || now.offset !== at.offset) return false
       const dead = await deadOp(this.#o.kv, at.file, recordBytes(at))
-      await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead], { sync: true })
+      const also = this.#o.quarantineOps?.(root) ?? []
+      await this.#o.kv.batch([{ del: key }, { put: remembered, value: encodeLocation(at) }, dead, ...also], {
+        sync: true
+      })
       return true
     })
     if (!quarantined) return

@@ -1,6 +1,6 @@
 /** How the gateway answers: upstream's envelope, plain errors under /v1/, and streams that respect their reader. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { lastAnswer, sendJson } from '../../../lib/adapters/http.ts'
+import { answerUnread, sendJson } from '../../../lib/adapters/http.ts'
 import { ZgError } from '../../../lib/base/errors.ts'
 import { LIMITS } from '../../../lib/base/limits.ts'
 
@@ -87,10 +87,7 @@ export function sendPlainFailure(req: IncomingMessage, res: ServerResponse, err:
   const gone = err instanceof GatewayError && err.code === CODES.pruned
   const z = err instanceof ZgError ? err : gone ? new ZgError('ERR_NOT_FOUND', 'the file was pruned') : undefined
   // A body that was not read must not be taken for the next request.
-  if (!req.complete) {
-    lastAnswer(res)
-    res.once('finish', () => req.destroy())
-  }
+  if (!req.complete) answerUnread(req, res)
   const error = { code: z?.code ?? 'ERR_BUG', message: z?.message ?? 'internal error', hint: z?.hint }
   sendJson(res, gone ? 410 : ((z && STATUS[z.code]) ?? 500), { error })
 }

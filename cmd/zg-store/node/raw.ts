@@ -1,6 +1,6 @@
 /** The raw routes under /v1/ (docs/protocol/storage-raw.md): segments without JSON and base64. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { HttpError, lastAnswer, sendError, sendJson } from '../../../lib/adapters/http.ts'
+import { answerUnread, HttpError, sendError, sendJson } from '../../../lib/adapters/http.ts'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { hashFromHex, toHex } from '../../../lib/base/hex.ts'
@@ -164,10 +164,7 @@ function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown
     sendError(req, res, e)
     return
   }
-  if (!req.complete) {
-    lastAnswer(res)
-    res.once('finish', () => req.destroy())
-  }
+  if (!req.complete) answerUnread(req, res)
   if (e.status === 429) res.setHeader('retry-after', '1')
   const error = {
     code: e.code,
