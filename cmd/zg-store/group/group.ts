@@ -125,7 +125,7 @@ const SWEEP_MS = 600_000
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** Manifests wait so long to be signed together. */
-const SIGN_MS = 10
+const SIGN_MS = 40
 
 export class CodingGroup {
   readonly #o: GroupOptions
@@ -143,6 +143,8 @@ export class CodingGroup {
     doneAtMs: 0
   }
   readonly #keeper: Keeper
+  /** Manifests made here in this moment. */
+  #made: { list: Manifest[]; done: Promise<void> } | undefined
 
   private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
     this.#o = o
@@ -194,7 +196,7 @@ export class CodingGroup {
       stats,
       warnings: new Warnings(o.clock),
       stop: this.#abort.signal,
-      take: list => this.#take(list, 'own')
+      take: list => this.#takeOwn(list)
     }
     this.#c.courier = new Courier(this.#c)
     this.#keeper = new Keeper(this.#c, (tx, index) => this.read(tx, index))
@@ -539,6 +541,22 @@ export class CodingGroup {
     const families = await this.#c.manifests.families(m.root)
     const mine = families.find(f => f.k === m.k && f.m === m.m)
     return families.some(f => f !== mine && f.whole === f.stripes && f.epoch > Math.max(m.epoch, mine?.epoch ?? 0))
+  }
+
+  /** What was signed together is taken together. */
+  #takeOwn(list: readonly Manifest[]): Promise<void> {
+    let next = this.#made
+    if (next === undefined) {
+      const all: Manifest[] = []
+      const done = new Promise<void>(resolve => this.#c.clock.after(0, resolve)).then(() => {
+        this.#made = undefined
+        return this.#take(all, 'own')
+      })
+      next = { list: all, done }
+      this.#made = next
+    }
+    next.list.push(...list)
+    return next.done
   }
 
   async #take(list: readonly Manifest[], from: 'own' | 'others'): Promise<void> {

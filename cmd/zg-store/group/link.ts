@@ -12,7 +12,6 @@
  * not kept secret by this: shards are as readable on the wire as in a download.
  */
 import {
-  createHmac,
   createPublicKey,
   diffieHellman,
   generateKeyPairSync,
@@ -309,9 +308,9 @@ function plain(b: Uint8Array): Uint8Array {
   return new Uint8Array(b.buffer, b.byteOffset, b.length)
 }
 
+/** Keccak needs no HMAC: what it hashed cannot be gone on with. */
 function mac(key: Uint8Array, way: 'q' | 'a', n: number, op: number, head: Uint8Array): Uint8Array {
-  const text = concat(Uint8Array.of(way.charCodeAt(0)), u64be(n), u32be(op), head)
-  return createHmac('sha256', key).update(text).digest()
+  return keccak256(key, Uint8Array.of(way.charCodeAt(0), op), u64be(n), head)
 }
 
 function sameMac(a: Uint8Array, b: Uint8Array): boolean {

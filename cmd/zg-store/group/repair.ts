@@ -46,7 +46,7 @@ export interface RepairPlan {
 }
 
 const JOBS = 100_000
-const PARALLEL = 3
+const PARALLEL = 12
 const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
