@@ -1,7 +1,7 @@
 // The level for AVX2 with FMA and F16C: sixteen rows are two registers. Compiled with its own flags, see avx512.cpp.
 #include "types.h"
 
-#if defined(__x86_64__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
 // includes nothing that another file could get from it (inference.md 15).
 #include "types.h"
 
-#if defined(__x86_64__)
+#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 #include <string.h>
 
