@@ -307,7 +307,7 @@ t.test('logits are the reference within tolerance, greedy choices the same', { s
   for (const name of MODELS) {
     await withEngine(name, async engine => {
       const size = engine.info.vocabularySize
-      const floats = !/[qQ]\d_|mix|mxfp4/.test(name)
+      const floats = !/[qQ]\d_|-mix|mxfp4/.test(name)
       const errors: number[] = []
       for (const l of vectors.logits.filter(l => l.model === name)) {
         const row = (await engine.evaluate(Int32Array.from(l.tokens))).subarray((l.tokens.length - 1) * size)
@@ -337,7 +337,7 @@ t.test('logits are the reference within tolerance, greedy choices the same', { s
           if (best !== g.tokens[i]) t.fail(`${name}: '${g.prompt}' step ${i}`)
         }
       }
-      t.ok(compared > 100, `${compared} greedy choices`)
+      t.ok(compared > (floats ? 200 : 40), `${compared} greedy choices`)
     })
   }
 })
