@@ -2,7 +2,7 @@
 // includes nothing that another file could get from it (inference.md 15).
 #include "types.h"
 
-#if defined(__x86_64__)
+#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 #include <string.h>
 
@@ -44,6 +44,9 @@ ZG_INLINE uint16_t half_of(float a) { return (uint16_t)_mm_extract_epi16(_mm_cvt
 #include "vector.inc"
 
 // ---- products ----
+
+// Bytes of weights that are asked for in advance.
+constexpr int kAhead = 6'144;
 
 constexpr int8_t kIq4[16] = ZG_TABLE_IQ4;
 constexpr int8_t kMx[16] = ZG_TABLE_MX;
@@ -223,8 +226,10 @@ ZG_INLINE __m512 block_token(const __m512i* w, const Factors& f, const int8_t* q
 
 // A row group times N tokens.
 template <int kType, int kCode, int kOffset, int kScale, int N>
-static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t blocks, const ZgTokens& x, float* y, size_t stride) {
+static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t blocks, size_t group_bytes, const ZgTokens& x, float* y,
+                          size_t stride) {
   constexpr int kBytes = ZG_TILE_BYTES(kCode);
+  constexpr int kAux = ZG_AUX_BYTES(kScale) / (ZG_IS_K(kScale) ? 8 : 1);
   __m512 total[N];
   for (int t = 0; t < N; t++) total[t] = _mm512_setzero_ps();
   for (uint32_t first = 0; first < blocks; first += 8) {
@@ -233,7 +238,9 @@ static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t bloc
     for (int t = 0; t < N; t++) acc[t] = _mm512_setzero_ps();
     for (uint32_t b = first; b < end; b++, tile += kBytes) {
       if constexpr (N <= 2) {
-        for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + 4096, _MM_HINT_T0);
+        for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
+        // Those of the next group: they lie apart.
+        _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
       }
       __m512i w[8];
       unpack<kType, kCode>(tile, w);
@@ -313,11 +320,11 @@ static void product_quants(const ZgMatrix* w, uint32_t begin, uint32_t end, cons
     for (uint32_t i = 0; i < token_groups; out += tokens[i++].count * stride) {
       const ZgTokens& x = tokens[i];
       switch (x.count) {
-        case 1: product_group<kType, kCode, kOffset, kScale, 1>(data, aux, blocks, x, out, stride); break;
-        case 2: product_group<kType, kCode, kOffset, kScale, 2>(data, aux, blocks, x, out, stride); break;
-        case 4: product_group<kType, kCode, kOffset, kScale, 4>(data, aux, blocks, x, out, stride); break;
-        case 8: product_group<kType, kCode, kOffset, kScale, 8>(data, aux, blocks, x, out, stride); break;
-        default: product_group<kType, kCode, kOffset, kScale, 12>(data, aux, blocks, x, out, stride); break;
+        case 1: product_group<kType, kCode, kOffset, kScale, 1>(data, aux, blocks, w->group_bytes, x, out, stride); break;
+        case 2: product_group<kType, kCode, kOffset, kScale, 2>(data, aux, blocks, w->group_bytes, x, out, stride); break;
+        case 4: product_group<kType, kCode, kOffset, kScale, 4>(data, aux, blocks, w->group_bytes, x, out, stride); break;
+        case 8: product_group<kType, kCode, kOffset, kScale, 8>(data, aux, blocks, w->group_bytes, x, out, stride); break;
+        default: product_group<kType, kCode, kOffset, kScale, 12>(data, aux, blocks, w->group_bytes, x, out, stride); break;
       }
     }
   }

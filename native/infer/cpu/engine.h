@@ -66,6 +66,7 @@ class Engine {
   Pages& pages() { return *pages_; }
   static PageShape page_shape(const det::Model& model);
   const det::Model& model() const { return *model_; }
+  const std::shared_ptr<const det::Model>& shared_model() const { return model_; }
   const ZgLevel& level() const { return level_; }
   unsigned threads() const { return workers_.threads(); }
   // Of packed weights; and of those that one decoded token reads (a mixture's: all of them).

@@ -15,9 +15,10 @@ struct List {
 #if defined(__x86_64__)
     // These also ask the operating system (XGETBV) whether it saves the wide registers.
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    // A level file that was compiled without its flags is empty.
+    if (zg_level_avx2.product != nullptr && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
       items[count++] = &zg_level_avx2;
-      if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      if (zg_level_avx512.product != nullptr && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
         items[count++] = &zg_level_avx512;
       }

@@ -16,7 +16,7 @@ size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Pages of the file that hold the matrix are not needed any more; they come back from the file when they are.
 void release(const det::Model& model, const det::Matrix& m) {
-  if (model.file == nullptr || !m.present()) return;
+  if (model.file == nullptr || !model.file->mapped() || !m.present()) return;
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(m.data) + page - 1) / page * page;
   const uintptr_t end = reinterpret_cast<uintptr_t>(m.row(m.rows)) / page * page;
