@@ -15,8 +15,9 @@ constexpr int kSpins = 400;
 constexpr int kMissesMax = 192;
 constexpr uint8_t kLeaveAlone = 16;
 // So many transactions' time is looked at together, and so many while others help.
-constexpr unsigned kFew = 8, kMany = 64;
-constexpr uint64_t kNotYet = ~uint64_t{0};
+constexpr unsigned kFew = 8, kMany = 32;
+// One that is looked at alone.
+constexpr uint64_t kHeavyGas = 200'000;
 constexpr unsigned kBestMax = 8;
 
 uint64_t now_ns() noexcept {
@@ -50,20 +51,16 @@ TxOutcome BlockRunner::run(const Transaction& tx, const TransitionOptions& optio
   if (is_over_) return run_here(tx, options);
   if (is_engaged_) return run_ahead(tx, options);
   TxOutcome out = run_here(tx, options);
-  // The first is looked at alone, and finds caches cold.
-  const bool is_first = !has_looked_;
-  if (const uint64_t each = look(is_first ? 1 : kFew); each >= (is_first ? 4 : 1) * execution_.worth_ns && each != kNotYet) engage();
-  return out;
-}
-
-uint64_t BlockRunner::look(unsigned every) {
-  if (++ran_ < every) return kNotYet;
+  // The first heavy one is enough; else two looks in a row, since a thread may just have been off its core.
+  const bool is_heavy = out.gas_used >= kHeavyGas;
+  if (++ran_ < kFew && !is_heavy) return out;
   const uint64_t now = now_ns();
   const uint64_t each = (now - since_ns_) / ran_;
   since_ns_ = now;
   ran_ = 0;
-  has_looked_ = true;
-  return each;
+  if (std::min(each, is_heavy ? each : before_ns_) >= execution_.worth_ns) engage();
+  before_ns_ = each;
+  return out;
 }
 
 TxOutcome BlockRunner::run_here(const Transaction& tx, const TransitionOptions& options) {
@@ -82,6 +79,8 @@ TxOutcome BlockRunner::run_ahead(const Transaction& tx, const TransitionOptions&
       help_until_done(*task);
       if (task->status.load() == Status::done) {
         ++figures_.speculated;
+        ++ran_;
+        guessed_ns_ += task->took_ns;
         is_done = take_over(*task, tx, options, out);
         if (!is_done) ++figures_.repeated;
         judge(*task, is_done);
@@ -96,11 +95,18 @@ TxOutcome BlockRunner::run_ahead(const Transaction& tx, const TransitionOptions&
   }
   if (!is_done) out = run_here(tx, options);
   if (out.refusal == TxRefusal::none) overlay_.put(state_.changes());
-  // On several threads a transaction that is worth it takes a part of its time.
-  const bool is_worth = execution_.eager || (misses_ <= kMissesMax && look(kMany) >= execution_.worth_ns / (2 * execution_.threads));
-  if (is_worth) refill();
+  if (execution_.eager || (misses_ <= kMissesMax && is_worth_it())) refill();
   else finish();
   return out;
+}
+
+// By what guesses take, copying included. A little below the price of beginning, so that it does not go to and fro.
+bool BlockRunner::is_worth_it() {
+  if (ran_ < kMany) return true;
+  const uint64_t each = guessed_ns_ / ran_;
+  ran_ = 0;
+  guessed_ns_ = 0;
+  return each >= execution_.worth_ns * 2 / 3;
 }
 
 bool BlockRunner::take_over(Task& task, const Transaction& tx, const TransitionOptions& options, TxOutcome& out) {
@@ -137,6 +143,7 @@ void BlockRunner::engage() {
     return;
   }
   is_engaged_ = true;
+  ran_ = 0;
   for (auto& task : tasks_) task = std::make_unique<Task>(overlay_, base_);
   WorkingState::Changes so_far;
   state_.list_all(so_far);
@@ -205,6 +212,7 @@ BlockRunner::Task* BlockRunner::claim() {
 }
 
 void BlockRunner::speculate(Task& task) {
+  const uint64_t began = now_ns();
   task.state.restart();
   task.view.begin(task.what.sender, task.what.tx->nonce);
   TransitionOptions options;
@@ -212,6 +220,7 @@ void BlockRunner::speculate(Task& task) {
   options.any_sender = task.what.any_sender;
   options.stop = &task.stop;
   task.outcome = run_transaction(task.state, config_, rev_, block_, precompiles_, *task.what.tx, options);
+  task.took_ns = now_ns() - began;
   task.status.store(Status::done);
   if (!is_waiting_.load()) return;
   { const std::lock_guard lock(mutex_); }
@@ -259,7 +268,7 @@ void BlockRunner::judge(Task& task, bool held) {
   misses_ += ((held ? 0 : 256) - misses_) / 16;
   auto& score = score_of(task.what);
   const unsigned s = score.load(std::memory_order_relaxed);
-  score.store(static_cast<uint8_t>(held ? s - std::min(s, 8U) : std::min(255U, s + s / 2 + 8)), std::memory_order_relaxed);
+  score.store(static_cast<uint8_t>(held ? s - std::min(s, 8U) : std::min(255U, 3 * s + 8)), std::memory_order_relaxed);
 }
 
 }  // namespace zg

@@ -76,6 +76,7 @@ class BlockRunner {
     std::atomic<bool> stop{false};
     Foresight::Candidate what;
     TxOutcome outcome;
+    uint64_t took_ns = 0;
     SpeculativeView view;
     WorkingState state;
   };
@@ -86,8 +87,7 @@ class BlockRunner {
   TxOutcome run_here(const Transaction& tx, const TransitionOptions& options);
   TxOutcome run_ahead(const Transaction& tx, const TransitionOptions& options);
   bool take_over(Task& task, const Transaction& tx, const TransitionOptions& options, TxOutcome& out);
-  // Nanoseconds a transaction on average, every so many of them.
-  uint64_t look(unsigned every);
+  bool is_worth_it();
   void engage();
   void refill();
   Task* find(const Transaction& tx);
@@ -110,9 +110,8 @@ class BlockRunner {
 
   // The caller's alone.
   bool is_engaged_ = false, is_over_ = false, is_dry_ = false;
-  uint64_t since_ns_ = 0;            // what transactions cost is looked at from here on
-  unsigned ran_ = 0;                 // since then
-  bool has_looked_ = false;
+  unsigned ran_ = 0;                 // since their time was looked at
+  uint64_t since_ns_ = 0, before_ns_ = 0, guessed_ns_ = 0;  // when that was; what each took then; what guesses took since
   int misses_ = 0;                   // of the last speculations, in 1/256
 
   Overlay overlay_;
