@@ -10,7 +10,7 @@ import { measured, type NodeProcess, options, parallel, randomFile, round, send,
 
 const { size, dir, values } = options({ parallel: { type: 'string' } })
 /** Bodies are made before the clock runs and lie in this process's memory, so the file has a bound. */
-const MOST_BYTES = 256 * 1024 * 1024
+const MOST_BYTES = 1024 * 1024 * 1024
 const AT_ONCE = Number(values.parallel ?? Math.min(4096, size / 262_144))
 
 await each('32 clients', byClients)

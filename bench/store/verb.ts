@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { packageRoot, startTool } from '../../test/harness/tools.ts'
 import {
@@ -74,7 +75,7 @@ async function digest(stream: AsyncIterable<Uint8Array>): Promise<string> {
   return hash.digest('hex')
 }
 
-async function timed(name: string, args: string[], take: (out: NodeJS.ReadableStream) => Promise<void>): Promise<void> {
+async function timed(name: string, args: string[], take: (out: Readable) => Promise<void>): Promise<void> {
   const before = usageOf(node.pid)
   const begun = performance.now()
   const client = await run(args, take)
@@ -83,7 +84,7 @@ async function timed(name: string, args: string[], take: (out: NodeJS.ReadableSt
 }
 
 /** Runs a verb to its end. @returns what it used, as last seen while it ran. */
-async function run(args: string[], take: (out: NodeJS.ReadableStream) => Promise<void>): Promise<Usage> {
+async function run(args: string[], take: (out: Readable) => Promise<void>): Promise<Usage> {
   const child = spawn(join(packageRoot, 'bin/zg-store'), args, { stdio: ['ignore', 'pipe', 'inherit'] })
   let usage: Usage = { cpuSeconds: 0, peakMib: 0 }
   const look = setInterval(() => {
