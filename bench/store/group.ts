@@ -143,10 +143,14 @@ async function group(dir: string, chain: FlowChainServer): Promise<Member[]> {
     const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list) }
     const script = join(packageRoot, 'test/harness/store-node-process.ts')
     const args = ['--import', 'tsx', script, JSON.stringify(options)]
-    m.child = spawn(process.execPath, [...profiled(`node-${m.index}`), ...values.flags.split(' ').filter(f => f !== ''), ...args], {
-      cwd: packageRoot,
-      stdio: ['ignore', 'pipe', 'inherit']
-    })
+    m.child = spawn(
+      process.execPath,
+      [...profiled(`node-${m.index}`), ...values.flags.split(' ').filter(f => f !== ''), ...args],
+      {
+        cwd: packageRoot,
+        stdio: ['ignore', 'pipe', 'inherit']
+      }
+    )
     let line = ''
     m.child.stdout!.on('data', d => {
       line += d
@@ -262,12 +266,18 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   reading.on = false
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
-  row('repair, one of 6 nodes empty, clients reading', members, before, { seconds, bytes: await restored() }, {
-    stored_mb_per_second: Math.round(SIZE / 1e6 / seconds),
-    minutes_for_10_gib: round(((10 * 2 ** 30) / SIZE) * (seconds / 60)),
-    read_and_sent_per_lost_byte: round((read + sent) / (await restored())),
-    reads_meanwhile_mb_per_second: reading.seconds === 0 ? null : Math.round(reading.bytes / 1e6 / reading.seconds)
-  })
+  row(
+    'repair, one of 6 nodes empty, clients reading',
+    members,
+    before,
+    { seconds, bytes: await restored() },
+    {
+      stored_mb_per_second: Math.round(SIZE / 1e6 / seconds),
+      minutes_for_10_gib: round(((10 * 2 ** 30) / SIZE) * (seconds / 60)),
+      read_and_sent_per_lost_byte: round((read + sent) / (await restored())),
+      reads_meanwhile_mb_per_second: reading.seconds === 0 ? null : Math.round(reading.bytes / 1e6 / reading.seconds)
+    }
+  )
   await reads
 }
 
