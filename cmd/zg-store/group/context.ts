@@ -29,7 +29,6 @@ import {
   type GroupNet,
   type GroupTimes,
   NOTHING,
-  OP,
   type Op,
   type Packet
 } from './ports.ts'
