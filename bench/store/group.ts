@@ -143,10 +143,14 @@ async function group(dir: string, chain: FlowChainServer): Promise<Member[]> {
     const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list) }
     const script = join(packageRoot, 'test/harness/store-node-process.ts')
     const args = ['--import', 'tsx', script, JSON.stringify(options)]
-    m.child = spawn(process.execPath, [...profiled(`node-${m.index}`), ...values.flags.split(' ').filter(f => f !== ''), ...args], {
-      cwd: packageRoot,
-      stdio: ['ignore', 'pipe', 'inherit']
-    })
+    m.child = spawn(
+      process.execPath,
+      [...profiled(`node-${m.index}`), ...values.flags.split(' ').filter(f => f !== ''), ...args],
+      {
+        cwd: packageRoot,
+        stdio: ['ignore', 'pipe', 'inherit']
+      }
+    )
     let line = ''
     m.child.stdout!.on('data', d => {
       line += d

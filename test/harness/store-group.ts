@@ -62,6 +62,7 @@ export const SIM_TIMES: GroupTimes = {
   tickMs: 250,
   requestMs: 1_500,
   repairShare: 1,
+  repairBytesPerSecond: 0,
   partitionMs: 600_000
 }
 

@@ -84,7 +84,9 @@ async function download(sdk: Sdk, root: string): Promise<Uint8Array> {
 
 async function downloadFrom(sdk: Sdk, url: string, root: string): Promise<Uint8Array> {
   const to = path()
-  const err = await (new sdk.Downloader([new sdk.StorageNode(url)] as never) as any).download(root, to, true)
+  const from = new sdk.Downloader([new sdk.StorageNode(url)] as never) as any
+  // The older SDK calls it otherwise.
+  const err = await (sdk === newSdk ? from.download(root, to, true) : from.downloadFile(root, to, true))
   if (err !== null) throw err
   return readFileSync(to)
 }

@@ -11,13 +11,7 @@
  * and head; the body is shards whose roots stand in the head, or manifests and lists that carry their own signatures. What is private is
  * not kept secret by this: shards are as readable on the wire as in a download.
  */
-import {
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  type KeyObject,
-  timingSafeEqual
-} from 'node:crypto'
+import { createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 import { concat, equalBytes, u32be, u64be, utf8, view } from '../../../lib/base/bytes.ts'
@@ -30,8 +24,8 @@ import { keccak256, sha256 } from '../../../lib/crypto/hash.ts'
 import { codec } from '../../../lib/native.ts'
 import { UploadRefusal } from '../core/upload-checks.ts'
 import { BodyReader } from '../node/body-reader.ts'
-import { block } from './memory.ts'
 import { name } from './members.ts'
+import { block } from './memory.ts'
 import {
   type AskOptions,
   type GroupCodec,
