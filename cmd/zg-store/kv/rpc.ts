@@ -28,7 +28,7 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
       const [stream, start, len, version] = params
       const p = range(start, len)
       const at = versionOf(version)
-      return again(async () => {
+      return again(state, async () => {
         const found = await state.seek(streamOf(stream), { inclusive: true, reverse, version: at, signal })
         return found === undefined ? null : pair(found.key, found.ref, p)
       })
@@ -39,7 +39,7 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
       const [stream, key, start, len, inclusive, version] = params
       const p = range(start, len)
       const o = { from: keyOf(key), inclusive: inclusive === true, reverse, version: versionOf(version), signal }
-      return again(async () => {
+      return again(state, async () => {
         const found = await state.seek(streamOf(stream), o)
         return found === undefined ? null : pair(found.key, found.ref, p)
       })
@@ -49,7 +49,7 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
   return {
     kv_getValue: async ([stream, key, start, len, version]) => {
       const p = range(start, len)
-      return again(async () => {
+      return again(state, async () => {
         const ref = await state.value(streamOf(stream), keyOf(key), versionOf(version))
         if (ref === undefined || ref.sizeBytes === 0) return { version: ref?.version ?? 0, data: '', size: 0 }
         return slice(state, ref, p)
@@ -76,19 +76,24 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
   }
 }
 
-/** Between the look-up of a value and the reading of its bytes a reorganisation may undo both: then the older value counts. */
-async function again<T>(read: () => Promise<T>): Promise<T> {
+/**
+ * Between the look-up of a value and the reading of its bytes a reorganisation may undo both, and others may come to the same place: then all is
+ * asked again, and the value that is left is answered.
+ */
+async function again<T>(state: KvState, read: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
+    const { undone } = state
     try {
-      return await read()
+      const answer = await read()
+      if (state.undone === undone || attempt === READ_TRIES) return answer
     } catch (err) {
-      // Each try finds an older one; a value that is named and never there is damage.
+      // A value that is named and never there is damage.
       if (!(err instanceof ValueGone) || attempt === READ_TRIES) throw err
     }
   }
 }
 
-/** A rewind undoes at most so many values of one key between two steps of a read. */
+/** A long rewind takes many steps; readers go through between them. */
 const READ_TRIES = 16
 
 async function slice(state: KvState, ref: ValueRef, p: { start: number; len: number }) {

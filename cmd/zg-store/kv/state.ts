@@ -41,6 +41,8 @@ export class ValueGone extends Error {}
 
 export class KvState {
   readonly #db: KvReader
+  /** Changes when submissions are undone: what was looked up before and read after may not belong together. */
+  undone = 0
   constructor(db: KvReader) {
     this.#db = db
   }
