@@ -113,7 +113,13 @@ for (let i = 0; i < 256; i++) tokens.push(`<0x${i.toString(16).toUpperCase().pad
 while (tokens.length < vocabulary) tokens.push(`\u2581t${tokens.length}`)
 const kinds = tokens.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1))
 entry('tokenizer.ggml.tokens', 9, u32(8), u64(tokens.length), tokens.flatMap(text))
-entry('tokenizer.ggml.scores', 9, u32(6), u64(tokens.length), tokens.map((_, i) => f32(-i)))
+entry(
+  'tokenizer.ggml.scores',
+  9,
+  u32(6),
+  u64(tokens.length),
+  tokens.map((_, i) => f32(-i))
+)
 entry('tokenizer.ggml.token_type', 9, u32(5), u64(tokens.length), kinds.map(u32))
 
 const ALIGN = 32

@@ -145,9 +145,40 @@ struct Tally {
   uint64_t wrong = 0;
 };
 
+// Computes the rows; from: reference and position of each.
+void compare_rows(cpu::Engine* engine, const Reference& reference, std::vector<cpu::Row>* rows,
+                  const std::vector<std::pair<uint32_t, uint32_t>>& from, Tally* tally) {
+  const det::Model& m = engine->model();
+  engine->run(rows);
+  for (size_t i = 0; i < rows->size(); i++) {
+    const auto [s, position] = from[i];
+    const cpu::Row& row = (*rows)[i];
+    const float* want = &reference.logits[s][size_t{position} * m.vocabulary];
+    const float* state = &reference.hidden[s][size_t{position} * m.width];
+    tally->tokens++;
+    tally->wrong += row.logits == nullptr || std::memcmp(row.logits, want, m.vocabulary * sizeof(float)) != 0 ||
+                    std::memcmp(row.hidden, state, m.width * sizeof(float)) != 0;
+  }
+}
+
+// Another sequence that shares the first pages of a computed one.
+void compare_shared(cpu::Engine* engine, const Reference& reference, const Running& first, Tally* tally) {
+  const std::vector<uint32_t>& tokens = reference.tokens[first.reference];
+  if (tokens.size() <= 16) return;
+  cpu::Sequence sequence(&engine->pages());
+  sequence.begin_like(*first.sequence, 16);
+  if (!sequence.reserve(static_cast<uint32_t>(tokens.size()))) return;
+  std::vector<cpu::Row> rows;
+  std::vector<std::pair<uint32_t, uint32_t>> from;
+  for (uint32_t i = 16; i < tokens.size(); i++) {
+    rows.push_back({&sequence, i, tokens[i], true});
+    from.emplace_back(first.reference, i);
+  }
+  compare_rows(engine, reference, &rows, from, tally);
+}
+
 // All sequences through the engine as the plan says; every row is compared.
 void compare(cpu::Engine* engine, const Reference& reference, Plan plan, uint32_t crowd, Random* random, Tally* tally) {
-  const det::Model& m = engine->model();
   std::vector<Running> running;
   const uint32_t count = plan == Plan::kMixed ? crowd : static_cast<uint32_t>(reference.tokens.size());
   for (uint32_t i = 0; i < count; i++) {
@@ -155,11 +186,10 @@ void compare(cpu::Engine* engine, const Reference& reference, Plan plan, uint32_
     running.back().reference = i % static_cast<uint32_t>(reference.tokens.size());
     running.back().sequence = std::make_unique<cpu::Sequence>(&engine->pages());
   }
-  for (;;) {
+  for (bool over = false; !over;) {
     std::vector<cpu::Row> rows;
     std::vector<std::pair<uint32_t, uint32_t>> from;
-    for (size_t i = 0; i < running.size(); i++) {
-      Running& r = running[i];
+    for (Running& r : running) {
       const std::vector<uint32_t>& tokens = reference.tokens[r.reference];
       const auto left = static_cast<uint32_t>(tokens.size()) - r.done;
       uint32_t take = 1;
@@ -179,21 +209,10 @@ void compare(cpu::Engine* engine, const Reference& reference, Plan plan, uint32_
       // One sequence after another.
       if (plan == Plan::kAlone && take > 0) break;
     }
-    bool over = true;
-    for (const Running& r : running) over = over && r.done == reference.tokens[r.reference].size();
-    if (!rows.empty()) {
-      engine->run(&rows);
-      for (size_t i = 0; i < rows.size(); i++) {
-        const auto [s, position] = from[i];
-        const float* want = &reference.logits[s][size_t{position} * m.vocabulary];
-        const float* state = &reference.hidden[s][size_t{position} * m.width];
-        tally->tokens++;
-        tally->wrong += rows[i].logits == nullptr || std::memcmp(rows[i].logits, want, m.vocabulary * sizeof(float)) != 0 ||
-                        std::memcmp(rows[i].hidden, state, m.width * sizeof(float)) != 0;
-      }
-    }
-    if (over) return;
+    if (!rows.empty()) compare_rows(engine, reference, &rows, from, tally);
+    over = std::all_of(running.begin(), running.end(), [&](const Running& r) { return r.done == reference.tokens[r.reference].size(); });
   }
+  if (plan == Plan::kWhole) compare_shared(engine, reference, running[0], tally);
 }
 
 int test(const std::string& directory, uint64_t wanted, uint64_t seed) {

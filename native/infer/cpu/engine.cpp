@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "../det/rules.h"
@@ -70,12 +71,18 @@ bool Engine::run(std::vector<Row>* rows, const std::atomic<bool>* cancel) {
     const size_t n = std::min(kPassRows, rows->size() - i);
     Row* pass = rows->data() + i;
     resize(n);
+    const bool alone = workers_.threads() > 1 && pace_.alone(n);
+    const auto start = std::chrono::steady_clock::now();
+    workers_.set_alone(alone);
     ok = run_rows(pass, n, cancel);
     if (!ok) break;
     const size_t here = static_cast<size_t>(std::count_if(pass, pass + n, [](const Row& r) { return r.wants_logits; }));
     if (here > 0) output(pass, n, logits_.data() + at * vocabulary_stride_, hidden_.data() + at * x_stride_);
     at += here;
+    workers_.set_alone(false);
+    pace_.took(n, alone, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
+  workers_.set_alone(false);
 #if defined(__x86_64__)
   _mm_setcsr(before);
 #endif

@@ -13,6 +13,7 @@
 
 #include "../det/det_model.h"
 #include "layout.h"
+#include "pace.h"
 #include "packed.h"
 #include "pages.h"
 #include "tokens.h"
@@ -103,6 +104,7 @@ class Engine {
   const std::shared_ptr<const det::Model> model_;
   const ZgLevel& level_;
   Workers workers_;
+  Pace pace_;
   std::unique_ptr<Pages> pages_;
   std::vector<std::unique_ptr<Memory>> memory_;
   uint64_t packed_bytes_ = 0;

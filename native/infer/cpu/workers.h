@@ -25,10 +25,12 @@ class Workers {
   void run(size_t items, size_t grain, const Body& body) {
     if (items == 0) return;
     if (grain < 1) grain = 1;
-    if (threads_.empty() || items <= grain) return body(size_t{0}, items);
+    if (threads_.empty() || alone_ || items <= grain) return body(size_t{0}, items);
     share([](const void* b, size_t begin, size_t end) { (*static_cast<const Body*>(b))(begin, end); }, &body, items, grain);
   }
 
+  // Until told otherwise the caller does everything itself; the others sleep.
+  void set_alone(bool alone) { alone_ = alone; }
   unsigned threads() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
  private:
@@ -46,6 +48,7 @@ class Workers {
   static void* enter(void* self);
 
   std::vector<pthread_t> threads_;
+  bool alone_ = false;
   // generation · 2⁴⁰ + chunks · 2²⁰ + chunks taken: whoever adds one knows from the old value alone whether it holds a chunk, and while
   // it does, the job stays.
   alignas(64) std::atomic<uint64_t> ticket_{0};
