@@ -17,7 +17,7 @@ const skip =
     ? 'no g++ here'
     : !existsSync(join(root, 'build', 'Release', 'evm_core.a')) && 'no static libraries of the build here'
 const seed = process.env.ZG_SEED ?? String(Date.now() % 1_000_000)
-const blocks = process.env.ZG_BLOCKS ?? '300'
+const blocks = process.env.ZG_BLOCKS ?? '200'
 
 function run(command: string, args: string[], env = {}): { status: number | null; text: string } {
   const r = spawnSync(command, args, { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } })
