@@ -10,7 +10,7 @@ import { type FollowOptions, KvFollower } from '../../cmd/zg-store/kv/follow.ts'
 import { escapeKey, unescapeKey } from '../../cmd/zg-store/kv/keys.ts'
 import { checkSender, type KvTransaction, replay } from '../../cmd/zg-store/kv/replay.ts'
 import { kvMethods } from '../../cmd/zg-store/kv/rpc.ts'
-import type { KvState } from '../../cmd/zg-store/kv/state.ts'
+import { KvState } from '../../cmd/zg-store/kv/state.ts'
 import { KvDatabase } from '../../cmd/zg-store/kv/store.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
 import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
@@ -550,6 +550,63 @@ t.test('the RPC meets the SDKs’ quirks', async t => {
   t.same(await call('kv_getHoldingStreamIds'), [hex])
   t.same(await call('kv_getReplayProgress'), { appliedSeq: 1, firstTxSeq: 0 })
   t.equal(await call('kv_getStatus'), true)
+})
+
+t.test('a read that a rewind overtakes answers the value that is left', async t => {
+  const s = stream(7)
+  const b64 = (x: string): string => Buffer.from(x).toString('base64')
+  const write = (key: string, value: string) => ({ stream: s, key: text(key), value: text(value) })
+  const undone: ((db: KvDatabase) => Promise<unknown>)[] = [
+    db => db.rollback({ block: 1, nextSeq: 1 }),
+    db => db.rewind(1, 2),
+    // Whole again before the read comes back, with another value.
+    async db => {
+      await db.rollback({ block: 1, nextSeq: 1 })
+      await step(db, { seq: 1, sender: account(1), streams: [s] }, ops({ writes: [write('b', 'other')] }))
+    }
+  ]
+  for (const undo of undone) {
+    const kv = await openSimKv(new SimDisk(), '/kv')
+    let overtaken = -1
+    // The rewind comes after the look-up and before the bytes.
+    const db: KvDatabase = await KvDatabase.open({
+      get: key => kv.get(key),
+      getSync: key => kv.getSync(key),
+      scan: range => kv.scan(range),
+      batch: (list, o) => kv.batch(list, o),
+      close: () => kv.close(),
+      getMany: async keys => {
+        if (overtaken++ === 0) await undo(db)
+        return kv.getMany(keys)
+      }
+    })
+    await step(db, { seq: 0, sender: account(1), streams: [s] }, ops({ writes: [write('a', 'one')] }))
+    await step(
+      db,
+      { seq: 1, sender: account(1), streams: [s] },
+      ops({ writes: [write('a', 'two'), write('z', 'end')] })
+    )
+    const { state } = db
+    overtaken = 0
+    const methods = kvMethods(state, { appliedSeq: 1, firstTxSeq: 0, holdingStreams: async () => [s] })
+    const call = async (name: string, ...params: unknown[]): Promise<any> =>
+      methods[name]!(params, { signal: new AbortController().signal } as RpcContext)
+    t.same(await call('kv_getValue', toHex(s), b64('a'), 0, 100), { version: 0, data: b64('one'), size: 3 })
+    t.ok(overtaken >= 2)
+    t.same(await call('kv_getFirst', toHex(s), 0, 100), { key: b64('a'), version: 0, data: b64('one'), size: 3 })
+  }
+  // What is named and never there is damage, and said so.
+  const kv = await openSimKv(new SimDisk(), '/kv')
+  const db = await KvDatabase.open(kv)
+  await step(db, { seq: 0, sender: account(1), streams: [s] }, ops({ writes: [write('a', 'one')] }))
+  const state = new KvState({
+    get: key => kv.get(key),
+    scan: range => kv.scan(range),
+    getMany: async keys => keys.map(() => undefined)
+  })
+  const methods = kvMethods(state, { appliedSeq: 0, firstTxSeq: 0, holdingStreams: async () => [s] })
+  const ctx = { signal: new AbortController().signal } as RpcContext
+  await t.rejects(async () => methods.kv_getValue!([toHex(s), b64('a'), 0, 100], ctx), /is missing/)
 })
 
 t.test('a stream is added at the word of its wallet only', async t => {

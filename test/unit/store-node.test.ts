@@ -810,7 +810,7 @@ t.test('a data directory of another network, another shard or another process is
 
 t.test('a sharded node wants, takes and serves its share only', async t => {
   const s = await setup(t, { shard: { shardId: 1, numShard: 2 } })
-  const f = testFile(content(5 * 262_144))
+  const f = testFile(content(13 * 262_144))
   const [seq] = await submit(s, f)
   t.same((await call(s, 'zgs_getShardConfig')).result, { shardId: 1, numShard: 2 })
   const start = (await call(s, 'zgs_getFileInfoByTxSeq', seq)).result.tx.startEntryIndex / 1024
@@ -820,6 +820,15 @@ t.test('a sharded node wants, takes and serves its share only', async t => {
   t.equal((await call(s, 'zgs_uploadSegmentsByTxSeq', mine.map(wireSegment), seq)).result, mine.length)
   t.equal((await call(s, 'zgs_checkFileFinalized', seq)).result, true)
   t.equal((await call(s, 'zgs_downloadSegmentByTxSeq', seq, theirs.index * 1024, theirs.index * 1024 + 5)).result, null)
+  // What a miner needs: every sector of the share is proved, though the segments beside it are not here.
+  const root = toHex(s.chain.root(seq!))
+  for (const g of mine) {
+    const sector = (start + g.index) * 1024 + 17 * g.index
+    const { result } = await call(s, 'zgs_getSectorProof', sector, root)
+    const proof = { lemma: result.lemma.map((h: string) => fromHex(h)), path: result.path }
+    t.equal(toHex(sectorRoot(proof, sector)), root, `segment ${g.index}`)
+  }
+  t.match((await call(s, 'zgs_getSectorProof', (start + theirs.index) * 1024 + 3, root)).error, { code: -32000 })
 })
 
 t.test('bad input of every kind is answered and never ends the node', async t => {

@@ -464,10 +464,10 @@ export class FileStore {
       const fold = new TreeFold()
       let next = segment
       for await (const [i, at] of this.#o.log.locations(tx.root, segment, Math.min(segment + count, s.segments))) {
-        if (i !== next++) return undefined
+        if (i !== next++) return this.#fromNeighbour(tx, height, segment)
         fold.push(at.leaf)
       }
-      if (next < Math.min(segment + count, s.segments)) return undefined
+      if (next < Math.min(segment + count, s.segments)) return this.#fromNeighbour(tx, height, segment)
       for (; next < segment + count; next++) fold.push(zeroRoot(SEGMENT_HEIGHT))
       return fold.root()
     }
@@ -477,6 +477,24 @@ export class FileStore {
     const from = (inFile % SEGMENT_SECTORS) * 256
     const [root] = await codec().segmentRoots(found.data.slice(from, from + 256 * 2 ** height), 2 ** height)
     return root
+  }
+
+  /**
+   * A node over segments that are not all here (on a sharded node they never are), from the proof that lies with a held segment of the
+   * subtree beside it: within a submission node the tree of the file and that of the flow are one.
+   * @param segment - the first below the node, counted in the file.
+   */
+  async #fromNeighbour(tx: Tx, height: number, segment: number): Promise<Uint8Array | undefined> {
+    const level = height - SEGMENT_HEIGHT
+    const count = 2 ** level
+    const left = (segment / count) % 2 === 1
+    const beside = left ? segment - count : segment + count
+    for await (const [i] of this.#o.log.locations(tx.root, beside, beside + count)) {
+      const head = await this.#o.log.readHead(tx.root, i)
+      if (head === undefined || head.fileSize !== tx.size || head.proof.path[level] !== left) continue
+      return head.proof.siblings.slice(32 * level, 32 * level + 32)
+    }
+    return undefined
   }
 
   async #insideGroup(tx: Tx, segments: number, height: number, inFile: number): Promise<Uint8Array | undefined> {

@@ -2,7 +2,7 @@
 import { RPC, RpcError, type RpcMethods, type RpcParams } from '../../../lib/adapters/jsonrpc/types.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { addressFromHex, hashFromHex, toHex } from '../../../lib/base/hex.ts'
-import { type KvState, NEWEST, type ValueRef } from './state.ts'
+import { type KvState, NEWEST, ValueGone, type ValueRef } from './state.ts'
 
 /** What the RPC asks of the follower. */
 export interface KvProgress {
@@ -28,8 +28,10 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
       const [stream, start, len, version] = params
       const p = range(start, len)
       const at = versionOf(version)
-      const found = await state.seek(streamOf(stream), { inclusive: true, reverse, version: at, signal })
-      return found === undefined ? null : pair(found.key, found.ref, p)
+      return again(state, async () => {
+        const found = await state.seek(streamOf(stream), { inclusive: true, reverse, version: at, signal })
+        return found === undefined ? null : pair(found.key, found.ref, p)
+      })
     }
   const step =
     (reverse: boolean) =>
@@ -37,17 +39,21 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
       const [stream, key, start, len, inclusive, version] = params
       const p = range(start, len)
       const o = { from: keyOf(key), inclusive: inclusive === true, reverse, version: versionOf(version), signal }
-      const found = await state.seek(streamOf(stream), o)
-      return found === undefined ? null : pair(found.key, found.ref, p)
+      return again(state, async () => {
+        const found = await state.seek(streamOf(stream), o)
+        return found === undefined ? null : pair(found.key, found.ref, p)
+      })
     }
   const isAdmin = (params: RpcParams): Promise<boolean> =>
     state.isAdmin(streamOf(params[1]), accountOf(params[0]), versionOf(params[2]))
   return {
     kv_getValue: async ([stream, key, start, len, version]) => {
       const p = range(start, len)
-      const ref = await state.value(streamOf(stream), keyOf(key), versionOf(version))
-      if (ref === undefined || ref.sizeBytes === 0) return { version: ref?.version ?? 0, data: '', size: 0 }
-      return slice(state, ref, p)
+      return again(state, async () => {
+        const ref = await state.value(streamOf(stream), keyOf(key), versionOf(version))
+        if (ref === undefined || ref.sizeBytes === 0) return { version: ref?.version ?? 0, data: '', size: 0 }
+        return slice(state, ref, p)
+      })
     },
     kv_getNext: (params, ctx) => step(false)(params, ctx.signal),
     kv_getPrev: (params, ctx) => step(true)(params, ctx.signal),
@@ -69,6 +75,26 @@ export function kvMethods(state: KvState, progress: KvProgress): RpcMethods {
     kv_getReplayProgress: () => ({ appliedSeq: progress.appliedSeq ?? 0, firstTxSeq: progress.firstTxSeq ?? null })
   }
 }
+
+/**
+ * Between the look-up of a value and the reading of its bytes a reorganisation may undo both, and others may come to the same place: then all is
+ * asked again, and the value that is left is answered.
+ */
+async function again<T>(state: KvState, read: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const { undone } = state
+    try {
+      const answer = await read()
+      if (state.undone === undone || attempt === READ_TRIES) return answer
+    } catch (err) {
+      // A value that is named and never there is damage.
+      if (!(err instanceof ValueGone) || attempt === READ_TRIES) throw err
+    }
+  }
+}
+
+/** A long rewind takes many steps; readers go through between them. */
+const READ_TRIES = 16
 
 async function slice(state: KvState, ref: ValueRef, p: { start: number; len: number }) {
   if (p.len > 0 && p.start > ref.sizeBytes) throw invalid('start', 'start index is greater than value length')

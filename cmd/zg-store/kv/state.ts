@@ -36,8 +36,13 @@ export interface KvFile {
   valuesAt: number
 }
 
+/** Bytes of a value are not there: what pointed to them was undone after it was read (a reorganisation), or the store is damaged. */
+export class ValueGone extends Error {}
+
 export class KvState {
   readonly #db: KvReader
+  /** Changes when submissions are undone: what was looked up before and read after may not belong together. */
+  undone = 0
   constructor(db: KvReader) {
     this.#db = db
   }
@@ -111,7 +116,7 @@ export class KvState {
     return found === undefined ? undefined : decodeRef(found.seq, found.value)
   }
 
-  /** Bytes [start, start + length) of a value. */
+  /** Bytes [start, start + length) of a value. @throws {ValueGone} */
   async read(ref: ValueRef, start: number, length: number): Promise<Uint8Array> {
     const end = Math.min(ref.sizeBytes, start + length)
     if (start >= end) return new Uint8Array(0)
@@ -123,7 +128,7 @@ export class KvState {
     const chunks = await this.#db.getMany(wanted)
     for (let c = first; c <= last; c++) {
       const chunk = chunks[c - first]
-      assert(chunk !== undefined, `value chunk ${c} of seq ${ref.version} is missing`)
+      if (chunk === undefined) throw new ValueGone(`value chunk ${c} of seq ${ref.version} is missing`)
       const lo = Math.max(start - c * CHUNK_BYTES, 0)
       const hi = Math.min(end - c * CHUNK_BYTES, chunk.length)
       out.set(chunk.subarray(lo, hi), c * CHUNK_BYTES + lo - start)

@@ -203,7 +203,7 @@ export class KvDatabase {
     const wave = this.#wave
     const newWave = wave && { nextSeq: Math.min(wave.nextSeq, nextSeq), block: Math.min(wave.block, block) }
     if (newWave !== undefined) ops.push(waveOp(newWave))
-    await this.#commit(ops, backTo(this.#progress, nextSeq, block))
+    await this.#undoing(() => this.#commit(ops, backTo(this.#progress, nextSeq, block)))
     this.#blocks = kept
     this.#wave = newWave
     this.#undo = this.#undo.filter(s => s < nextSeq)
@@ -310,7 +310,17 @@ export class KvDatabase {
    */
   async rewind(seq: number, block: number): Promise<void> {
     await this.#db.batch([{ put: REWIND, value: concat(u64be(seq), u64be(block)) }], { sync: true })
-    await this.#finishRewind(seq, block)
+    await this.#undoing(() => this.#finishRewind(seq, block))
+  }
+
+  /** Readers notice it at both ends. */
+  async #undoing(work: () => Promise<void>): Promise<void> {
+    this.state.undone++
+    try {
+      await work()
+    } finally {
+      this.state.undone++
+    }
   }
 
   async #finishRewind(seq: number, block: number): Promise<void> {
