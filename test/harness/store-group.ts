@@ -62,6 +62,7 @@ export const SIM_TIMES: GroupTimes = {
   tickMs: 250,
   requestMs: 1_500,
   repairShare: 1,
+  repairBytesPerSecond: 0,
   partitionMs: 600_000
 }
 
@@ -108,7 +109,12 @@ export class SimGroup {
     this.times = { ...SIM_TIMES, ...opts.times }
     this.#codecs = opts.codecs ?? new Map()
     this.list = signGroup(
-      { version: 1, chainId: 31337, flow: `0x${'22'.repeat(20)}`, members: keys.map(k => member(k)) },
+      {
+        version: 1,
+        chainId: 31337,
+        flow: `0x${'22'.repeat(20)}`,
+        members: keys.map((k, i) => member(k, opts.zones?.[i]))
+      },
       this.groupKey
     )
   }
@@ -412,14 +418,17 @@ export class SimGroup {
 
 export interface SimOptions {
   spare?: number
+  /** Failure zone of each member. */
+  zones?: readonly string[]
   times?: Partial<GroupTimes>
   logger?: Logger
   /** Lying encoders. */
   codecs?: Map<number, GroupCodec>
 }
 
-function member(key: SigningKey): Member {
-  return { id: key.publicKey, peer: `http://${toHex(key.publicKey).slice(2, 10)}:1` }
+function member(key: SigningKey, zone?: string): Member {
+  const at = { id: key.publicKey, peer: `http://${toHex(key.publicKey).slice(2, 10)}:1` }
+  return zone === undefined ? at : { ...at, zone }
 }
 
 /** Content of a file: each seed another. */

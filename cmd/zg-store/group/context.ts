@@ -21,15 +21,14 @@ import type { SegmentLog } from '../disk/segment-log.ts'
 import { type Lease, lease } from '../node/buffers.ts'
 import type { Courier } from './courier.ts'
 import type { Manifests } from './manifests.ts'
-import type { Piece } from './memory.ts'
 import { type Membership, name } from './members.ts'
+import type { Piece } from './memory.ts'
 import {
   type GroupCodec,
   type GroupFiles,
   type GroupNet,
   type GroupTimes,
   NOTHING,
-  OP,
   type Op,
   type Packet
 } from './ports.ts'

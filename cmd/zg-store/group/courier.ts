@@ -9,8 +9,8 @@ import { type Claim, claimStatement } from '../../../lib/codec/storage/manifest.
 import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
 import { stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import { ask, type Context } from './context.ts'
-import { block, type Piece } from './memory.ts'
 import { name } from './members.ts'
+import { block, type Piece } from './memory.ts'
 import { OP } from './ports.ts'
 import type { HeldShard } from './shards.ts'
 import { decodeTaken, encodeGets, encodePuts, MESSAGE_SHARDS, type Put } from './wire.ts'
@@ -153,4 +153,3 @@ class Queues<In, Out> {
     }
   }
 }
-

@@ -83,7 +83,8 @@ async function shards(group: CodingGroup, root: Uint8Array, url: URL, res: Serve
   const number = (name: string): number => counter(url.searchParams.get(name))
   const code = { k: number('k'), m: number('m') }
   const size = number('size')
-  if (codeFault(code) !== undefined || size < 1 || size > 2 ** 52) throw new HttpError(400, 'ERR_BAD_INPUT', 'not a code')
+  if (codeFault(code) !== undefined || size < 1 || size > 2 ** 52)
+    throw new HttpError(400, 'ERR_BAD_INPUT', 'not a code')
   const at = (url.searchParams.get('at') ?? '').split(',')
   if (at.length > SHARDS) throw new HttpError(400, 'ERR_BAD_INPUT', `more than ${SHARDS} shards`)
   const asked = at.map(x => {

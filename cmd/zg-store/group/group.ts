@@ -11,21 +11,19 @@
  * ```
  */
 import { setMaxListeners } from 'node:events'
-import { equalBytes, u32be, view } from '../../../lib/base/bytes.ts'
+import { equalBytes, u32be } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import {
   BatchVerifier,
   checkManifest,
   claimed,
-  claimStatement,
   isDurable,
   type Manifest,
   manifestStripe,
   segmentRootsOf
 } from '../../../lib/codec/storage/manifest.ts'
 import {
-  decodeTombstone,
   encodeTombstone,
   type GroupList,
   groupFromJson,
@@ -35,16 +33,15 @@ import {
 } from '../../../lib/codec/storage/members.ts'
 import { treeRoot } from '../../../lib/codec/storage/merkle.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
-import { SECTOR_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
-import { type Code, codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { type Code, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 import type { Tx } from '../core/tx.ts'
-import { checkProof } from '../core/upload-checks.ts'
-import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
+import { Answers, LEAVES_PAGE } from './answers.ts'
 import {
   BadShards,
   BatchSigner,
@@ -53,14 +50,13 @@ import {
   goodHolders,
   heldOf,
   ownPiece,
-  releaseAll,
   Warnings
 } from './context.ts'
 import { Courier } from './courier.ts'
 import { Keeper } from './keeper.ts'
 import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
-import type { Piece } from './memory.ts'
 import { Membership } from './members.ts'
+import type { Piece } from './memory.ts'
 import {
   DEFAULT_TIMES,
   type GroupCodec,
@@ -71,31 +67,14 @@ import {
   type GroupTimes,
   NOTHING,
   OP,
-  type Outgoing,
-  type Packet,
   type StripeState
 } from './ports.ts'
 import { Reader } from './reader.ts'
 import { packedProof, Repairer } from './repair.ts'
-import { decodeHeld, Shards } from './shards.ts'
+import { Shards } from './shards.ts'
 import { Spreader } from './spread.ts'
-import { BUCKET_PAGE, FAMILY_PAGE, Sync } from './sync.ts'
-import {
-  decodeBeat,
-  decodeGets,
-  decodeList,
-  decodeManifests,
-  decodePuts,
-  decodeStripeName,
-  encodeBeat,
-  encodeEntries,
-  encodeLeaves,
-  encodeList,
-  encodeManifests,
-  encodeStripeName,
-  encodeTaken,
-  type Put
-} from './wire.ts'
+import { Sync } from './sync.ts'
+import { decodeManifests, encodeStripeName } from './wire.ts'
 
 export interface GroupOptions {
   key: SigningKey
@@ -119,13 +98,12 @@ export interface GroupOptions {
 }
 
 const LIST_KEY = Uint8Array.of(0x67) // 'g'
-const LEAVES_PAGE = 32 * 1024
 const SWEEP_MS = 600_000
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** Manifests wait so long to be signed together. */
-const SIGN_MS = 10
+const SIGN_MS = 40
 
 export class CodingGroup {
   readonly #o: GroupOptions
@@ -143,6 +121,9 @@ export class CodingGroup {
     doneAtMs: 0
   }
   readonly #keeper: Keeper
+  readonly #answers: Answers
+  /** Manifests made here in this moment. */
+  #made: { list: Manifest[]; done: Promise<void> } | undefined
 
   private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
     this.#o = o
@@ -194,13 +175,20 @@ export class CodingGroup {
       stats,
       warnings: new Warnings(o.clock),
       stop: this.#abort.signal,
-      take: list => this.#take(list, 'own')
+      take: list => this.#takeOwn(list)
     }
     this.#c.courier = new Courier(this.#c)
     this.#keeper = new Keeper(this.#c, (tx, index) => this.read(tx, index))
     this.#reader = new Reader(this.#c)
     this.#repairer = new Repairer(this.#c, this.#reader)
     this.#spreader = new Spreader(this.#c)
+    this.#answers = new Answers(this.#c, this.#repairer, {
+      touched: root => this.#spreader.touched(root),
+      receive: list => this.#receive(list),
+      bury: stone => this.bury(stone),
+      leaves: root => this.#leavesOf(root),
+      url: o.url ?? (() => '')
+    })
     this.#sync = new Sync(this.#c, o.url ?? (() => ''))
     this.#sync.onList = json => this.#newList(json)
     this.#sync.onTombstone = async t => void (await this.bury(t))
@@ -352,148 +340,7 @@ export class CodingGroup {
 
   // ---- messages of members -------------------------------------------------------------------------------------------------
 
-  readonly handle: GroupHandler = async (from, op, packet): Promise<Outgoing> => {
-    if (!this.#c.members.isMember(from)) throw new ZgError('ERR_PROTOCOL', 'not a member of this group')
-    this.#c.members.heard(from)
-    switch (op) {
-      case OP.beat:
-        return this.#onBeat(from, packet)
-      case OP.list:
-        return { head: NOTHING, body: new TextEncoder().encode(groupToJson(this.#c.members.list)) }
-      case OP.put:
-        return this.#onPut(packet)
-      case OP.get:
-        return this.#onGet(packet)
-      case OP.have: {
-        const shard = decodeHeld(packet.head)
-        return flag(shard !== undefined && (await this.#c.shards.has(shard)))
-      }
-      case OP.manifests:
-        await this.#receive(decodeManifests(packet.body))
-        return flag(true)
-      case OP.family: {
-        const at = decodeStripeName(packet.head)
-        if (at === undefined || codeFault(at) !== undefined) return flag(false)
-        const list = await this.#c.manifests.family(at.root, at, at.stripe, FAMILY_PAGE)
-        return { head: Uint8Array.of(1), body: encodeManifests(list).bytes }
-      }
-      case OP.buckets:
-        return { head: Uint8Array.of(1), body: this.#c.manifests.buckets() }
-      case OP.bucket:
-        return this.#onBucket(packet)
-      case OP.checked: {
-        const at = decodeStripeName(packet.head)
-        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
-        if (m === undefined) return flag(false)
-        const s = manifestStripe(m)
-        const first = m.claims[s.need]?.holder
-        if (first === undefined || !equalBytes(first, from)) return flag(false)
-        await this.#c.manifests.markChecked([m])
-        await this.#spreader.touched(m.root)
-        return flag(true)
-      }
-      case OP.tombstone: {
-        const stone = decodeTombstone(packet.body)
-        return flag(stone !== undefined && (await this.bury(stone)))
-      }
-      case OP.lacks: {
-        const at = decodeStripeName(packet.head.subarray(0, 38))
-        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
-        if (m !== undefined) await this.#repairer.ownMissing(m)
-        return flag(true)
-      }
-      case OP.sum: {
-        const parts = decodeList(packet.head)
-        const shard = parts?.[0] === undefined ? undefined : decodeHeld(parts[0])
-        if (shard === undefined || parts?.[1]?.length !== 16) return flag(false)
-        const data = await this.#c.shards.read(shard)
-        return data === undefined
-          ? flag(false)
-          : { head: await this.#c.codec.sum(parts[1].slice(), data), body: NOTHING }
-      }
-      case OP.leaves: {
-        const known = packet.head.length === 36 ? await this.#leavesOf(packet.head.slice(0, 32)) : undefined
-        if (known === undefined) return flag(false)
-        const at = 32 * view(packet.head).getUint32(32)
-        const part = known.leaves.subarray(at, at + 32 * LEAVES_PAGE)
-        return { head: Uint8Array.of(1), body: encodeLeaves({ size: known.size, leaves: part }) }
-      }
-      default:
-        throw new ZgError('ERR_PROTOCOL', `unknown message ${op}`)
-    }
-  }
-
-  async #onBeat(from: Uint8Array, packet: Packet): Promise<Packet> {
-    const beat = decodeBeat(packet.head)
-    if (beat !== undefined && beat.url !== '') this.#c.net.address(from, beat.url)
-    const url = this.#o.url?.() ?? ''
-    const { version } = this.#c.members.list
-    return { head: encodeBeat({ version, digest: this.#c.manifests.digest(), url }), body: NOTHING }
-  }
-
-  async #onPut({ head, body }: Packet): Promise<Packet> {
-    const puts = decodePuts(head)
-    if (puts === undefined) throw new ZgError('ERR_BAD_INPUT', 'not shards')
-    const sizes = puts.map(({ shard: s }) => stripeOf(s.size, s, s.stripe).sectors * SECTOR_BYTES)
-    if (body.length !== sizes.reduce((a, b) => a + b, 0)) throw new ZgError('ERR_BAD_INPUT', 'shards of another size')
-    this.#repairer.written()
-    let at = 0
-    const stored = puts.map(async (put, i): Promise<Uint8Array | string> => {
-      const data = body.subarray(at, at + sizes[i]!)
-      at += sizes[i]!
-      try {
-        await this.#store(put, data)
-        return claimStatement(put.shard, put.shard.shardRoot)
-      } catch (err) {
-        return messageOf(err)
-      }
-    })
-    // Signed together when the last of them is on the disk: one batch, one check for everybody.
-    const statements = await Promise.all(stored)
-    const taken = statements.map(async x =>
-      typeof x === 'string' ? x : { holder: this.#c.id, by: await this.#c.signer.sign(x) }
-    )
-    return { head: encodeTaken(await Promise.all(taken)), body: NOTHING }
-  }
-
-  /** Checks a shard and keeps it. @throws {ZgError} what is wrong with it, or of the disk. */
-  async #store({ shard, epoch, proof }: Put & { proof: PackedProof }, data: Uint8Array): Promise<void> {
-    const stone = await this.#c.manifests.tombstone(shard.root)
-    if (stone !== undefined && epoch <= stone.epoch) throw new ZgError('ERR_NOT_FOUND', 'the file was deleted')
-    const s = stripeOf(shard.size, shard, shard.stripe)
-    const root = await this.#c.codec.root(data, s.sectors)
-    if (!equalBytes(root, shard.shardRoot)) throw new ZgError('ERR_BAD_PROOF', 'a shard that does not hash to its root')
-    const segment = s.full && shard.j < s.need
-    if (segment) {
-      const lemma = [root]
-      for (let i = 0; i < proof.path.length; i++) lemma.push(proof.siblings.subarray(32 * i, 32 * i + 32))
-      if (proof.path.length > 0) lemma.push(shard.root)
-      const index = s.firstSegment + shard.j
-      const up = { root: shard.root, index, fileSize: shard.size, data, proof: { lemma, path: [...proof.path] } }
-      checkProof(up, shape(shard.size), root)
-    }
-    await this.#c.shards.put(shard, data, segment ? proof : undefined)
-  }
-
-  async #onGet({ head }: Packet): Promise<Outgoing> {
-    const shards = decodeGets(head)
-    if (shards === undefined) return flag(false)
-    const pieces = await Promise.all(shards.map(s => ownPiece(this.#c, s)))
-    return {
-      head: Uint8Array.from(pieces, p => +(p !== undefined)),
-      body: pieces.filter(p => p !== undefined).map(p => p.data),
-      done: () => releaseAll(pieces)
-    }
-  }
-
-  async #onBucket({ head }: Packet): Promise<Packet> {
-    const at = decodeStripeName(head)
-    const b = at === undefined ? (head[0] ?? 0) : at.root[0]!
-    const from = at === undefined ? undefined : { root: at.root, k: at.k, m: at.m, sum: NOTHING }
-    const entries = await this.#c.manifests.bucket(b, BUCKET_PAGE, from)
-    const stones = from === undefined ? await this.#c.manifests.tombstones(b) : []
-    return { head: encodeList(stones.map(encodeTombstone)), body: encodeEntries(entries) }
-  }
+  readonly handle: GroupHandler = (from, op, packet) => this.#answers.handle(from, op, packet)
 
   // ---- manifests --------------------------------------------------------------------------------------------------------------
 
@@ -539,6 +386,22 @@ export class CodingGroup {
     const families = await this.#c.manifests.families(m.root)
     const mine = families.find(f => f.k === m.k && f.m === m.m)
     return families.some(f => f !== mine && f.whole === f.stripes && f.epoch > Math.max(m.epoch, mine?.epoch ?? 0))
+  }
+
+  /** What was signed together is taken together. */
+  #takeOwn(list: readonly Manifest[]): Promise<void> {
+    let next = this.#made
+    if (next === undefined) {
+      const all: Manifest[] = []
+      const done = new Promise<void>(resolve => this.#c.clock.after(0, resolve)).then(() => {
+        this.#made = undefined
+        return this.#take(all, 'own')
+      })
+      next = { list: all, done }
+      this.#made = next
+    }
+    next.list.push(...list)
+    return next.done
   }
 
   async #take(list: readonly Manifest[], from: 'own' | 'others'): Promise<void> {
@@ -847,8 +710,4 @@ export class CodingGroup {
   get membership(): Membership {
     return this.#c.members
   }
-}
-
-function flag(yes: boolean): Packet {
-  return { head: Uint8Array.of(yes ? 1 : 0), body: NOTHING }
 }

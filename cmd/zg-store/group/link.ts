@@ -11,14 +11,7 @@
  * and head; the body is shards whose roots stand in the head, or manifests and lists that carry their own signatures. What is private is
  * not kept secret by this: shards are as readable on the wire as in a download.
  */
-import {
-  createHmac,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  type KeyObject,
-  timingSafeEqual
-} from 'node:crypto'
+import { createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 import { concat, equalBytes, u32be, u64be, utf8, view } from '../../../lib/base/bytes.ts'
@@ -31,8 +24,8 @@ import { keccak256, sha256 } from '../../../lib/crypto/hash.ts'
 import { codec } from '../../../lib/native.ts'
 import { UploadRefusal } from '../core/upload-checks.ts'
 import { BodyReader } from '../node/body-reader.ts'
-import { block } from './memory.ts'
 import { name } from './members.ts'
+import { block } from './memory.ts'
 import {
   type AskOptions,
   type GroupCodec,
@@ -309,9 +302,9 @@ function plain(b: Uint8Array): Uint8Array {
   return new Uint8Array(b.buffer, b.byteOffset, b.length)
 }
 
+/** Keccak needs no HMAC: what it hashed cannot be gone on with. */
 function mac(key: Uint8Array, way: 'q' | 'a', n: number, op: number, head: Uint8Array): Uint8Array {
-  const text = concat(Uint8Array.of(way.charCodeAt(0)), u64be(n), u32be(op), head)
-  return createHmac('sha256', key).update(text).digest()
+  return keccak256(key, Uint8Array.of(way.charCodeAt(0), op), u64be(n), head)
 }
 
 function sameMac(a: Uint8Array, b: Uint8Array): boolean {

@@ -121,7 +121,11 @@ export async function openCoding(
       metrics.gauge('group_members', 'members of the coding group', () => group.membership.members.length)
       metrics.gauge('group_members_live', 'members that answer', () => group.membership.live().length)
       metrics.gauge('repair_pending', 'stripes that wait for repair', () => group.pendingRepairs)
-      metrics.gauge('parity_unchecked', 'stripes whose parity is to be computed again here', () => group.uncheckedParity)
+      metrics.gauge(
+        'parity_unchecked',
+        'stripes whose parity is to be computed again here',
+        () => group.uncheckedParity
+      )
       metrics.gauge('staged_files', 'files with bytes that wait here to be spread or checked', () => group.stagedFiles)
       metrics.gauge('repair_lost_bytes_total', 'bytes of shards made again or moved', () => stats.repairedBytes)
       metrics.gauge('repair_read_bytes_total', 'bytes read from others for it', () => stats.repairReadBytes)

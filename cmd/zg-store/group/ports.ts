@@ -108,6 +108,8 @@ export interface GroupTimes {
   requestMs: number
   /** Part of the time that repair may take while clients are served, 0 to 1. */
   repairShare: number
+  /** Bytes a second that this member may read and send for repair, on average; 0: as many as there is time for. */
+  repairBytesPerSecond: number
   /** After so long of more losses than the code bears, they are taken for real. */
   partitionMs: number
 }
@@ -121,6 +123,7 @@ export const DEFAULT_TIMES: GroupTimes = {
   tickMs: 1_000,
   requestMs: 15_000,
   repairShare: 0.3,
+  repairBytesPerSecond: 0,
   partitionMs: 86_400_000
 }
 

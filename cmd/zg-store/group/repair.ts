@@ -5,7 +5,7 @@
  *   again itself. Fewest survivors first; k shards read for what is missing of a stripe, together.
  * - More than m members lost within the time of "lost" is taken for a partition: only stripes with k or k + 1 survivors are repaired
  *   until an operator says so or a day has passed.
- * - While clients are served, repair takes a part of the time (30 % unless set).
+ * - While clients are served, repair takes a part of the time (30 % unless set); an operator may set a rate (`--repair-rate`).
  * - Below k good shards for the time of "lost", a file is not final any more: segments are accepted again.
  * - Parity is made again once after the write by its first holder, and at each scrub: numbers and signatures prove neither.
  */
@@ -15,10 +15,22 @@ import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import type { MerkleTree } from '../../../lib/codec/storage/merkle.ts'
 import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
+import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
 import { cutShards } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { PackedProof } from '../disk/record.ts'
-import { allShards, ask, bytesOf, type Context, goodHolders, hand, heldOf, releaseAll, rootsOf, sealed } from './context.ts'
+import {
+  allShards,
+  ask,
+  bytesOf,
+  type Context,
+  goodHolders,
+  hand,
+  heldOf,
+  releaseAll,
+  rootsOf,
+  sealed
+} from './context.ts'
 import { block, type Piece } from './memory.ts'
 import { OP } from './ports.ts'
 import type { Reader } from './reader.ts'
@@ -46,7 +58,7 @@ export interface RepairPlan {
 }
 
 const JOBS = 100_000
-const PARALLEL = 3
+const PARALLEL = 12
 const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
@@ -69,6 +81,8 @@ export class Repairer {
   #forced = false
   #passes = 0
   #writtenMs = -1e9
+  /** When the rate allows the next stripe. */
+  #freeAtMs = 0
 
   constructor(c: Context, reader: Reader) {
     this.#c = c
@@ -321,7 +335,10 @@ export class Repairer {
         job.notBeforeMs = this.#c.clock.monotonic() + this.#c.times.suspectMs
         return
       }
-      await this.#paced(() => this.#repair(m, plan))
+      await this.#paced(async () => {
+        await this.#allowed(m, plan)
+        await this.#repair(m, plan)
+      })
       this.#jobs.delete(key)
       const now = await this.#c.manifests.get(job.root, job, job.stripe)
       if (now !== undefined) this.note(now)
@@ -352,6 +369,18 @@ export class Repairer {
     const busy = this.#c.clock.monotonic() - this.#reader.servedMs < BUSY_MS
     const { repairShare } = this.#c.times
     if (busy && repairShare < 1) await this.#c.clock.sleep(took * (1 / repairShare - 1), this.#c.stop).catch(() => {})
+  }
+
+  /** Waits until the operator's rate allows what this stripe will move: k shards read for those to be made, and each one sent. */
+  async #allowed(m: Manifest, plan: RepairPlan): Promise<void> {
+    const rate = this.#c.times.repairBytesPerSecond
+    if (rate <= 0) return
+    const s = manifestStripe(m)
+    const nowMs = this.#c.clock.monotonic()
+    const sent = plan.moves.filter(x => !equalBytes(x.to, this.#c.id)).length
+    const startMs = Math.max(nowMs, this.#freeAtMs)
+    this.#freeAtMs = startMs + ((s.need + sent) * s.sectors * SECTOR_BYTES * 1000) / rate
+    if (startMs > nowMs) await this.#c.clock.sleep(startMs - nowMs, this.#c.stop)
   }
 
   async #repair(m: Manifest, plan: RepairPlan): Promise<void> {

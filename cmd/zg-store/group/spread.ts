@@ -52,6 +52,9 @@ export interface StripeData {
   readonly proofs: readonly (PackedProof | undefined)[]
 }
 
+/** Signs the manifest of a stripe whose shards are with their holders. */
+type Seal = () => Promise<Manifest>
+
 /** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
 const PARALLEL_STRIPES = 12
 /** Segments staged and not yet spread, beyond which clients wait. */
@@ -185,19 +188,24 @@ export class Spreader {
     const end = Math.min(first + up.code.k, up.segments)
     for (let i = first; i < end; i++) if (!hasBit(up, i)) return
     up.states[t] = 1
-    void this.#lanes.run(() => this.#send(up, t, up.code)).catch(err => this.#failed(up, t, up.code, err))
+    const { code } = up
+    void this.#lanes
+      .run(() => this.#send(up, t, code))
+      .then(seal => (seal === undefined ? undefined : this.#sent(up, t, code, seal)))
+      .catch(err => this.#failed(up, t, code, err))
   }
 
-  async #send(up: Upload, t: number, code: Code): Promise<void> {
-    if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return
+  /** @returns what makes the manifest, or undefined when there is nothing to do any more. */
+  async #send(up: Upload, t: number, code: Code): Promise<Seal | undefined> {
+    if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return undefined
     const leases: Lease[] = []
     const memory = block(0)
-    let made: Manifest | undefined
+    let made: Seal | undefined
     try {
       const stripe = await this.#read(up, t, leases)
       if (stripe === undefined) {
         up.states[t] = 0
-        return
+        return undefined
       }
       const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
       made = await spreadStripe(this.#c, base, stripe, { parity: memory.bytes })
@@ -206,6 +214,11 @@ export class Spreader {
       for (const slot of leases) slot.release()
     }
     if (made === undefined) throw new Error('not enough members took their shards')
+    return made
+  }
+
+  async #sent(up: Upload, t: number, code: Code, seal: Seal): Promise<void> {
+    const made = await seal()
     await this.#c.take([made])
     if (up.code !== code || up.states[t] !== 1) return
     up.states[t] = 2
@@ -315,14 +328,14 @@ export class Spreader {
 
 /**
  * Sends the shards of one stripe to their holders. Those of an earlier manifest keep theirs.
- * @returns the manifest, or undefined when too few have acknowledged.
+ * @returns what makes the manifest, or undefined when too few have acknowledged. Signing waits for company, the next stripe need not.
  */
 export async function spreadStripe(
   c: Context,
   base: Pick<Manifest, 'root' | 'seq' | 'size' | 'stripe' | 'k' | 'm'>,
   stripe: StripeData,
   opts: { leastEpoch?: number; parity?: Uint8Array } = {}
-): Promise<Manifest | undefined> {
+): Promise<Seal | undefined> {
   const { leastEpoch = 0 } = opts
   const s = manifestStripe(base)
   const shards = await allShards(c, base, stripe.data, opts.parity)
@@ -371,9 +384,9 @@ export async function spreadStripe(
     )
   }
   if (claims.filter(x => x !== undefined).length < durableAt(s)) return undefined
-  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return old
-  if (same) return { ...old, claims }
-  return sealed(c, { ...core, claims })
+  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return async () => old
+  if (same) return async () => ({ ...old, claims })
+  return () => sealed(c, { ...core, claims })
 }
 
 /** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
