@@ -1,7 +1,7 @@
 /**
  * How fast is zg's storage, and what bounds it? One command, one machine, each figure beside its limits measured in the same run.
  *
- *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,verb,json,small,group] [--quick] [--json] [--dir DIR]
+ *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,verb,json,small,kv,group] [--quick] [--json] [--dir DIR]
  *
  * Run `npm run build` first: nodes and verbs are those of bin/.
  *
@@ -46,6 +46,7 @@ const PARTS: { name: string; script: string; args: string[] }[] = [
   { name: 'verb', script: 'verb.ts', args: sized(SIZE) },
   { name: 'json', script: 'json.ts', args: sized(SIZE) },
   { name: 'small', script: 'small.ts', args: [] },
+  { name: 'kv', script: 'kv.ts', args: [] },
   { name: 'group', script: 'group.ts', args: sized(GROUP_SIZE) }
 ]
 
@@ -90,6 +91,8 @@ const FLOORS: Record<string, Floor[]> = {
     { field: 'node_peak_mib', asked: 256, most: true }
   ],
   'put, raw route': [{ field: 'per_second', asked: 2_000 }],
+  'one writer': [{ field: 'readable_ms_most', asked: 1_000, most: true }],
+  'four writers at once': [{ field: 'readable_ms_most', asked: 1_000, most: true }],
   'put, 6 nodes, 4+2': [{ field: 'mb_per_second', asked: 80 }],
   'get, 6 nodes': [{ field: 'mb_per_second', asked: 200 }],
   'get, two of 6 nodes dead': [{ field: 'mb_per_second', asked: 120 }],
@@ -134,7 +137,7 @@ function sized(bytes: number): string[] {
 
 function run(part: (typeof PARTS)[number], onRow: (row: Row) => void): Promise<number | null> {
   const script = join(packageRoot, 'bench/store', part.script)
-  const env = values.quick ? { FILES: '1000', ...process.env } : process.env
+  const env = values.quick ? { FILES: '1000', WRITES: '5', ...process.env } : process.env
   const child = spawn(process.execPath, ['--import', 'tsx', script, ...part.args, '--dir', values.dir], {
     cwd: packageRoot,
     env,

@@ -8,8 +8,9 @@
  * ```
  *
  * **The gate.** Node reads up to 64 KiB of a connection before anybody can say no: 256 MiB for 4,096 of them. So a new connection is not
- * read at all before one of 160 places is free. It keeps its place until its first request is answered, less when
- * that is not JSON-RPC, and no longer than a second without a word. While others wait at the gate, an answer is the last one of its connection: who wants more queues again.
+ * read at all before one of 160 places is free. It keeps its place until its first request is answered, less when that is not JSON-RPC, and
+ * no longer than a second without a word. While others wait at the gate, an answer is the last one of its connection: who wants more queues
+ * again.
  *
  * **The room.** A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that
  * clients which announce much and send nothing cannot keep others out. If such clients all wake up at once, those with the most bytes are
