@@ -12,6 +12,8 @@ import { encodeFrameHead } from '../../cmd/zg-store/node/frame.ts'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import { memberKey } from '../../lib/adapters/member-key.ts'
 import { concat, equalBytes } from '../../lib/base/bytes.ts'
+import { RemoteFile } from '../../lib/clients/store/get.ts'
+import { NodePool } from '../../lib/clients/store/nodes.ts'
 import { groupToJson, signGroup } from '../../lib/codec/storage/members.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { FLOW_ADDRESS, startFlowChain, type TestFile, testFile } from '../harness/flow-chain.ts'
@@ -88,13 +90,20 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
       res.status === 200 && equalBytes(new Uint8Array(await res.arrayBuffer()), concat(...f.segments.map(s => s.data)))
     )
   }
+  /** With zg's own client, which reads from the holders and decodes at home. */
+  const striped = async (f: TestFile, nodes: readonly string[]): Promise<boolean> => {
+    const file = await RemoteFile.open(new NodePool({ nodes }), f.root)
+    const parts: Uint8Array[] = []
+    for await (const part of file.bytes(0, f.size)) parts.push(part.slice())
+    return equalBytes(concat(...parts), f.bytes)
+  }
   await Promise.all(dirs.map((_, i) => start(i)))
   await waitFor(async () => (await metric(0, 'group_members_live')) === 6, {
     timeoutMs: 60_000,
     what: 'six live members'
   })
 
-  const files = [1, 16_385, 300_000, 2_400_000].map(size => testFile(content(`${SEED}/${size}`, size)))
+  const files = [1, 16_385, 300_000, 2_400_000, 5_300_000].map(size => testFile(content(`${SEED}/${size}`, size)))
   const seqs = chain.submit(files)
   await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, { what: 'the events' })
   for (const [k, f] of files.entries()) {
@@ -117,6 +126,9 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
     { timeoutMs: 60_000, what: 'parity to be computed again' }
   )
 
+  t.ok(await striped(files[4]!, [url(1)]), 'read from its holders, of which one member told')
+  const served = await Promise.all(dirs.map((_, i) => metric(i, 'direct_shards_total')))
+  t.ok(served.filter(n => n > 0).length >= 4, `${served} shards given to the client by each member`)
   const patterns = [...choices(6, 2)].map((dead, n) => ({ dead, way: WAYS[n % 3]! }))
   const chosen = ALL ? patterns : patterns.slice(0, 3)
   let moved = 0
@@ -129,6 +141,8 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
         if (!(await same(i, f, seqs[k]!))) t.fail(`${way} ${dead}: file ${k} through ${i} is not the same`)
       }
     }
+    const left = dirs.map((_, i) => i).filter(i => !dead.includes(i))
+    if (!(await striped(files[4]!, left.map(url)))) t.fail(`${way} ${dead}: decoded at home it is not the same`)
     for (const i of dead) {
       if (way === 'wipe') {
         for (const name of ['segments', 'staging', 'index'])

@@ -52,6 +52,8 @@ export interface GroupStats {
   wrongClaims: number
   filesBelow: number
   dropped: number
+  /** Shards given to clients that read from the holders. */
+  directShards: number
   /** Times a member did not take a shard. */
   refusedShards: number
 }

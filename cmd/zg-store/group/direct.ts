@@ -17,6 +17,8 @@ const SHARDS = 8
 /** Requests that read at the same time: 32 MiB. */
 const READERS = 16
 const NOBODY = 255
+/** An answer that is not taken within this is cut off. */
+const SLOW_MS = 30_000
 
 /** @param urlOf - where a member can be reached. */
 export function directRoutes(
@@ -106,8 +108,11 @@ async function shards(group: CodingGroup, root: Uint8Array, url: URL, res: Serve
   for (const p of parts) res.write(p)
   res.uncork()
   res.end(Uint8Array.from(found, x => +(x !== undefined)))
-  // Whoever reads slowly keeps his place, and with it the memory.
-  if (!res.writableFinished && !res.destroyed) await new Promise<void>(resolve => res.once('close', () => resolve()))
+  // Whoever reads slowly keeps his place, and with it the memory, but not for ever.
+  if (res.writableFinished || res.destroyed) return
+  const timer = setTimeout(() => res.destroy(), SLOW_MS)
+  await new Promise<void>(resolve => res.once('close', () => resolve()))
+  clearTimeout(timer)
 }
 
 function counter(text: string | null | undefined): number {

@@ -146,7 +146,8 @@ export class CodingGroup {
       wrongClaims: 0,
       filesBelow: 0,
       dropped: 0,
-      refusedShards: 0
+      refusedShards: 0,
+      directShards: 0
     }
     this.#c = {
       key: o.key,
@@ -656,7 +657,9 @@ export class CodingGroup {
         const m = j < s.need ? undefined : await this.#c.manifests.get(root, code, stripe)
         const shardRoot = m === undefined ? NOTHING : m.shardRoots[j]!
         if (j >= s.need && m?.size !== size) return undefined
-        return ownPiece(this.#c, { root, size, stripe, k: code.k, m: code.m, j, shardRoot })
+        const piece = await ownPiece(this.#c, { root, size, stripe, k: code.k, m: code.m, j, shardRoot })
+        if (piece !== undefined) this.#c.stats.directShards++
+        return piece
       })
     )
   }

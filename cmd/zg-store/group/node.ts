@@ -133,6 +133,8 @@ export async function openCoding(
       metrics.gauge('stripes_checked_total', 'stripes whose parity was computed again', () => stats.checkedStripes)
       metrics.gauge('parity_wrong_total', 'stripes with wrong parity found', () => stats.wrongParity)
       metrics.gauge('shards_bad_total', 'shards that a holder lacked or had wrong', () => stats.badShards)
+      metrics.gauge('direct_shards_total', 'shards given to clients that read from holders', () => stats.directShards)
+      metrics.gauge('shards_refused_total', 'times a member did not take a shard', () => stats.refusedShards)
       metrics.gauge('degraded_reads_total', 'stripes read by decoding', () => stats.degradedReads)
       metrics.gauge('files_below_k_total', 'times a file was not final any more', () => stats.filesBelow)
       group.start()
