@@ -68,20 +68,25 @@
     },
     {
       'target_name': 'infer',
+      'dependencies': ['infer_avx2', 'infer_avx512'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/infer'],
       # Every level of CPU gives the same bits: the compiler must not join a product and a sum on its own.
       'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math']},
       'sources': [
-        'native/infer/forward.cpp',
+        'native/infer/cpu/engine.cpp',
+        'native/infer/cpu/generic.cpp',
+        'native/infer/cpu/levels.cpp',
+        'native/infer/cpu/load.cpp',
+        'native/infer/cpu/packed.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cpu/tokens.cpp',
+        'native/infer/cpu/workers.cpp',
+        'native/infer/det/blocks.cpp',
+        'native/infer/det/det_model.cpp',
+        'native/infer/det/rope_table.cpp',
         'native/infer/gguf.cpp',
-        'native/infer/kernels.cpp',
-        'native/infer/kernels_avx2.cpp',
-        'native/infer/kernels_avx512.cpp',
-        'native/infer/kernels_scalar.cpp',
         'native/infer/mapping.cpp',
-        'native/infer/model.cpp',
-        'native/infer/pool.cpp',
         'native/infer/sampler.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
@@ -93,6 +98,51 @@
         'native/infer/unicode_table.cpp',
         'native/napi/infer_napi.cpp',
         'native/napi/tokenizer_napi.cpp'
+      ]
+    },
+    # Levels of CPU, each with its own flags; they share no inline function with other files (native/infer/cpu/layout.h).
+    {
+      'target_name': 'infer_avx2',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/avx2.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mavx2', '-mfma', '-mf16c', '-mbmi2']}]]
+    },
+    {
+      'target_name': 'infer_avx512',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/avx512.cpp'],
+      'cflags': ['-fPIC'],
+      # GCC 12 warns of its own header.
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
+          '-mprefer-vector-width=512'
+        ]
+      }]]
+    },
+    # Tests and timings of the engine for CPUs against the deterministic reference.
+    {
+      'target_name': 'infer_cpu_check',
+      'type': 'executable',
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': [
+        'native/infer/cpu/check.cpp',
+        'native/infer/cpu/engine.cpp',
+        'native/infer/cpu/generic.cpp',
+        'native/infer/cpu/levels.cpp',
+        'native/infer/cpu/load.cpp',
+        'native/infer/cpu/packed.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cpu/tokens.cpp',
+        'native/infer/cpu/workers.cpp'
       ]
     },
     # ---- the deterministic reference, and the CUDA engine's kernels under emulation as a program that tests them against it.

@@ -4,7 +4,7 @@
  *
  *   npm run build && npm run bench:chain-soak -- --minutes 30 [--count 5000] [--rate TRANSACTIONS_A_SECOND]
  *
- * One JSON line a sample, at the end the slope of a straight line through the second half of the samples in MB an hour, with its standard
+ * One JSON line a sample, with the node's own account of its memory (engine figures of /metrics, V8's heap), at the end the slope of a straight line through the second half of the samples in MB an hour, with its standard
  * error: a slope well above its error is a defect. No peer: the figure is the node's own.
  */
 import { spawn } from 'node:child_process'
@@ -61,6 +61,21 @@ function anonymousBytes(pid: number): number {
   return Number(/^RssAnon:\s+([0-9]+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
 }
 
+/** What the node says of its memory, in MB by name. */
+async function account(): Promise<Record<string, number>> {
+  const text = await (await fetch(new URL('/metrics', url))).text()
+  const out: Record<string, number> = {}
+  for (const [, name, value] of text.matchAll(
+    /^zg_chain_engine_((?:mem|malloc)[a-z]+|opentables|cachedsenders|keptblocks) ([0-9.e+]+)$/gm
+  ))
+    out[name!] = /^m/.test(name!) ? Math.round(Number(value) / 1e5) / 10 : Number(value)
+  for (const name of ['nodejs_heap_size_total_bytes', 'nodejs_heap_size_used_bytes', 'nodejs_external_memory_bytes']) {
+    const value = new RegExp(`^${name} ([0-9.e+]+)$`, 'm').exec(text)?.[1]
+    out[name.slice(7, -6)] = Math.round(Number(value) / 1e5) / 10
+  }
+  return out
+}
+
 const began = performance.now()
 const samples: { hours: number; mb: number }[] = []
 let transactions = 0
@@ -71,7 +86,7 @@ const sampler = setInterval(async () => {
   const seconds = (performance.now() - began) / 1000
   samples.push({ hours: seconds / 3600, mb: rss / 1e6 })
   process.stdout.write(
-    `${JSON.stringify({ seconds: Math.round(seconds), rss_mb: Math.round(rss / 1e5) / 10, anonymous_mb: Math.round(heap / 1e5) / 10, transactions, cpu_seconds: await cpuSeconds(child.pid!) })}\n`
+    `${JSON.stringify({ seconds: Math.round(seconds), rss_mb: Math.round(rss / 1e5) / 10, anonymous_mb: Math.round(heap / 1e5) / 10, transactions, cpu_seconds: await cpuSeconds(child.pid!), ...(await account()) })}\n`
   )
 }, Number(flags.every) * 1000)
 

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { tellFailures } from './failures.mjs.mts'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const STATE = join(ROOT, '.build')
@@ -40,7 +41,9 @@ await withLock(async () => {
 if (command === 'demo') await hand(process.execPath, ['bin/zg-devnet', 'demo', ...args])
 if (command === 'test') {
   await interop()
-  await hand(process.execPath, [join('node_modules', 'tap', 'dist', 'esm', 'run.mjs'), ...args])
+  // On a terminal tap draws its own report, which ends with what failed.
+  const through = process.stdout.isTTY ? undefined : tellFailures()
+  await hand(process.execPath, [join('node_modules', 'tap', 'dist', 'esm', 'run.mjs'), ...args], through)
 }
 
 // ---- steps -------------------------------------------------------------------------------------------------------------
@@ -182,9 +185,10 @@ function run(file, args, { what, cwd = ROOT, accept = [] }) {
 }
 
 /** Becomes the asked command: its output, its signals, its exit status. */
-function hand(file, args) {
+function hand(file, args, through) {
   return new Promise(resolve => {
-    const child = spawn(file, args, { stdio: 'inherit' })
+    const child = spawn(file, args, { stdio: ['inherit', through === undefined ? 'inherit' : 'pipe', 'inherit'] })
+    if (through !== undefined) child.stdout.pipe(through).pipe(process.stdout)
     for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal))
     child.on('error', err => fail(err.message, 69))
     child.on('close', (code, signal) => {

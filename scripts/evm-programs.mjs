@@ -1,13 +1,13 @@
 // Builds a program of native/evm/test with everything it stands on from sources, under sanitizers: build/sanitize/<kind>/<name>.
 //
 //   node scripts/evm-programs.mjs exec_sanitize            address and undefined behaviour; what is found ends the program
-//   node scripts/evm-programs.mjs --threads exec_threads   data races
+//   node scripts/evm-programs.mjs --threads exec_threads   data races; with --run it is also run, on a new directory (npm run test:sanitize:threads)
 //
 // Objects are kept beside it and made again when a file that went into them is newer. Plain JavaScript on node: modules alone.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -135,8 +135,18 @@ function run(command, args) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const args = process.argv.slice(2)
   try {
-    for (const name of args.filter(a => !a.startsWith('--')))
-      process.stdout.write(`${await buildProgram(name, args.includes('--threads') ? 'threads' : 'memory')}\n`)
+    for (const name of args.filter(a => !a.startsWith('--'))) {
+      const program = await buildProgram(name, args.includes('--threads') ? 'threads' : 'memory')
+      process.stdout.write(`${program}\n`)
+      if (!args.includes('--run')) continue
+      const temp = mkdtempSync(join(tmpdir(), 'zg-program-'))
+      try {
+        const r = spawnSync(program, [join(temp, 'chain')], { stdio: 'inherit' })
+        if (r.status !== 0) throw new Error(`${name} ended with ${r.status ?? r.signal}`)
+      } finally {
+        rmSync(temp, { recursive: true, force: true })
+      }
+    }
   } catch (err) {
     process.stderr.write(`${err.message}\n`)
     process.exitCode = 1

@@ -25,9 +25,11 @@ const out = join(root, 'build', 'sanitize')
 mkdirSync(out, { recursive: true })
 
 const dir = join(root, 'native', 'infer')
-const sources = readdirSync(dir)
-  .filter(f => f.endsWith('.cpp') && !f.endsWith('_test.cpp') && (!f.endsWith('_fuzz.cpp') || f === 'gguf_fuzz.cpp'))
-  .map(f => join(dir, f))
+const sources = ['.', 'cpu', 'det'].flatMap(under =>
+  readdirSync(join(dir, under))
+    .filter(f => f.endsWith('.cpp') && !/check[.]cpp$/.test(f))
+    .map(f => join(dir, under, f))
+)
 const flags = ['-std=c++20', '-O1', '-g', '-fno-omit-frame-pointer', '-ffp-contract=off', '-pthread', `-I${dir}`]
 const checks = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all']
 const program = join(out, 'gguf_fuzz')

@@ -2,7 +2,7 @@
  * The quick set of the public fixtures on builds of native/evm with sanitizers (address and undefined behaviour; whatever they find ends the
  * program): every Prague and Osaka case of the state tests, all vectors, the Cancun block tests.
  *
- *   npm run test:sanitize:evm [-- --forks Prague,Osaka] [--match TEXT]
+ *   npm run test:sanitize:evm [-- --forks Prague,Osaka] [--match TEXT] [--part K/N]
  *
  * The addon answers each request first, and the answer is checked against the fixture; the program (native/evm/test/exec_sanitize.cpp) must then
  * answer the same bytes. Exit status 1 when a case fails, an answer differs, or a sanitizer speaks.
@@ -21,10 +21,18 @@ import { buildProgram } from './evm-programs.mjs'
 /** Requests go to the program in files of about this size. */
 const CHUNK_BYTES = 48 << 20
 
-const { values } = parseArgs({ options: { forks: { type: 'string' }, match: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { forks: { type: 'string' }, match: { type: 'string' }, part: { type: 'string', default: '1/1' } }
+})
+// Of each kind every Nth file from the Kth on: the whole in pieces.
+const [part, parts] = values.part.split('/').map(Number) as [number, number]
 process.exitCode = await main()
 
 async function main(): Promise<number> {
+  if (!(part >= 1 && part <= parts)) {
+    process.stderr.write(`sanitize-evm: --part ${values.part} is not K/N\n`)
+    return 1
+  }
   const dir = fixturesDir()
   if (dir === undefined) {
     process.stderr.write('sanitize-evm: the fixtures are not there (../shared/fixtures/evm/evm-fixtures.tar.xz)\n')
@@ -78,7 +86,8 @@ async function repeat(dir: string, program: string, temp: string): Promise<numbe
   for (const [name, folder, runFile] of suites) {
     const before = { bad, requests }
     let cases = 0
-    for (const file of jsonFiles(join(dir, folder))) {
+    for (const [i, file] of jsonFiles(join(dir, folder)).entries()) {
+      if (i % parts !== part - 1) continue
       if (values.match !== undefined && !file.includes(values.match)) continue
       const outcome = await runFile(file)
       cases += outcome.cases

@@ -4,6 +4,7 @@ import { parseInteger, parsePort, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
 import {
+  EXECUTION_THREADS,
   PASSWORD_OPTIONS,
   parseBlockTime,
   parseGasLimit,
@@ -81,6 +82,7 @@ await tool({
         },
         { flags: '--gas-limit <gas>', help: 'gas limit that blocks move towards', parse: parseGasLimit },
         ...STORE_OPTIONS,
+        EXECUTION_THREADS,
         {
           flags: '--state <file>',
           help: 'with --dev: begin with the state in this file if there is one, and write it at the end',
@@ -127,6 +129,7 @@ await tool({
         },
         { flags: '--rpc-host <host>', help: 'address to listen on', default: '127.0.0.1' },
         { flags: '--gas-limit <gas>', help: 'gas limit that built blocks move towards', parse: parseGasLimit },
+        EXECUTION_THREADS,
         { flags: '--allow-host <name>', help: 'accept this name in the Host header', repeat: true, advanced: true }
       ],
       exits: { ...DIRECTORY_EXITS, 77: 'others may read the secret', 78: 'port taken, other network' },

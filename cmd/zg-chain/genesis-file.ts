@@ -59,11 +59,16 @@ export async function readGenesis(dir: string): Promise<Genesis | undefined> {
   }
 }
 
-/** @throws {ZgError} ERR_CONFIG; system errors pass. */
+/** @throws {ZgError} ERR_CONFIG, with the file's name; system errors pass. */
 export async function readGenesisFile(path: string): Promise<Genesis> {
   const { size } = await stat(path)
   if (size > MAX_GENESIS_BYTES) throw new ZgError('ERR_CONFIG', `'${path}' has more than ${MAX_GENESIS_BYTES} bytes`)
-  return parseGenesis(await readFile(path, 'utf8'))
+  try {
+    return parseGenesis(await readFile(path, 'utf8'))
+  } catch (err) {
+    if (!(err instanceof ZgError)) throw err
+    throw new ZgError(err.code, `'${path}': ${err.message}`, { hint: err.hint, facts: [...err.facts], cause: err })
+  }
 }
 
 /** Writes it under a temporary name, syncs, renames: a crash leaves no half of it. */

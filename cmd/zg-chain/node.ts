@@ -49,6 +49,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
       kept: kept !== undefined,
       genesis,
       ...store,
+      executionThreads: opts.executionThreads as number,
       clock: systemClock,
       random: systemRandom,
       log: ctx.log('chain'),

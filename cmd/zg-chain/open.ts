@@ -35,6 +35,8 @@ export interface StoreOptions {
   /** Memory of the engine's caches together. */
   cacheBytes?: number | undefined
   poolLimits?: Partial<PoolLimits> | undefined
+  /** Threads that may execute a block's transactions together; 0 or absent: as many as gain here. */
+  executionThreads?: number | undefined
   /** Where a segment of the block log ends; for tests. */
   segmentBytes?: number | undefined
   /** Development verbs are allowed. */
@@ -125,6 +127,7 @@ export function engineOptions(o: StoreOptions & { dir: string }): NativeOpenOpti
     poolBytes: limits.bytes,
     queuedPerSender: limits.queuedPerSender,
     threads: Math.min(64, availableParallelism()),
+    executionThreads: o.executionThreads ?? 0,
     sync: o.kept ?? true,
     logSegmentBytes: o.segmentBytes ?? SEGMENT_BYTES,
     ...(zg === undefined ? {} : { zg })

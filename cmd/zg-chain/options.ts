@@ -39,6 +39,20 @@ export function parseMemory(text: string): number {
   return bytes
 }
 
+/** Parser: threads that execute a block, 1 to 64, or `auto`: 0. */
+export function parseExecutionThreads(text: string): number {
+  return text === 'auto' ? 0 : parseInteger(1, 64)(text)
+}
+
+/** Of every verb that executes blocks for long. */
+export const EXECUTION_THREADS: OptionSpec = {
+  flags: '--execution-threads <n>',
+  help: "threads that may execute a block's transactions together, where they cost enough; 'auto': as many as gain here",
+  default: 'auto',
+  parse: parseExecutionThreads,
+  advanced: true
+}
+
 /** How much of a chain's past is kept, and what memory it takes: of every verb that opens a data directory. */
 export const STORE_OPTIONS: OptionSpec[] = [
   { flags: '--archive', help: 'keep the state after every block; the default', env: false },

@@ -6,6 +6,7 @@
 import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type ErrorCode, messageOf, systemCode, ZgError } from '../base/errors.ts'
+import { codec } from '../native.ts'
 import type { Disk, DiskFile } from '../ports/disk.ts'
 
 /** Below this a read allocates what was asked for; above it the file's size is looked up first. */
@@ -108,6 +109,9 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
     read: (offset, length) => use('read', () => readExactly(handle, offset, length)),
     readInto: (offset, target) => use('read', () => fill(handle, offset, target)),
     write: (offset, ...buffers) => use('write', () => writeAll(handle, offset, buffers)),
+    letGo: (offset, length) => {
+      if (!failed && handle.fd >= 0) codec().dropCached(handle.fd, offset, length)
+    },
     truncate: size => use('truncate', () => handle.truncate(size)),
     async sync() {
       try {

@@ -16,8 +16,12 @@ export interface HttpOptions {
   cors?: 'any' | 'none'
   allowedHosts?: string[]
   connections?: number
+  gate?: ConnectionGate | undefined
   onError?: (err: unknown) => void
 }
+
+/** Decides when a new connection is read for the first time; until `go` is called nothing of it is in this process's memory. */
+export type ConnectionGate = (socket: Socket, go: () => void) => void
 
 export interface HttpListener {
   server: Server
@@ -53,10 +57,11 @@ export async function listenHttp(opts: HttpOptions): Promise<HttpListener> {
   )
   server.maxConnections = opts.connections ?? LIMITS.httpConnections
   boundPerAddress(server)
+  const waiting = opts.gate === undefined ? undefined : gated(server, opts.gate)
   await listen(server, opts.port, host)
   const port = (server.address() as AddressInfo).port
   const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host
-  return { server, port, url: `http://${shown}:${port}`, close: () => closeServer(server, inFlight) }
+  return { server, port, url: `http://${shown}:${port}`, close: () => closeServer(server, inFlight, waiting) }
 }
 
 const KEEP_ALIVE = `timeout=${LIMITS.httpKeepAliveMs / 1000}`
@@ -109,6 +114,29 @@ function boundPerAddress(server: Server): void {
       else open.set(from, rest)
     })
   })
+}
+
+/** Puts a gate between accepting a connection and reading it. @returns the connections that wait there. */
+function gated(server: Server, gate: ConnectionGate): Set<Socket> {
+  const handOver = server.listeners('connection').at(0) as (this: Server, socket: Socket) => void
+  const waiting = new Set<Socket>()
+  const ignore = (): void => {}
+  server.removeListener('connection', handOver)
+  // As the option of net.createServer, which an HTTP server does not pass on.
+  Object.assign(server, { pauseOnConnect: true })
+  server.on('connection', (socket: Socket) => {
+    if (socket.destroyed) return
+    waiting.add(socket)
+    socket.on('error', ignore)
+    gate(socket, () => {
+      waiting.delete(socket)
+      socket.off('error', ignore)
+      if (socket.destroyed) return
+      handOver.call(server, socket)
+      socket.resume()
+    })
+  })
+  return waiting
 }
 
 async function handle(req: IncomingMessage, res: ServerResponse, opts: HttpOptions): Promise<void> {
@@ -174,8 +202,9 @@ async function listen(server: Server, port: number, host: string): Promise<void>
   })
 }
 
-async function closeServer(server: Server, inFlight: Set<ServerResponse>): Promise<void> {
+async function closeServer(server: Server, inFlight: Set<ServerResponse>, waiting?: Set<Socket>): Promise<void> {
   const closed = new Promise<void>(resolve => server.close(() => resolve()))
+  for (const socket of waiting ?? []) socket.destroy()
   server.closeIdleConnections()
   for (const res of inFlight) if (!res.headersSent) lastAnswer(res)
   const timer = setTimeout(() => server.closeAllConnections(), LIMITS.shutdownMs)

@@ -48,6 +48,8 @@ export interface NativeOpenOptions {
   poolBytes: number
   queuedPerSender: number
   threads: number
+  /** That may execute a block's transactions together; 0 or absent: as many as gain on this machine. */
+  executionThreads?: number
   /** false in tests that count no crash. */
   sync: boolean
   logSegmentBytes: number
@@ -193,7 +195,14 @@ export interface NativeChain {
   // ---- whole states
   /** rlp [[addressHash, address | '', nonce, balance, codeHash, storageRoot]…], next start hash or ''. */
   accountRange(start: Uint8Array, limit: number, at: At): Promise<Uint8Array>
-  storageRange(address: Uint8Array, start: Uint8Array, limit: number, at: At): Promise<Uint8Array>
+  /** `transactions`: after so many of the block behind `at`, which is a number then. */
+  storageRange(
+    address: Uint8Array,
+    start: Uint8Array,
+    limit: number,
+    at: At,
+    transactions?: number
+  ): Promise<Uint8Array>
   saveSnapshot(path: string): Promise<void>
   stats(): Record<string, number>
   close(): Promise<void>

@@ -17,7 +17,7 @@ export interface ModelInfo {
   /** Ids that end an answer. */
   readonly endIds: readonly number[]
   readonly bosId: number | undefined
-  /** The path in use: `scalar`, `avx2`, `avx512`. */
+  /** The path in use: `generic`, `avx2`, `avx512`. */
   readonly cpu: string
   readonly chatTemplate: string | undefined
 }

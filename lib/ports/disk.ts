@@ -40,6 +40,8 @@ export interface DiskFile {
   write(offset: number, ...buffers: Uint8Array[]): Promise<void>
   /** Cuts or zero-extends. */
   truncate(size: number): Promise<void>
+  /** A hint, where the disk can take one: nobody will ask for these bytes soon, so the system need not keep them in memory. */
+  letGo?(offset: number, length: number): void
   /** Data and size are on stable storage when this returns. */
   sync(): Promise<void>
   close(): Promise<void>

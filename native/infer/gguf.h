@@ -138,6 +138,8 @@ class File {
   uint64_t alignment() const { return alignment_; }
   const uint8_t* data() const { return data_; }
   uint64_t size() const { return size_; }
+  // True when the bytes are a mapped file's, false when they are somebody's memory.
+  bool mapped() const { return mapping_ != nullptr; }
   // False when the file was changed in place or cut since it was opened.
   bool unchanged() const { return mapping_ == nullptr || mapping_->unchanged(); }
 

@@ -15,9 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "forward.h"
+#include "cpu/engine.h"
 #include "gguf.h"
-#include "model.h"
 #include "tokenizer.h"
 
 namespace {
@@ -39,17 +38,23 @@ void walk(const zg::gguf::File& file, uint64_t* sum) {
   for (const zg::gguf::Tensor& t : file.tensors()) *sum += t.data[0] + t.data[t.size_bytes - 1];
 }
 
-void run(const zg::infer::Model& m) {
+void run(std::shared_ptr<const zg::det::Model> model) {
+  const zg::det::Model& m = *model;
   const uint64_t work = m.parameters + uint64_t{m.feed} * m.layers.size();
   if (work > kMaxWork || m.vocabulary == 0) return;
-  zg::infer::Runner runner(m, *zg::infer::kernels_by_name(nullptr), 1);
-  zg::infer::Cache cache(m);
-  if (!cache.reserve(3)) return;
-  std::vector<zg::infer::Row> rows;
+  zg::cpu::Options options;
+  options.level = zg::cpu::level_by_name("generic");
+  options.pages = 1;
+  std::string error;
+  const auto engine = zg::cpu::Engine::load(std::move(model), options, &error);
+  if (engine == nullptr) return;
+  zg::cpu::Sequence sequence(&engine->pages());
+  if (!sequence.reserve(3)) return;
+  std::vector<zg::cpu::Row> rows;
   for (uint32_t i = 0; i < 3; i++) {
-    rows.push_back({.cache = &cache, .position = i, .token = i % m.vocabulary, .wants_logits = i == 2});
+    rows.push_back({.sequence = &sequence, .position = i, .token = i % m.vocabulary, .wants_logits = i == 2});
   }
-  runner.run(rows);
+  engine->run(&rows);
 }
 
 }  // namespace
@@ -77,8 +82,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   zg::gguf::Error refused;
   auto again = zg::gguf::File::parse(copy.get(), size, &refused);
-  const auto model = zg::infer::Model::load(std::move(again), &refused);
-  if (model != nullptr) run(*model);
+  std::shared_ptr<const zg::det::Model> model = zg::det::Model::load(std::move(again), &refused);
+  if (model != nullptr) run(std::move(model));
   static volatile uint64_t sink;
   sink = sum;
   (void)sink;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels.h"
+#include "det/rules.h"
 
 namespace zg::infer {
 namespace {
@@ -67,7 +67,7 @@ uint32_t Sampler::next(const float* logits, size_t count, uint64_t position) {
   for (size_t i = 0; i < count; i++) {
     const float value = logits_[i] / options_.temperature;
     // At most 1, and the product with 2³² is exact. A logit so large that the division overflows gives no number: no weight.
-    const float e = zexp(value - most);
+    const float e = det::zexp(value - most);
     const uint64_t weight = e >= 0 ? static_cast<uint64_t>(static_cast<double>(e) * 4294967296.0) : 0;
     candidates_[i] = {value, static_cast<uint32_t>(i), weight};
   }
@@ -140,8 +140,8 @@ uint32_t Sampler::draw(uint64_t position) {
 float Sampler::logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const {
   const float most = *std::max_element(logits_.begin(), logits_.end());
   double sum = 0;
-  for (const float l : logits_) sum += static_cast<double>(zexp(l - most));
-  const float log_sum = zlog(static_cast<float>(sum));
+  for (const float l : logits_) sum += static_cast<double>(det::zexp(l - most));
+  const float log_sum = det::zlog(static_cast<float>(sum));
   const auto value = [&](uint32_t id) { return (logits_[id] - most) - log_sum; };
   if (alternatives > 0 && best != nullptr) {
     const size_t kept = std::min(alternatives, logits_.size());

@@ -2,10 +2,6 @@
 
 #include <algorithm>
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 namespace zg::infer {
 namespace {
 
@@ -17,8 +13,8 @@ bool contains(const std::vector<uint32_t>& ids, uint32_t id) { return std::find(
 
 }  // namespace
 
-Scheduler::Scheduler(std::shared_ptr<const Model> model, const Kernels& kernels, Limits limits, std::function<void()> notify)
-    : model_(std::move(model)), kernels_(kernels), limits_(limits), notify_(std::move(notify)) {}
+Scheduler::Scheduler(std::unique_ptr<cpu::Engine> engine, Limits limits, std::function<void()> notify)
+    : engine_(std::move(engine)), limits_(limits), notify_(std::move(notify)) {}
 
 Scheduler::~Scheduler() { stop(); }
 
@@ -35,9 +31,9 @@ void* Scheduler::enter(void* self) {
 Submitted Scheduler::submit(Request request, uint32_t* id) {
   auto sequence = std::make_unique<Sequence>();
   const uint64_t positions = request.prompt.size() + request.max_tokens;
-  sequence->reserved = Cache::bytes(*model_, std::min<uint64_t>(positions, limits_.context));
+  sequence->reserved = static_cast<uint32_t>((std::min<uint64_t>(positions, limits_.context) + ZG_PAGE - 1) / ZG_PAGE);
   sequence->request = std::move(request);
-  if (sequence->reserved > limits_.cache_bytes) return Submitted::kTooLarge;
+  if (sequence->reserved > engine_->pages().limit()) return Submitted::kTooLarge;
   const std::lock_guard lock(mutex_);
   if (stop_) return Submitted::kStopped;
   if (waiting_.size() >= limits_.waiting) return Submitted::kQueueFull;
@@ -68,7 +64,8 @@ std::vector<Event> Scheduler::take() {
 
 Scheduler::Stats Scheduler::stats() {
   const std::lock_guard lock(mutex_);
-  return {static_cast<uint32_t>(running_.size()), static_cast<uint32_t>(waiting_.size()), cache_in_use_};
+  return {static_cast<uint32_t>(running_.size()), static_cast<uint32_t>(waiting_.size()),
+          pages_in_use_ * uint64_t{engine_->pages().shape().bytes()}};
 }
 
 void Scheduler::stop() {
@@ -84,16 +81,11 @@ void Scheduler::stop() {
 }
 
 void Scheduler::work() {
-#if defined(__x86_64__)
-  // Another library of the process may have set flush-to-zero; subnormal scales count here. Threads started below inherit it.
-  _mm_setcsr(0x1F80);
-#endif
-  Runner runner(*model_, kernels_, limits_.threads);
-  while (admit()) step(runner);
+  while (admit()) step();
   const std::lock_guard lock(mutex_);
   running_.clear();
   waiting_.clear();
-  cache_in_use_ = 0;
+  pages_in_use_ = 0;
 }
 
 // Moves waiting requests into the running ones as far as there is room; sleeps while there is nothing to do. False: stop.
@@ -113,9 +105,9 @@ bool Scheduler::admit() {
     std::erase_if(waiting_, [](const auto& s) { return s->finished; });
     while (!waiting_.empty() && running_.size() < limits_.running) {
       Sequence& s = *waiting_.front();
-      if (s.reserved > limits_.cache_bytes - cache_in_use_) break;
-      cache_in_use_ += s.reserved;
-      s.cache = std::make_unique<Cache>(*model_);
+      if (s.reserved > engine_->pages().limit() - pages_in_use_) break;
+      pages_in_use_ += s.reserved;
+      s.cache = std::make_unique<cpu::Sequence>(&engine_->pages());
       s.sampler = std::make_unique<Sampler>(s.request.sampling);
       for (const uint32_t token : s.request.prompt) s.sampler->saw(token, false);
       running_.push_back(std::move(waiting_.front()));
@@ -126,10 +118,10 @@ bool Scheduler::admit() {
   return true;
 }
 
-void Scheduler::step(Runner& runner) {
+void Scheduler::step() {
   std::vector<Event> events;
   finish_cancelled(&events);
-  std::vector<Row> rows;
+  std::vector<cpu::Row> rows;
   std::vector<Sequence*> owners;
   collect(&rows, &owners);
   for (size_t i = 0; i < rows.size();) {
@@ -146,7 +138,7 @@ void Scheduler::step(Runner& runner) {
     rows.erase(rows.begin() + static_cast<ptrdiff_t>(i), rows.begin() + static_cast<ptrdiff_t>(end));
     owners.erase(owners.begin() + static_cast<ptrdiff_t>(i), owners.begin() + static_cast<ptrdiff_t>(end));
   }
-  if (runner.run(rows, &abort_)) {
+  if (!rows.empty() && engine_->run(&rows, &abort_)) {
     for (size_t i = 0; i < rows.size(); i++) sample(rows[i], owners[i], &events);
   }
   remove_finished();
@@ -163,9 +155,9 @@ void Scheduler::finish_cancelled(std::vector<Event>* events) {
 }
 
 // What this step computes: a token for each sequence that decodes, then prompts in the order they came.
-void Scheduler::collect(std::vector<Row>* rows, std::vector<Sequence*>* owners) {
+void Scheduler::collect(std::vector<cpu::Row>* rows, std::vector<Sequence*>* owners) {
   const auto add = [&](Sequence& s, uint32_t position, uint32_t token, bool wants) {
-    rows->push_back({.cache = s.cache.get(), .position = position, .token = token, .wants_logits = wants});
+    rows->push_back({.sequence = s.cache.get(), .position = position, .token = token, .wants_logits = wants});
     owners->push_back(&s);
   };
   for (auto& s : running_) {
@@ -179,7 +171,7 @@ void Scheduler::collect(std::vector<Row>* rows, std::vector<Sequence*>* owners) 
   }
 }
 
-void Scheduler::sample(const Row& row, Sequence* s, std::vector<Event>* events) {
+void Scheduler::sample(const cpu::Row& row, Sequence* s, std::vector<Event>* events) {
   if (s->finished) return;
   s->done = row.position + 1;
   if (row.failed_layer != 0) {
@@ -189,7 +181,7 @@ void Scheduler::sample(const Row& row, Sequence* s, std::vector<Event>* events) 
   }
   if (row.logits == nullptr) return;
   Event e{.request = s->id, .has_token = true};
-  e.token = s->sampler->next(row.logits, model_->vocabulary, s->done);
+  e.token = s->sampler->next(row.logits, engine_->model().vocabulary, s->done);
   if (s->request.logprobs) {
     e.has_logprob = true;
     e.logprob = s->sampler->logprob(e.token, s->request.alternatives, &e.best);
@@ -209,7 +201,7 @@ void Scheduler::sample(const Row& row, Sequence* s, std::vector<Event>* events) 
 void Scheduler::remove_finished() {
   const std::lock_guard lock(mutex_);
   std::erase_if(running_, [this](const auto& s) {
-    if (s->finished) cache_in_use_ -= s->reserved;
+    if (s->finished) pages_in_use_ -= s->reserved;
     return s->finished;
   });
 }

@@ -13,8 +13,7 @@
 #include <mutex>
 #include <vector>
 
-#include "forward.h"
-#include "model.h"
+#include "cpu/engine.h"
 #include "sampler.h"
 
 namespace zg::infer {
@@ -53,11 +52,8 @@ struct Event {
 };
 
 struct Limits {
-  unsigned threads = 1;
   // Positions of a sequence, prompt and answer together.
   uint32_t context = 0;
-  // Keys and values of all running sequences.
-  uint64_t cache_bytes = 0;
   uint32_t waiting = 256;
   uint32_t running = 32;
 };
@@ -66,8 +62,8 @@ enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped };
 
 class Scheduler {
  public:
-  // notify is called on the scheduler's thread when take() has something after it had nothing.
-  Scheduler(std::shared_ptr<const Model> model, const Kernels& kernels, Limits limits, std::function<void()> notify);
+  // The engine's pages bound what runs at once. notify is called on the scheduler's thread when take() has something after it had nothing.
+  Scheduler(std::unique_ptr<cpu::Engine> engine, Limits limits, std::function<void()> notify);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -94,9 +90,10 @@ class Scheduler {
   struct Sequence {
     uint32_t id = 0;
     Request request;
-    std::unique_ptr<Cache> cache;
+    std::unique_ptr<cpu::Sequence> cache;
     std::unique_ptr<Sampler> sampler;
-    uint64_t reserved = 0;
+    // Pages set aside.
+    uint32_t reserved = 0;
     // Positions computed, and ids drawn of which the last is not computed yet.
     uint32_t done = 0;
     uint32_t drawn = 0;
@@ -108,15 +105,15 @@ class Scheduler {
   static void* enter(void* self);
   void work();
   bool admit();
-  void step(Runner& runner);
-  void collect(std::vector<Row>* rows, std::vector<Sequence*>* owners);
-  void sample(const Row& row, Sequence* sequence, std::vector<Event>* events);
+  void step();
+  void collect(std::vector<cpu::Row>* rows, std::vector<Sequence*>* owners);
+  void sample(const cpu::Row& row, Sequence* sequence, std::vector<Event>* events);
   void finish_cancelled(std::vector<Event>* events);
   void remove_finished();
   void publish(std::vector<Event> events);
 
-  const std::shared_ptr<const Model> model_;
-  const Kernels& kernels_;
+  // The thread's own.
+  const std::unique_ptr<cpu::Engine> engine_;
   const Limits limits_;
   const std::function<void()> notify_;
 
@@ -132,7 +129,7 @@ class Scheduler {
   std::deque<std::unique_ptr<Sequence>> waiting_;
   // Changed by the thread alone, under the mutex.
   std::vector<std::unique_ptr<Sequence>> running_;
-  uint64_t cache_in_use_ = 0;
+  uint32_t pages_in_use_ = 0;
   std::vector<Event> events_;
 };
 

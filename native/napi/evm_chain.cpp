@@ -265,6 +265,7 @@ napi_value stats(Call& c) {
   napi_value out = nullptr;
   if (napi_create_object(c.env, &out) != napi_ok) return nullptr;
   for (const auto& [name, value] : c.chain->stats()) set(c.env, out, name.c_str(), make_number(c.env, value));
+  for (const auto& [name, value] : c.chain->memory()) set(c.env, out, name.c_str(), make_number(c.env, value));
   return out;
 }
 

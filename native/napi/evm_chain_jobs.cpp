@@ -1,6 +1,9 @@
 // The chain's methods that run on threads, and callSync.
+#include <map>
+
 #include "chain/records.h"
 #include "evm_chain.h"
+#include "trace/replay.h"
 
 namespace evm {
 
@@ -348,7 +351,6 @@ napi_value account_range(Call& c) {
         std::shared_ptr<const zg::StateView> state;
         zg::Header header;
         if (Failure f = resolve(*chain, at, state, header)) return f;
-        if (state != chain->head()->state) return {ChainError::pruned, "whole states are read at the head only"};
         zg::rlp::Writer w;
         const size_t all = w.open(), list = w.open();
         size_t count = 0;
@@ -385,18 +387,43 @@ napi_value storage_range(Call& c) {
     return nullptr;
   }
   if (!get_at(c, 3, at)) return nullptr;
+  // After so many transactions of the block behind `at`.
+  uint64_t within = 0;
+  const bool inside = !is_undefined(c.env, c.argv[4]);
+  if (inside && (!get_number(c.env, c.argv[4], within) || within > UINT32_MAX || at.is_head)) {
+    throw_type(c.env, "a number of transactions goes with a block");
+    return nullptr;
+  }
   return start<Bytes>(
       c, c.handle->readers,
-      [chain = c.chain, address = Address::from(a.data()), begin = Hash::from(v.data()), limit = std::min<size_t>(limit, kRangeMax), at](Bytes& out) -> Failure {
+      [chain = c.chain, address = Address::from(a.data()), begin = Hash::from(v.data()), limit = std::min<size_t>(limit, kRangeMax), at,
+       inside, within = static_cast<uint32_t>(within)](Bytes& out) -> Failure {
         std::shared_ptr<const zg::StateView> state;
         zg::Header header;
         if (Failure f = resolve(*chain, at, state, header)) return f;
-        if (state != chain->head()->state) return {ChainError::pruned, "whole states are read at the head only"};
         zg::rlp::Writer w;
         const size_t all = w.open(), list = w.open();
         size_t count = 0;
         std::optional<Hash> next;
-        state->each_slot(address, begin, [&](const Hash& hash, const Bytes& preimage, const U256& value) {
+        // Slots that transactions of the block have set come between those that were there, by hash.
+        bool cleared = false;
+        std::vector<std::pair<U256, U256>> changes;
+        if (inside) {
+          const std::atomic<bool> stop{false};
+          if (Failure f = zg::storage_within(*chain, at.number + 1, within, address, stop, cleared, changes)) return f;
+        }
+        struct Set {
+          Bytes slot;
+          U256 value;
+        };
+        std::map<Hash, Set> set;
+        for (const auto& [slot, value] : changes) {
+          const Hash be = slot.be();
+          set[zg::keccak(be)] = {Bytes(be.b, be.b + 32), value};
+        }
+        auto ahead = set.lower_bound(begin);
+        const auto emit = [&](const Hash& hash, const Bytes& preimage, const U256& value) {
+          if (value.is_zero()) return true;
           if (count++ == limit) {
             next = hash;
             return false;
@@ -407,7 +434,15 @@ napi_value storage_range(Call& c) {
           w.u256(value);
           w.close(item);
           return true;
-        });
+        };
+        bool more = true;
+        if (!cleared)
+          state->each_slot(address, begin, [&](const Hash& hash, const Bytes& preimage, const U256& value) {
+            for (; more && ahead != set.end() && ahead->first < hash; ++ahead) more = emit(ahead->first, ahead->second.slot, ahead->second.value);
+            if (more && !set.contains(hash)) more = emit(hash, preimage, value);
+            return more;
+          });
+        for (; more && ahead != set.end(); ++ahead) more = emit(ahead->first, ahead->second.slot, ahead->second.value);
         finish_range(w, all, list, next, out);
         return {};
       },

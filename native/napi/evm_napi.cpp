@@ -60,13 +60,14 @@ const char* read_options(napi_env env, napi_value o, zg::Chain::Options& out) {
   if (!get_bytes(env, property(env, o, "genesis"), genesis)) return "genesis is a Uint8Array";
   if (const char* why = zg::decode_genesis(genesis, out.genesis)) return why;
   uint64_t history = out.state.history, cache = out.state.cache_bytes, blocks = out.kv.block_cache, writes = out.kv.write_buffer;
-  uint64_t count = out.pool.count, bytes = out.pool.bytes, queued = out.pool.queued_per_sender, threads = zg::parallel_threads();
+  uint64_t count = out.pool.count, bytes = out.pool.bytes, queued = out.pool.queued_per_sender, threads = zg::parallel_threads(), executing = 0;
   if (!field(env, o, "dev", out.dev) || !field(env, o, "archive", out.state.archive) || !field(env, o, "history", history) ||
       !field(env, o, "cacheBytes", cache) || !field(env, o, "blockCacheBytes", blocks) || !field(env, o, "writeBufferBytes", writes) ||
       !field(env, o, "poolCount", count) || !field(env, o, "poolBytes", bytes) || !field(env, o, "queuedPerSender", queued) ||
-      !field(env, o, "threads", threads) || !field(env, o, "sync", out.sync) || !field(env, o, "logSegmentBytes", out.log_segment_bytes))
+      !field(env, o, "threads", threads) || !field(env, o, "executionThreads", executing) || !field(env, o, "sync", out.sync) || !field(env, o, "logSegmentBytes", out.log_segment_bytes))
     return "an option is of another type";
   if (threads < 1 || threads > 64) return "threads is from 1 to 64";
+  if (executing > 64) return "executionThreads is from 1 to 64, or 0 for what the machine is best at";
   if (history < 1 || count < 1 || bytes < 1 || out.log_segment_bytes < 1) return "an option is 0";
   out.state.history = history;
   out.state.cache_bytes = cache;
@@ -74,6 +75,7 @@ const char* read_options(napi_env env, napi_value o, zg::Chain::Options& out) {
   out.kv.write_buffer = writes;
   out.pool = {count, bytes, queued};
   out.threads = out.state.threads = static_cast<unsigned>(threads);
+  out.execution.threads = executing == 0 ? zg::best_execution_threads() : static_cast<unsigned>(executing);
   const napi_value zg = property(env, o, "zg");
   if (!is_undefined(env, zg) && !zg_precompiles(env, zg, out.precompiles)) return "zg has another shape";
   return nullptr;

@@ -22,13 +22,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cpu/engine.h"
 #include "gguf.h"
-#include "kernels.h"
-#include "model.h"
 #include "scheduler.h"
 #include "tensor_type.h"
 #include "tokenizer_napi.h"
@@ -37,14 +37,21 @@ namespace {
 
 namespace gguf = zg::gguf;
 using namespace zg::infer;
+using zg::det::Model;
 
 // Chosen at load. Never null afterwards.
-const Kernels* kernels = nullptr;
+const ZgLevel* level_in_use = nullptr;
 
 constexpr uint32_t kMaxThreads = 64;
 constexpr uint32_t kMaxAlternatives = 20;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxBlockBytes = size_t{1} << 20;
+
+// A level by name, or nullptr. ZG_CPU names a path of the codec as well, of which `avx512vl` is none here: the widest is taken.
+const ZgLevel* level_of(const std::string& name) {
+  if (name == "avx512vl" && zg::cpu::level_by_name("avx512") == nullptr) return zg::cpu::level_by_name("avx2");
+  return zg::cpu::level_by_name(name == "avx512vl" ? "avx512" : name.c_str());
+}
 
 Napi::Value fail(Napi::Env env, const char* message) {
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -112,7 +119,8 @@ class PromiseWorker : public Napi::AsyncWorker {
 // JavaScript thread, except notify().
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  explicit Engine(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+  explicit Engine(std::unique_ptr<zg::cpu::Engine> engine)
+      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)) {}
 
   ~Engine() {
     unhook();
@@ -120,7 +128,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     release_events();
   }
 
-  bool start(Napi::Env env, const Napi::Function& on_events, const Kernels& level, const Limits& limits) {
+  bool start(Napi::Env env, const Napi::Function& on_events, const Limits& limits) {
     auto* context = new std::weak_ptr<Engine>(weak_from_this());
     events_ = Events::New(env, on_events, "zg:infer", 1, 1, context,
                           [](Napi::Env, void*, std::weak_ptr<Engine>* c) { delete c; }, static_cast<void*>(nullptr));
@@ -132,7 +140,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     hooked_ = napi_add_env_cleanup_hook(env, leave, this) == napi_ok;
     env_ = env;
     limits_ = limits;
-    scheduler_ = std::make_unique<Scheduler>(model_, level, limits, [this] { notify(); });
+    scheduler_ = std::make_unique<Scheduler>(std::move(engine_), limits, [this] { notify(); });
     return hooked_ && scheduler_->start();
   }
 
@@ -154,8 +162,18 @@ class Engine : public std::enable_shared_from_this<Engine> {
     unhook();
     scheduler_.reset();
     release_events();
+    checks_.reset();
     model_.reset();
   }
+
+  // An engine of its own for checks, of this level; one check at a time holds it. nullptr: no memory.
+  struct Checks {
+    std::mutex mutex;
+    std::unique_ptr<zg::cpu::Engine> engine;
+  };
+  const std::shared_ptr<Checks>& checks() const { return checks_; }
+  const ZgLevel& level() const { return *level_; }
+  unsigned threads() const { return threads_; }
 
   bool closing() const { return closing_; }
   Scheduler& scheduler() { return *scheduler_; }
@@ -215,6 +233,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   using Events = Napi::TypedThreadSafeFunction<std::weak_ptr<Engine>, void, deliver>;
 
   std::shared_ptr<const Model> model_;
+  const ZgLevel* level_;
+  unsigned threads_;
+  // Until it starts.
+  std::unique_ptr<zg::cpu::Engine> engine_;
+  std::shared_ptr<Checks> checks_ = std::make_shared<Checks>();
   Limits limits_;
   Events events_;
   napi_env env_ = nullptr;
@@ -276,24 +299,39 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
 // Logits of all positions, for tests and checks: its own pass beside the running ones.
 class EvaluateWorker final : public PromiseWorker {
  public:
-  EvaluateWorker(Napi::Env env, std::shared_ptr<const Model> model, const Kernels& level, std::vector<uint32_t> tokens, size_t chunk)
-      : PromiseWorker(env, "zg:evaluate"), model_(std::move(model)), level_(level), tokens_(std::move(tokens)), chunk_(chunk) {}
+  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk)
+      : PromiseWorker(env, "zg:evaluate"),
+        checks_(engine.checks()),
+        model_(engine.model()),
+        level_(level),
+        tokens_(std::move(tokens)),
+        chunk_(chunk) {}
 
  protected:
   void Execute() override {
-    Runner runner(*model_, level_, 1);
-    Cache cache(*model_);
-    if (!cache.reserve(tokens_.size())) return SetError("no memory for the keys and values");
+    const std::lock_guard lock(checks_->mutex);
+    std::unique_ptr<zg::cpu::Engine>& engine = checks_->engine;
+    if (engine == nullptr || &engine->level() != &level_) {
+      zg::cpu::Options options;
+      options.level = &level_;
+      options.pages = UINT32_MAX;
+      std::string error;
+      engine.reset();
+      engine = zg::cpu::Engine::load(model_, options, &error);
+      if (engine == nullptr) return SetError(error);
+    }
+    zg::cpu::Sequence sequence(&engine->pages());
+    if (!sequence.reserve(static_cast<uint32_t>(tokens_.size()))) return SetError("no memory for the keys and values");
     const size_t vocabulary = model_->vocabulary;
     logits_.resize(tokens_.size() * vocabulary);
-    std::vector<Row> rows;
+    std::vector<zg::cpu::Row> rows;
     for (size_t from = 0; from < tokens_.size(); from += chunk_) {
       rows.clear();
       for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
-        rows.push_back({.cache = &cache, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true});
+        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true});
       }
-      if (!runner.run(rows)) return SetError("no memory");
-      for (const Row& row : rows) {
+      if (!engine->run(&rows)) return SetError("no memory");
+      for (const zg::cpu::Row& row : rows) {
         if (row.logits == nullptr) {
           return SetError("values stop being finite in layer " + std::to_string(row.failed_layer));
         }
@@ -310,8 +348,9 @@ class EvaluateWorker final : public PromiseWorker {
   }
 
  private:
+  std::shared_ptr<Engine::Checks> checks_;
   std::shared_ptr<const Model> model_;
-  const Kernels& level_;
+  const ZgLevel& level_;
   std::vector<uint32_t> tokens_;
   size_t chunk_;
   std::vector<float> logits_;
@@ -329,10 +368,10 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   if (tokens.size() * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
     return fail(env, "evaluate: the logits take more than 256 MiB");
   }
-  const Kernels* level = kernels;
-  if (info.Length() > 2 && info[2].IsString()) level = kernels_by_name(info[2].As<Napi::String>().Utf8Value().c_str());
+  const ZgLevel* level = &engine.level();
+  if (info.Length() > 2 && info[2].IsString()) level = level_of(info[2].As<Napi::String>().Utf8Value().c_str());
   if (level == nullptr) return fail(env, "evaluate: this machine lacks the path");
-  auto* worker = new EvaluateWorker(env, engine.model(), *level, std::move(tokens), static_cast<size_t>(chunk));
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk));
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -353,19 +392,20 @@ class CloseWorker final : public PromiseWorker {
   std::shared_ptr<Engine> engine_;
 };
 
-Napi::Object describe(Napi::Env env, const Model& m, const Kernels& level, const Limits& limits) {
+Napi::Object describe(Napi::Env env, const Engine& engine) {
+  const Model& m = *engine.model();
   Napi::Object o = Napi::Object::New(env);
   o.Set("name", text_of(env, m.name));
-  o.Set("architecture", m.architecture->name);
+  o.Set("architecture", m.architecture.name);
   o.Set("parameters", static_cast<double>(m.parameters));
   o.Set("fileBytes", static_cast<double>(m.file->size()));
   o.Set("trainedContext", m.context);
-  o.Set("contextLength", limits.context);
+  o.Set("contextLength", engine.limits().context);
   o.Set("embeddingLength", m.width);
   o.Set("layers", static_cast<uint32_t>(m.layers.size()));
   o.Set("vocabularySize", m.vocabulary);
-  o.Set("cpu", level.name);
-  o.Set("threads", limits.threads);
+  o.Set("cpu", engine.level().name);
+  o.Set("threads", engine.threads());
   Napi::Array warnings = Napi::Array::New(env, m.warnings.size());
   for (uint32_t i = 0; i < m.warnings.size(); i++) warnings.Set(i, m.warnings[i]);
   o.Set("warnings", warnings);
@@ -373,9 +413,9 @@ Napi::Object describe(Napi::Env env, const Model& m, const Kernels& level, const
 }
 
 // The object that stands for a model; its functions share the engine.
-Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine, const Kernels& level) {
+Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) {
   Napi::Object o = Napi::Object::New(env);
-  o.Set("info", describe(env, *engine->model(), level, engine->limits()));
+  o.Set("info", describe(env, *engine));
   o.Set("submit", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
           if (engine->closing()) return Napi::Number::New(info.Env(), -3);
           Request request;
@@ -422,36 +462,44 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine, 
 
 class OpenWorker final : public PromiseWorker {
  public:
-  OpenWorker(Napi::Env env, std::string path, const Kernels& level, const Limits& limits, const Napi::Function& on_events)
+  OpenWorker(Napi::Env env, std::string path, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
+             const Napi::Function& on_events)
       : PromiseWorker(env, "zg:open"),
         path_(std::move(path)),
-        level_(level),
+        options_(options),
+        cache_bytes_(cache_bytes),
         limits_(limits),
         on_events_(Napi::Persistent(on_events)) {}
 
  protected:
   void Execute() override {
     gguf::Error error;
-    model_ = Model::open(path_.c_str(), &error);
-    if (model_ == nullptr) return SetError(error.message);
-    limits_.context = std::min(limits_.context, model_->context);
+    std::shared_ptr<const Model> model = Model::open(path_.c_str(), &error);
+    if (model == nullptr) return SetError(error.message);
+    limits_.context = std::min(limits_.context, model->context);
+    const uint64_t page_bytes = zg::cpu::Engine::page_shape(*model).bytes();
+    options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
+    std::string why;
+    engine_ = zg::cpu::Engine::load(std::move(model), options_, &why);
+    if (engine_ == nullptr) SetError(why);
   }
 
   Napi::Value result(Napi::Env env) override {
-    const auto engine = std::make_shared<Engine>(std::move(model_));
-    if (!engine->start(env, on_events_.Value(), level_, limits_)) {
+    const auto engine = std::make_shared<Engine>(std::move(engine_));
+    if (!engine->start(env, on_events_.Value(), limits_)) {
       if (!env.IsExceptionPending()) fail(env, "the engine's thread cannot be started");
       return env.Undefined();
     }
-    return model_object(env, engine, level_);
+    return model_object(env, engine);
   }
 
  private:
   std::string path_;
-  const Kernels& level_;
+  zg::cpu::Options options_;
+  uint64_t cache_bytes_;
   Limits limits_;
   Napi::FunctionReference on_events_;
-  std::shared_ptr<const Model> model_;
+  std::unique_ptr<zg::cpu::Engine> engine_;
 };
 
 Napi::Value open(const Napi::CallbackInfo& info) {
@@ -472,17 +520,18 @@ Napi::Value open(const Napi::CallbackInfo& info) {
     return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting and running wanted");
   }
   Limits limits;
-  limits.threads = static_cast<unsigned>(threads);
   limits.context = static_cast<uint32_t>(context);
-  limits.cache_bytes = static_cast<uint64_t>(cache);
   limits.waiting = static_cast<uint32_t>(waiting);
   limits.running = static_cast<uint32_t>(running);
-  const Kernels* level = kernels;
-  if (options.Get("cpu").IsString()) level = kernels_by_name(options.Get("cpu").As<Napi::String>().Utf8Value().c_str());
-  if (level == nullptr) return fail(env, "open: this machine lacks the path");
+  zg::cpu::Options engine;
+  engine.threads = static_cast<unsigned>(threads);
+  engine.pin = options.Get("pin").ToBoolean();
+  engine.level = level_in_use;
+  if (options.Get("cpu").IsString()) engine.level = level_of(options.Get("cpu").As<Napi::String>().Utf8Value());
+  if (engine.level == nullptr) return fail(env, "open: this machine lacks the path");
   std::string path = info[0].As<Napi::String>().Utf8Value();
   if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
-  auto* worker = new OpenWorker(env, std::move(path), *level, limits, info[2].As<Napi::Function>());
+  auto* worker = new OpenWorker(env, std::move(path), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -639,21 +688,18 @@ Napi::Value dequantize(const Napi::CallbackInfo& info) {
 Napi::Value info(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   Napi::Object o = Napi::Object::New(env);
-  o.Set("cpu", kernels->name);
+  o.Set("cpu", level_in_use->name);
   Napi::Array paths = Napi::Array::New(env);
-  for (const Kernels* const* k = available_kernels(); *k != nullptr; k++) paths.Set(paths.Length(), (*k)->name);
+  for (const ZgLevel* const* k = zg::cpu::available_levels(); *k != nullptr; k++) paths.Set(paths.Length(), (*k)->name);
   o.Set("paths", paths);
   return o;
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  // ZG_CPU names a path of the codec as well, whose names differ: `generic` is `scalar`, and `avx512vl` has none of its own here.
   const char* wanted = std::getenv("ZG_CPU");
-  std::string name = wanted == nullptr ? "" : wanted;
-  if (name == "generic") name = "scalar";
-  if (name == "avx512vl") name = "avx512";
-  kernels = kernels_by_name(name.c_str());
-  if (kernels == nullptr) {
+  const std::string name = wanted == nullptr ? "" : wanted;
+  level_in_use = level_of(name);
+  if (level_in_use == nullptr) {
     Napi::Error::New(env, "ZG_CPU names '" + name + "', which this machine lacks").ThrowAsJavaScriptException();
     return exports;
   }

@@ -34,8 +34,13 @@ t.test('a pruned node knows its last states and says so, an archive all of them'
     t.same(said.state.deleteStrategy, { type: 'window', retentionBlocks: '0x8' }, `${life} life`)
     t.equal(Number(said.state.oldestBlock), Number(said.head.number) - 8)
     t.equal(said.blocks.oldestBlock, '0x0', 'blocks are kept whatever becomes of states')
+    // Blocks come meanwhile: what is behind the window stays there.
+    for (const n of [0, 2, Number(said.head.number) - 9]) {
+      await t.rejects(balanceAt(rpc, n), { code: 4444 }, `the state of block ${n} is refused under ${said.head.number}`)
+      await t.rejects(rpc.call('eth_call', [{ to: who }, quantity(n)]), { code: 4444 }, 'and a call on it')
+      await t.rejects(rpc.call('eth_getProof', [who, [], quantity(n)]), { code: 4444 }, 'and a proof of it')
+    }
     t.ok(await rpc.call('eth_getBlockByNumber', ['0x2', false]))
-    // What lies behind the window goes once the tries on disk are newer: it may still be answered for up to 1,024 blocks.
     t.match(await balanceAt(rpc, (await height(rpc)) - 2), /^0x/)
     await running.kill9()
     running = await startTool('zg-chain', args, { env: box.env })
@@ -109,5 +114,6 @@ t.test('a devnet goes into a file and comes out of it', async t => {
   writeFileSync(file, kept.slice(0, kept.length / 2))
   const torn = await runTool('zg-chain', args, { env: box.env })
   t.equal(torn.code, 78, torn.stderr)
+  t.match(torn.stderr, /state\.json/)
   t.equal(readFileSync(file, 'utf8'), kept.slice(0, kept.length / 2), 'and a file that is damaged is not written over')
 })

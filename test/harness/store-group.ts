@@ -7,10 +7,17 @@ import { FlowIndex } from '../../cmd/zg-store/core/flow-index.ts'
 import type { Tx } from '../../cmd/zg-store/core/tx.ts'
 import { type LeafOf, SegmentLog } from '../../cmd/zg-store/disk/segment-log.ts'
 import { CodingGroup } from '../../cmd/zg-store/group/group.ts'
-import type { GroupCodec, GroupHandler, GroupTimes, Packet } from '../../cmd/zg-store/group/ports.ts'
+import {
+  type GroupCodec,
+  type GroupHandler,
+  type GroupTimes,
+  type Outgoing,
+  type Packet,
+  partsOf
+} from '../../cmd/zg-store/group/ports.ts'
 import { prefixKv } from '../../cmd/zg-store/group/prefix-kv.ts'
 import { leavesOf } from '../../cmd/zg-store/group/shards.ts'
-import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
+import { concat, equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { place } from '../../lib/codec/storage/flow-tree.ts'
@@ -55,6 +62,7 @@ export const SIM_TIMES: GroupTimes = {
   tickMs: 250,
   requestMs: 1_500,
   repairShare: 1,
+  repairBytesPerSecond: 0,
   partitionMs: 600_000
 }
 
@@ -88,7 +96,7 @@ export class SimGroup {
   /** Lies: gets what member `i` would answer to `op`, returns what it answers. */
   readonly liars = new Map<
     number,
-    (op: number, asked: Packet, honest: GroupHandler, from: Uint8Array) => Promise<Packet>
+    (op: number, asked: Packet, honest: GroupHandler, from: Uint8Array) => Promise<Outgoing>
   >()
   readonly logger: Logger
   readonly times: GroupTimes
@@ -101,7 +109,12 @@ export class SimGroup {
     this.times = { ...SIM_TIMES, ...opts.times }
     this.#codecs = opts.codecs ?? new Map()
     this.list = signGroup(
-      { version: 1, chainId: 31337, flow: `0x${'22'.repeat(20)}`, members: keys.map(k => member(k)) },
+      {
+        version: 1,
+        chainId: 31337,
+        flow: `0x${'22'.repeat(20)}`,
+        members: keys.map((k, i) => member(k, opts.zones?.[i]))
+      },
       this.groupKey
     )
   }
@@ -334,7 +347,7 @@ export class SimGroup {
     life: number,
     to: Uint8Array,
     op: number,
-    packet: Packet,
+    packet: Outgoing,
     timeoutMs: number
   ): Promise<Packet> {
     const target = this.members.find(m => equalBytes(m.key.publicKey, to))
@@ -352,12 +365,13 @@ export class SimGroup {
     if (target === undefined || !target.up) throw new ZgError('ERR_UNAVAILABLE', 'nobody there')
     if (!arrived) return timeout(begunMs)
     const theirs = target.life
+    const copy = { head: packet.head.slice(), body: concat(...partsOf(packet)) }
+    packet.done?.()
     this.traffic.messages++
-    this.traffic.bytes += packet.body.length
+    this.traffic.bytes += copy.body.length
     const sender = this.members[from]!.key.publicKey
     const lie = this.liars.get(target.index)
-    const copy = { head: packet.head.slice(), body: packet.body.slice() }
-    let answer: Packet
+    let answer: Outgoing
     try {
       answer = await (lie === undefined
         ? target.group.handle(sender, op, copy)
@@ -367,10 +381,12 @@ export class SimGroup {
       await way()
       throw err instanceof ZgError ? err : new ZgError('ERR_PROTOCOL', String(err))
     }
+    const body = concat(...partsOf(answer))
+    answer.done?.()
     if (!target.up || target.life !== theirs || this.members[from]!.life !== life) return timeout(begunMs)
     if (!(await way())) return timeout(begunMs)
-    this.traffic.bytes += answer.body.length
-    return { head: answer.head.slice(), body: answer.body.slice() }
+    this.traffic.bytes += body.length
+    return { head: answer.head.slice(), body }
   }
 
   /** A new list with these members, given to member `at`; it spreads by itself. */
@@ -402,14 +418,17 @@ export class SimGroup {
 
 export interface SimOptions {
   spare?: number
+  /** Failure zone of each member. */
+  zones?: readonly string[]
   times?: Partial<GroupTimes>
   logger?: Logger
   /** Lying encoders. */
   codecs?: Map<number, GroupCodec>
 }
 
-function member(key: SigningKey): Member {
-  return { id: key.publicKey, peer: `http://${toHex(key.publicKey).slice(2, 10)}:1` }
+function member(key: SigningKey, zone?: string): Member {
+  const at = { id: key.publicKey, peer: `http://${toHex(key.publicKey).slice(2, 10)}:1` }
+  return zone === undefined ? at : { ...at, zone }
 }
 
 /** Content of a file: each seed another. */

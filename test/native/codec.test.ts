@@ -302,3 +302,47 @@ t.test('a missing, foreign or misconfigured build is said in the right words', a
     t.not(bad.status, 0)
   }
 })
+
+t.test('segments that lie apart, hashed in one job, have the same roots', { skip }, async t => {
+  const sizes = [0, 1, 255, 256, 257, 4096, 65_537, 262_143, 262_144]
+  const segments = sizes.map((size, i) => bytes(seed + i, size))
+  const leaves = sizes.map(size => Math.max(1, Math.ceil(size / 256)))
+  leaves[0] = 1024
+  leaves[5] = 32
+  const want = segments.map((data, i) => toHex(slow.segmentRootsFlat(data, leaves[i])))
+  t.same(
+    (await codec().segmentRootsMany(segments, leaves)).map(r => toHex(r)),
+    want
+  )
+  t.same(
+    (await slow.segmentRootsMany(segments, leaves)).map(r => toHex(r)),
+    want
+  )
+  await t.rejects(codec().segmentRootsMany([], []), 'none')
+  await t.rejects(codec().segmentRootsMany([bytes(1, 262_145)], [1]), 'more than a segment')
+  await t.rejects(codec().segmentRootsMany([bytes(1, 512)], [1]), { code: 'ERR_BAD_INPUT' })
+  const many = Array.from({ length: 65 }, () => segments[3]!)
+  await t.rejects(codec().segmentRootsMany(many, new Array(65).fill(1)), 'more than 64')
+})
+
+t.test('base64 into memory of the caller, and the hint about the page cache', { skip }, async t => {
+  for (const c of [codec(), slow]) {
+    for (const size of [0, 1, 2, 3, 47, 48, 1000]) {
+      const data = bytes(size, size)
+      const room = new Uint8Array(2000).fill(9)
+      const n = c.base64EncodeInto(data, room)
+      t.equal(Buffer.from(room.subarray(0, n)).toString('latin1'), Buffer.from(data).toString('base64'))
+      t.equal(room[n], 9, 'nothing behind it')
+      const back = new Uint8Array(size)
+      t.equal(c.base64DecodeInto(room.subarray(0, n), back), size)
+      t.same(back, data)
+      if (size > 0) t.equal(c.base64DecodeInto(room.subarray(0, n), new Uint8Array(size - 1)), -1, 'no room')
+    }
+    for (const text of ['A', 'AA', 'AAA', 'AA-_', 'AB==', '====', 'AA\nA']) {
+      t.equal(c.base64DecodeInto(Buffer.from(text), new Uint8Array(8)), -1, text)
+    }
+    c.dropCached(0, 0, 4096)
+  }
+  t.throws(() => codec().dropCached(-1, 0, 1), TypeError)
+  t.throws(() => codec().dropCached(0, Number.NaN, 1), TypeError)
+})

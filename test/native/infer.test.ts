@@ -36,6 +36,7 @@ interface Vectors {
     text: string
   }[]
   logits: { model: string; tokens: number[]; spread: number; mean: number; top: [number, number][] }[]
+  agreement: Record<string, { worst: number; typical: number }>
 }
 
 const fixture = (name: string): string => join(FIXTURES!, name.endsWith('.gguf') ? name : `${name}.gguf`)
@@ -47,10 +48,11 @@ const TYPE_IDS: Record<string, number> = {
 const STORIES = ['F32', 'F16', 'Q8_0', 'Q4_0', 'Q5_0'].map(type => `stories260K-${type}.gguf`)
 const LLAMA = ['llama-f32.gguf', 'llama-linear-f32.gguf', 'llama3-f32.gguf', 'llama3-q8_0.gguf']
 const QWEN = ['qwen2-f32.gguf', 'qwen2-yarn-f32.gguf', 'qwen3-f32.gguf', 'qwen3-gpt2-f32.gguf', 'qwen3-bf16.gguf']
-const MIXED = ['llama-mix.gguf', 'llama-q5_k_m.gguf', 'qwen2-q4_k_m.gguf', 'qwen3-q6_k.gguf']
-const MODELS = [...STORIES, ...LLAMA, ...QWEN, ...MIXED]
-/** In units of the vocabulary's standard deviation. Activations are floats, so quantized weights meet it too. */
-const TOLERANCE = 2e-5
+const MIXED = ['llama-mix.gguf', 'llama-q5_k_m.gguf', 'qwen2-q4_k_m.gguf', 'qwen3-q6_k.gguf', 'gemma3-q4_0.gguf']
+const OTHERS = ['gemma-f32.gguf', 'gemma2-f32.gguf', 'gemma3-f32.gguf', 'mixtral-f32.gguf', 'qwen3moe-f32.gguf']
+const MODELS = [...STORIES, ...LLAMA, ...QWEN, ...MIXED, ...OTHERS, 'qwen3moe-mxfp4.gguf']
+/** Float weights, in units of the vocabulary's standard deviation: what the cache's half precision leaves (without it: 2e-5). */
+const TOLERANCE = 4e-3
 
 async function withEngine(
   name: string,
@@ -270,8 +272,13 @@ t.test('files that are no model to run are refused by name', { skip }, async t =
   await refused('vocab-llama2', /vocabulary only/)
   await refused('vocab-qwen3', /vocabulary only/)
   t.equal((await inferAddon().readGguf(fixture('vocab-llama2'))).tensors.length, 0, 'yet it opens')
-  await refused('gemma2-f32', /architecture 'gemma2' is not known; known are llama/)
-  await refused('mixtral-f32', /mixtures of experts/)
+  const other = new Uint8Array(readFileSync(fixture('gemma2-f32')))
+  other[Buffer.from(other).indexOf('gemma2')] = 0x6c
+  await writeFile(join(temp, 'other.gguf'), other)
+  await t.rejects(openEngine(join(temp, 'other.gguf')), {
+    code: 'ERR_BAD_INPUT',
+    message: /architecture 'lemma2' is not known; known are llama, qwen2, qwen3, qwen3moe, gemma, gemma2, gemma3/
+  })
   // The first matrix becomes IQ1_S, of whose blocks this file has enough.
   const odd = new Uint8Array(readFileSync(fixture('llama3-q8_0')))
   const info = Buffer.from(odd).indexOf('blk.0.attn_q.weight') + 'blk.0.attn_q.weight'.length + 4 + 16
@@ -300,12 +307,22 @@ t.test('logits are the reference within tolerance, greedy choices the same', { s
   for (const name of MODELS) {
     await withEngine(name, async engine => {
       const size = engine.info.vocabularySize
-      let worst = 0
+      const floats = !/[qQ]\d_|-mix|mxfp4/.test(name)
+      const errors: number[] = []
       for (const l of vectors.logits.filter(l => l.model === name)) {
         const row = (await engine.evaluate(Int32Array.from(l.tokens))).subarray((l.tokens.length - 1) * size)
-        for (const [id, value] of l.top) worst = Math.max(worst, Math.abs(row[id]! - value) / l.spread)
+        errors.push(Math.max(...l.top.map(([id, value]) => Math.abs(row[id]! - value) / l.spread)))
       }
-      t.ok(worst > 0 && worst <= TOLERANCE, `${name}: ${worst.toExponential(2)} spreads off`)
+      const worst = Math.max(...errors)
+      const typical = errors.reduce((a, b) => a + b) / errors.length
+      const agreement = vectors.agreement[name]!
+      const tolerance = floats ? TOLERANCE : 1.25 * agreement.worst
+      // What rounding activations to 8 bits costs; in the last file a rounding may change which expert is chosen.
+      const met = name.includes('mxfp4')
+        ? typical <= 0.1
+        : worst <= tolerance && (floats || typical <= 1.25 * agreement.typical)
+      t.ok(worst > 0 && met, `${name}: ${worst.toExponential(2)} spreads off, ${typical.toExponential(2)} typical`)
+      if (name.includes('mxfp4')) return
       let compared = 0
       for (const g of vectors.greedy.filter(g => g.model === name)) {
         const tokens = [...g.promptTokens, ...g.tokens]
@@ -315,12 +332,12 @@ t.test('logits are the reference within tolerance, greedy choices the same', { s
           const row = all.subarray(at, at + size)
           const best = row.reduce((b, v, id) => (v > row[b]! ? id : b), 0)
           const spread = Math.sqrt(row.reduce((s, v) => s + v * v, 0) / size)
-          if (g.margins[i]! <= 2 * TOLERANCE * spread) continue
+          if (g.margins[i]! <= 2 * tolerance * spread) continue
           compared++
           if (best !== g.tokens[i]) t.fail(`${name}: '${g.prompt}' step ${i}`)
         }
       }
-      t.ok(compared > 200, `${compared} greedy choices`)
+      t.ok(compared > (floats ? 200 : 40), `${compared} greedy choices`)
     })
   }
 })
@@ -335,7 +352,7 @@ t.test('every level of CPU and every way to cut a prompt gives the same bits', {
   ]) {
     await withEngine(name, async engine => {
       const tokens = Int32Array.from(vectors.logits.filter(l => l.model === name).at(-1)!.tokens)
-      const want = await engine.evaluate(tokens, { chunk: 4096, cpu: 'scalar' })
+      const want = await engine.evaluate(tokens, { chunk: 4096, cpu: 'generic' })
       for (const cpu of inferAddon().info().paths) {
         for (const chunk of [1, 7, 16, 4096]) {
           const got = await engine.evaluate(tokens, { chunk, cpu })

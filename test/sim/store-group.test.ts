@@ -5,18 +5,27 @@
  */
 import t from 'tap'
 import { type GroupCodec, OP } from '../../cmd/zg-store/group/ports.ts'
-import { decodePut, encodeManifests } from '../../cmd/zg-store/group/wire.ts'
+import { decodePuts, encodeManifests, encodeTaken } from '../../cmd/zg-store/group/wire.ts'
 import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
-import { claimStatement, coreStatement, encodeClaim, MAX_EPOCH, signBatch } from '../../lib/codec/storage/manifest.ts'
+import { type Claim, claimStatement, coreStatement, MAX_EPOCH, signBatch } from '../../lib/codec/storage/manifest.ts'
 import { signTombstone } from '../../lib/codec/storage/members.ts'
 import { ranked, reassign } from '../../lib/codec/storage/placement.ts'
+import type { SigningKey } from '../../lib/crypto/ed25519.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts'
 
 const SEED = process.env.SEED ?? '1'
 t.comment(`seed ${SEED}`)
 t.setTimeout(280_000)
+
+/** What a member says who keeps nothing. */
+function falseClaims(key: SigningKey, head: Uint8Array): Claim[] {
+  return decodePuts(head)!.map(({ shard }) => {
+    const [by] = signBatch(key, [claimStatement(shard, shard.shardRoot)])
+    return { holder: key.publicKey, by: by! }
+  })
+}
 
 const SIZES: Record<number, number[]> = {
   1: [1, 300_000],
@@ -209,9 +218,7 @@ t.test('liars: false acknowledgements, wrong parity, forged manifests', async t 
   const liar = g.members[5]!.key
   g.liars.set(5, async (op, asked, honest, from) => {
     if (op === OP.put) {
-      const { shard } = decodePut(asked.head)!
-      const [by] = signBatch(liar, [claimStatement(shard, shard.shardRoot)])
-      return { head: encodeClaim({ holder: liar.publicKey, by: by! }), body: new Uint8Array(0) }
+      return { head: encodeTaken(falseClaims(liar, asked.head)), body: new Uint8Array(0) }
     }
     return honest(from, op, asked)
   })
@@ -395,9 +402,7 @@ t.test('canary: more false acknowledgements than the code bears are noticed by t
     const { key } = g.members[i]!
     g.liars.set(i, async (op, asked, honest, from) => {
       if (op !== OP.put) return honest(from, op, asked)
-      const { shard } = decodePut(asked.head)!
-      const [by] = signBatch(key, [claimStatement(shard, shard.shardRoot)])
-      return { head: encodeClaim({ holder: key.publicKey, by: by! }), body: new Uint8Array(0) }
+      return { head: encodeTaken(falseClaims(key, asked.head)), body: new Uint8Array(0) }
     })
   }
   const { seq } = await g.put(0, content('canary', 1_048_576))

@@ -17,7 +17,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   codec: ['base', 'crypto', 'native'],
   core: ['base', 'crypto', 'codec'],
   ports: ['base'],
-  adapters: ['ports', 'codec', 'crypto', 'base', 'ops'],
+  adapters: ['ports', 'codec', 'crypto', 'base', 'ops', 'native'],
   sim: ['ports', 'base', 'crypto'],
   ops: ['base', 'adapters/http.ts', 'adapters/jsonrpc/types.ts'],
   contracts: ['base', 'crypto', 'codec'],

@@ -697,6 +697,27 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   t.ok(bare.structLogs.length < logs.structLogs.length, 'the limit holds')
   t.ok(bare.structLogs.every((l: Json) => l.stack === undefined && Array.isArray(l.memory)))
 
+  // What an instruction asked for is its price, paid or not: geth's figures.
+  const ends: [what: string, code: string, gas: number, cost: number, error: string | undefined][] = [
+    ['too few operands', '0x01', 1_000, 3, 'stack underflow'],
+    ['nothing left for a PUSH', '0x6001', 2, 3, 'out of gas'],
+    ['a cold slot', '0x600054', 500, 2_100, 'out of gas'],
+    ['a new value in a cold slot', '0x6001600055', 5_000, 22_100, 'out of gas'],
+    ['the stipend does not write', '0x6001600055', 2_000, 0, 'out of gas'],
+    ['memory of 0x6200 bytes', '0x61620051', 300, 3 + 3 * 785 + Math.floor((785 * 785) / 512), 'out of gas'],
+    ['a jump into nothing', '0x600056', 1_000, 8, undefined],
+    ['no instruction', '0xfe', 1_000, 0, undefined]
+  ]
+  for (const [what, code, gas, cost, error] of ends) {
+    await rpc('anvil_setCode', target, code)
+    const faulty = JSON.parse(
+      (await rpc('debug_traceCall', { to: target, gas: `0x${(21_000 + gas).toString(16)}` }, 'latest')).text
+    )
+    const last = faulty.structLogs.at(-1)
+    t.same([last.gasCost, last.error], [cost, error], what)
+  }
+  await rpc('anvil_setCode', target, CALLER)
+
   const calls = await trace({ tracer: 'callTracer', tracerConfig: { withLog: true } })
   t.equal(calls.gasUsed, receipt.gasUsed)
   t.equal(calls.calls[0].to, inner)
@@ -751,6 +772,76 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   })
   t.equal(JSON.parse(called.text)[inner].code, '0x00', 'overrides hold in a traced call')
   await chain.close()
+})
+
+t.test('ranges of the state are answered of any block, and within one', async t => {
+  const { rpc, send } = await open()
+  const [from] = (await rpc('eth_accounts')) as [Hex]
+  const at = '0x00000000000000000000000000000000000000cc'
+  // sstore(calldata[0], calldata[32])
+  await rpc('anvil_setCode', at, '0x6020355f3555')
+  const word = (n: number): string => n.toString(16).padStart(64, '0')
+  const set = (slot: number, value: number) => ({ to: at, data: `0x${word(slot)}${word(value)}`, gas: '0x20000' })
+  const first = await send(from, set(1, 11))
+  await rpc('evm_setAutomine', false)
+  await rpc('evm_setIntervalMining', 0)
+  const hashes: string[] = []
+  for (const fields of [set(2, 22), set(1, 0), set(3, 33)])
+    hashes.push(await rpc('eth_sendTransaction', { from, ...fields }))
+  await rpc('evm_mine')
+  const receipts = await Promise.all(hashes.map(h => rpc('eth_getTransactionReceipt', h)))
+  t.equal(new Set(receipts.map(r => r.blockHash)).size, 1, 'three transactions in one block')
+  const { blockHash } = receipts[0]
+  // What comes later must not show.
+  for (const fields of [set(4, 44), set(2, 0)]) await rpc('eth_sendTransaction', { from, ...fields })
+  await rpc('evm_mine')
+  await rpc('anvil_setStorageAt', at, `0x${word(5)}`, `0x${word(55)}`)
+
+  const range = async (hash: Hex, index: number): Promise<Record<number, number>> => {
+    const seen: [number, number][] = []
+    // One by one, so that every page border is crossed.
+    for (let start: string | null = `0x${word(0)}`; start !== null; ) {
+      const page: Json = await rpc('debug_storageRangeAt', hash, index, at, start, 1)
+      for (const { key, value } of Object.values(page.storage) as Json[]) seen.push([Number(key), Number(value)])
+      start = page.nextKey
+    }
+    return Object.fromEntries(seen)
+  }
+  t.same(await range(first.blockHash, 0), {}, 'before the first')
+  t.same(await range(first.blockHash, 1), { 1: 11 }, 'after the last of a block of the past')
+  t.same(await range(blockHash, 0), { 1: 11 })
+  t.same(await range(blockHash, 1), { 1: 11, 2: 22 })
+  t.same(await range(blockHash, 2), { 2: 22 })
+  t.same(await range(blockHash, 3), { 2: 22, 3: 33 })
+  const head = await rpc('eth_getBlockByNumber', 'latest', false)
+  t.same(await range(head.hash, 2), { 3: 33, 4: 44, 5: 55 }, 'the head with what development has written')
+
+  const accounts = async (block: string): Promise<Json> => {
+    const all: Json = {}
+    for (let start: string | undefined = '0x'; start !== undefined; ) {
+      const page: Json = await rpc('debug_accountRange', block, start, 3, true)
+      Object.assign(all, page.accounts)
+      start = page.next
+    }
+    return all
+  }
+  const [then, now] = [await accounts(first.blockNumber), await accounts('latest')]
+  t.equal(then[from].balance, BigInt(await rpc('eth_getBalance', from, first.blockNumber)).toString())
+  t.equal(now[from].balance, BigInt(await rpc('eth_getBalance', from, 'latest')).toString())
+  t.not(then[from].balance, now[from].balance)
+  t.not(then[at].root, now[at].root)
+
+  // Development changes belong to the block that they follow, not to the state that it was executed on.
+  const traced = async (): Promise<string> =>
+    (await rpc('debug_traceTransaction', hashes[2], { tracer: 'prestateTracer' })).text
+  const before = await traced()
+  await rpc('evm_mine')
+  const last = await rpc('eth_sendTransaction', { from, ...set(6, 66) })
+  await rpc('evm_mine')
+  await rpc('anvil_setNonce', from, '0x64')
+  const again = JSON.parse((await rpc('debug_traceTransaction', last, { tracer: 'callTracer' })).text)
+  t.equal(again.error, undefined, 'traced on the state before the write')
+  t.equal(await traced(), before)
 })
 
 t.test('simulated blocks are sealed, linked and priced', async t => {

@@ -46,6 +46,7 @@ export const engine: VerbFn = async (ctx, _args, opts) => {
       random: systemRandom,
       log: ctx.log('chain'),
       blockTimeMs: 0,
+      executionThreads: opts.executionThreads as number,
       ...(opts.gasLimit === undefined ? {} : { gasLimit: opts.gasLimit as bigint }),
       onFatal: err => fatal(err)
     })

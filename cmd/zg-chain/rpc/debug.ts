@@ -3,6 +3,7 @@ import { JsonText, RPC, RpcError, type RpcMethod, type RpcMethods } from '../../
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { encodeHeader } from '../core/block.ts'
+import { asking } from '../core/failure.ts'
 import { encodeReceipt } from '../core/receipts.ts'
 import { decodeAccountRange, decodeStorageRange } from '../core/records.ts'
 import { needReceipts, needWholeBlock } from './blocks.ts'
@@ -102,7 +103,9 @@ export function debugMethods(s: RpcSetup): RpcMethods {
       const start = optional(params, 1, 'start', startKey) ?? new Uint8Array(32)
       const limit = Math.min(optional(params, 2, 'maxResults', asLooseNumber) ?? MAX_RANGE, MAX_RANGE)
       const noCode = optional(params, 3, 'nocode', asBoolean) ?? false
-      const { accounts, next } = decodeAccountRange(await chain.native.accountRange(start, limit, chain.at(ref)))
+      const { accounts, next } = decodeAccountRange(
+        await asking(chain.native.accountRange(start, limit, chain.at(ref)))
+      )
       const state = chain.state(ref)
       const { header } = ref.kind === 'block' ? ref : { header: ref.parent }
       return {
@@ -131,15 +134,12 @@ export function debugMethods(s: RpcSetup): RpcMethods {
       const start = optional(params, 3, 'keyStart', startKey) ?? new Uint8Array(32)
       const limit = Math.min(optional(params, 4, 'maxResult', asLooseNumber) ?? MAX_RANGE, MAX_RANGE)
       const block = await needWholeBlock(s, { hash, requireCanonical: false })
-      // The engine has the states between blocks only: the first transaction's is the parent's, the one behind the last the block's own.
-      const number =
-        index === 0 ? block.header.number - 1 : index >= block.transactions.length ? block.header.number : undefined
-      const header = number === undefined ? undefined : chain.header(number)
-      if (header === undefined) {
-        throw new RpcError(RPC.server, 'only the states before the first and after the last transaction are kept')
-      }
-      const at = chain.at({ kind: 'block', header })
-      const { slots, next } = decodeStorageRange(await chain.native.storageRange(address, start, limit, at))
+      // The state before the transaction: the parent's, and what those in front of it have done; behind the last one the block's own.
+      const inside = index < block.transactions.length && block.header.number > 0
+      const range = inside
+        ? chain.native.storageRange(address, start, limit, block.header.number - 1, index)
+        : chain.native.storageRange(address, start, limit, chain.at({ kind: 'block', header: block.header }))
+      const { slots, next } = decodeStorageRange(await asking(range))
       return {
         storage: Object.fromEntries(
           slots.map(x => [toHex(x.hash), { key: x.slot === undefined ? null : toHex(x.slot), value: word(x.value) }])

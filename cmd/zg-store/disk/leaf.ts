@@ -1,4 +1,5 @@
 /** Segment roots with the native codec, on its own threads unless there is little to hash. */
+import { hashParallelism } from '../../../lib/codec/storage/hasher.ts'
 import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
 import { codec } from '../../../lib/native.ts'
 import type { LeafOf } from './segment-log.ts'
@@ -18,7 +19,44 @@ export const leafOf: LeafOf = (data, index, fileSize) => {
   const leaves = segmentLeaves(s, index)
   if (data.length > leaves * 256) return NO_ROOT
   if (data.length <= AT_ONCE_BYTES && leaves <= AT_ONCE_LEAVES) return codec().segmentRootsSync(data, leaves)[0]!
-  return codec()
-    .segmentRoots(data, leaves)
-    .then(roots => roots[0]!)
+  return new Promise((resolve, reject) => {
+    waiting.push({ data, leaves, resolve, reject })
+    start()
+  })
+}
+
+interface Waiting {
+  data: Uint8Array
+  leaves: number
+  resolve: (root: Uint8Array) => void
+  reject: (err: unknown) => void
+}
+
+/** Segments hashed by one job, and jobs at a time: whoever comes while all run is hashed together with those who came with it. */
+const BATCH = 8
+const JOBS = hashParallelism()
+const waiting: Waiting[] = []
+let running = 0
+
+function start(): void {
+  while (running < JOBS && waiting.length > 0) {
+    const batch = waiting.splice(0, BATCH)
+    running++
+    void hash(batch).finally(() => {
+      running--
+      start()
+    })
+  }
+}
+
+async function hash(batch: readonly Waiting[]): Promise<void> {
+  try {
+    const roots = await codec().segmentRootsMany(
+      batch.map(w => w.data),
+      batch.map(w => w.leaves)
+    )
+    for (const [i, w] of batch.entries()) w.resolve(roots[i]!)
+  } catch (err) {
+    for (const w of batch) w.reject(err)
+  }
 }

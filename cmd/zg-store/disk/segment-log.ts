@@ -29,6 +29,9 @@
  * again after an hour). What fails is quarantined: its index entry moves away, the place is remembered, it is never served, and
  * whoever owns the file is told, so that it is fetched again.
  *
+ * **Page cache.** Segments are let go from it once synced or read (docs/decisions/0061): fresh pages for bulk data can cost more than its
+ * hashing. Small files stay.
+ *
  * **Space.** What is forgotten stays where it is until compaction (compaction.ts) has moved what still lives in its file to the end
  * of the log and removes the file. Moves, removals and quarantine change index entries one after the other, so that a segment that
  * is being forgotten is not brought back by a move.
@@ -81,6 +84,7 @@ interface Pending {
 interface Written {
   number: number
   file: DiskFile
+  start: number
   end: number
   bytes: number
   /** Written to find out whether there is room again. */
@@ -94,6 +98,8 @@ const GROUP_MS = 5
 const GROUP_BYTES = 4 * 1024 * 1024
 /** Segments waiting for the disk; a caller that would exceed it waits (back-pressure). */
 const PENDING_BYTES = 64 * 1024 * 1024
+/** Records and groups from this size on do not stay in the page cache. */
+const LET_GO_BYTES = 128 * 1024
 const RETRY_FULL_MS = 1000
 const RESERVE_BYTES = 64 * 1024 * 1024
 /** The room is asked for again after so much was written, or so long. */
@@ -493,7 +499,7 @@ export class SegmentLog {
     await file.write(end, ...buffers)
     this.#active.end = at
     this.stats.usedBytes += bytes
-    this.#written.push({ number, file, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
+    this.#written.push({ number, file, start: end, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
   }
 
   /** Syncs and indexes what is written, until nothing is. */
@@ -529,6 +535,7 @@ export class SegmentLog {
     }
     // What was just hashed by the caller and written by us needs no second look on its first read.
     for (const { at } of placed) this.#verified.add(at)
+    for (const g of groups) if (g.bytes >= LET_GO_BYTES) g.file.letGo?.(g.start, g.end - g.start)
     this.stats.appended += placed.length
     for (const g of groups) this.stats.appendedBytes += g.bytes
     if (this.#trouble?.kind === 'full' && groups.some(g => g.probe)) {
@@ -680,6 +687,7 @@ export class SegmentLog {
         const target = new Uint8Array(into.buffer, into.byteOffset, headBytes + at.dataSize)
         bytes = target.subarray(0, await file.readInto(at.offset, target))
       }
+      if (bytes.length >= LET_GO_BYTES) file.letGo?.(at.offset, bytes.length)
     } catch (err) {
       if (err instanceof ZgError && err.code === 'ERR_NOT_FOUND') return undefined
       throw err

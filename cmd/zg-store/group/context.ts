@@ -1,39 +1,38 @@
 /** What the parts of the coding group share: who we are, the ports, and the few steps that all of them take. */
 import { equalBytes } from '../../../lib/base/bytes.ts'
-import { ZgError } from '../../../lib/base/errors.ts'
-import { toHex } from '../../../lib/base/hex.ts'
 import {
   type BatchSignature,
   type BatchVerifier,
   type Claim,
   claimStatement,
   coreStatement,
-  decodeClaim,
   MAX_BATCH,
   type Manifest,
   manifestStripe,
   shardOf,
   signBatch
 } from '../../../lib/codec/storage/manifest.ts'
+import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import type { Clock } from '../../../lib/ports/clock.ts'
 import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
+import { type Lease, lease } from '../node/buffers.ts'
+import type { Courier } from './courier.ts'
 import type { Manifests } from './manifests.ts'
 import { type Membership, name } from './members.ts'
+import type { Piece } from './memory.ts'
 import {
   type GroupCodec,
   type GroupFiles,
   type GroupNet,
   type GroupTimes,
   NOTHING,
-  OP,
   type Op,
   type Packet
 } from './ports.ts'
 import type { HeldShard, Shards } from './shards.ts'
-import { encodePut } from './wire.ts'
 
 /** Counted since start; all bytes. */
 export interface GroupStats {
@@ -53,7 +52,29 @@ export interface GroupStats {
   wrongClaims: number
   filesBelow: number
   dropped: number
+  /** Times a member did not take a shard. */
+  refusedShards: number
 }
+
+/** Says something at most once a minute for each key. */
+export class Warnings {
+  readonly #clock: Clock
+  readonly #saidMs = new Map<string, number>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  say(key: string, fn: () => void): void {
+    const nowMs = this.#clock.monotonic()
+    if (nowMs - (this.#saidMs.get(key) ?? -1e12) < WARN_MS) return
+    if (this.#saidMs.size >= 4096) this.#saidMs.clear()
+    this.#saidMs.set(key, nowMs)
+    fn()
+  }
+}
+
+const WARN_MS = 60_000
 
 export interface Context {
   readonly key: SigningKey
@@ -69,12 +90,16 @@ export interface Context {
   readonly shards: Shards
   /** Segments as clients sent them, until their shards are spread and checked. */
   readonly staging: SegmentLog
+  readonly courier: Courier
   readonly signer: BatchSigner
+  /** Signs what can wait a moment, so that more goes into one batch: each costs every member a check. */
+  readonly patientSigner: BatchSigner
   readonly verifier: BatchVerifier
   readonly bad: BadShards
   readonly stats: GroupStats
+  readonly warnings: Warnings
   readonly stop: AbortSignal
-  /** Merges manifests, acts on what they change and tells the others. */
+  /** Merges manifests that were made here, acts on what they change and tells the others. */
   take(list: readonly Manifest[]): Promise<void>
 }
 
@@ -82,17 +107,20 @@ export interface Context {
 export class BatchSigner {
   readonly #key: SigningKey
   readonly #clock: Clock
+  readonly #waitMs: number
   #queue: { statement: Uint8Array; done: (by: BatchSignature) => void }[] = []
 
-  constructor(key: SigningKey, clock: Clock) {
+  /** @param waitMs - how long a statement waits for company. */
+  constructor(key: SigningKey, clock: Clock, waitMs = 0) {
     this.#key = key
     this.#clock = clock
+    this.#waitMs = waitMs
   }
 
   sign(statement: Uint8Array): Promise<BatchSignature> {
     return new Promise(done => {
       this.#queue.push({ statement, done })
-      if (this.#queue.length === 1) this.#clock.after(0, () => this.#flush())
+      if (this.#queue.length === 1) this.#clock.after(this.#waitMs, () => this.#flush())
     })
   }
 
@@ -151,12 +179,18 @@ export async function ask(
   to: Uint8Array,
   op: Op,
   head: Uint8Array,
-  more: { body?: Uint8Array; timeoutMs?: number; signal?: AbortSignal } = {}
+  more: {
+    body?: Uint8Array | readonly Uint8Array[]
+    timeoutMs?: number
+    signal?: AbortSignal
+    into?: Uint8Array
+  } = {}
 ): Promise<Packet> {
   const signal = more.signal === undefined ? c.stop : AbortSignal.any([c.stop, more.signal])
   try {
     const timeoutMs = more.timeoutMs ?? c.times.requestMs
-    const answer = await c.net.ask(to, op, { head, body: more.body ?? NOTHING }, { timeoutMs, signal })
+    const into = more.into === undefined ? {} : { into: more.into }
+    const answer = await c.net.ask(to, op, { head, body: more.body ?? NOTHING }, { timeoutMs, signal, ...into })
     c.members.heard(to)
     return answer
   } catch (err) {
@@ -181,22 +215,47 @@ export async function hand(
   data: Uint8Array,
   opts: { epoch: number; proof: PackedProof | undefined }
 ): Promise<Claim> {
-  const statement = claimStatement(shard, shard.shardRoot)
-  if (equalBytes(to, c.id)) {
-    await c.shards.put(shard, data, opts.proof)
-    return { holder: c.id, by: await c.signer.sign(statement) }
+  if (!equalBytes(to, c.id)) return c.courier.put(to, { shard, data, ...opts })
+  await c.shards.put(shard, data, opts.proof)
+  return { holder: c.id, by: await c.signer.sign(claimStatement(shard, shard.shardRoot)) }
+}
+
+/** A shard from this node's own disk, in memory that is used again; undefined when it is not here or was found damaged. */
+export async function ownPiece(c: Context, shard: HeldShard): Promise<Piece | undefined> {
+  const slot = lease()
+  try {
+    const data = await c.shards.read(shard, slot.bytes)
+    if (data !== undefined) return pieceOf(slot, data)
+    slot.release()
+    return undefined
+  } catch (err) {
+    slot.release()
+    throw err
   }
-  const answer = await ask(c, to, OP.put, encodePut(shard, opts.epoch, opts.proof), { body: data })
-  const claim = decodeClaim(answer.head)
-  const holds = claim !== undefined && equalBytes(claim.holder, to) && c.verifier.holds(to, statement, claim.by)
-  if (!holds) throw new ZgError('ERR_PROTOCOL', `member ${toHex(to)} did not acknowledge a shard`)
-  c.stats.spreadBytes += data.length
-  return claim
+}
+
+/** Data that lies in a lease, or elsewhere. */
+export function pieceOf(slot: Lease, data: Uint8Array): Piece {
+  let live = true
+  const release = (): void => {
+    if (live) slot.release()
+    live = false
+  }
+  return { data, release }
+}
+
+export function bytesOf(piece: Piece | undefined): Uint8Array | undefined {
+  return piece?.data
+}
+
+/** Nobody looks at these any more. */
+export function releaseAll(pieces: readonly (Piece | undefined)[]): void {
+  for (const p of pieces) p?.release()
 }
 
 /** A signed manifest from its core and claims. */
 export async function sealed(c: Context, core: Omit<Manifest, 'signer' | 'by'>): Promise<Manifest> {
-  return { ...core, signer: c.id, by: await c.signer.sign(coreStatement(core)) }
+  return { ...core, signer: c.id, by: await c.patientSigner.sign(coreStatement(core)) }
 }
 
 /** Holders whose shards count at present: members, not lost, not found bad. */
@@ -213,17 +272,23 @@ export async function rootsOf(c: Context, data: readonly Uint8Array[], sectors: 
   return Promise.all(data.map(d => c.codec.root(d, sectors)))
 }
 
-/** All shards of a stripe from its data shards. Copies are the data again. */
+/**
+ * All shards of a stripe from its data shards. Copies are the data again.
+ * @param into - memory for the parity.
+ */
 export async function allShards(
   c: Context,
   m: Pick<Manifest, 'size' | 'k' | 'm' | 'stripe'>,
-  data: readonly Uint8Array[]
+  data: readonly Uint8Array[],
+  into?: Uint8Array
 ) {
   const s = manifestStripe(m)
   const parity = s.count - s.need
   if (parity === 0) return [...data]
   if (s.need === 1) return Array.from({ length: s.count }, () => data[0]!)
-  return [...data, ...(await c.codec.encode(s.need, parity, data))]
+  const size = parity * s.sectors * SECTOR_BYTES
+  const out = into !== undefined && into.length >= size ? into.subarray(0, size) : undefined
+  return [...data, ...(await c.codec.encode(s.need, parity, data, out))]
 }
 
 /** At most `most` of these run at a time; the others wait in order. */

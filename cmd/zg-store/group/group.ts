@@ -11,22 +11,19 @@
  * ```
  */
 import { setMaxListeners } from 'node:events'
-import { equalBytes, u32be, view } from '../../../lib/base/bytes.ts'
+import { equalBytes, u32be } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import {
   BatchVerifier,
   checkManifest,
   claimed,
-  claimStatement,
-  encodeClaim,
   isDurable,
   type Manifest,
   manifestStripe,
   segmentRootsOf
 } from '../../../lib/codec/storage/manifest.ts'
 import {
-  decodeTombstone,
   encodeTombstone,
   type GroupList,
   groupFromJson,
@@ -34,21 +31,32 @@ import {
   type Tombstone,
   tombstoneHolds
 } from '../../../lib/codec/storage/members.ts'
-import { type MerkleTree, treeRoot } from '../../../lib/codec/storage/merkle.ts'
+import { treeRoot } from '../../../lib/codec/storage/merkle.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
-import { codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import { type Code, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
 import type { Tx } from '../core/tx.ts'
-import { checkProof } from '../core/upload-checks.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
-import { BadShards, BatchSigner, type Context, type GroupStats, goodHolders, heldOf } from './context.ts'
+import { Answers, LEAVES_PAGE } from './answers.ts'
+import {
+  BadShards,
+  BatchSigner,
+  type Context,
+  type GroupStats,
+  goodHolders,
+  heldOf,
+  ownPiece,
+  Warnings
+} from './context.ts'
+import { Courier } from './courier.ts'
 import { Keeper } from './keeper.ts'
-import { type Family, Manifests, stripeDurable } from './manifests.ts'
+import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
 import { Membership } from './members.ts'
+import type { Piece } from './memory.ts'
 import {
   DEFAULT_TIMES,
   type GroupCodec,
@@ -59,27 +67,14 @@ import {
   type GroupTimes,
   NOTHING,
   OP,
-  type Packet,
   type StripeState
 } from './ports.ts'
 import { Reader } from './reader.ts'
-import { packedProof, paddedLeaves, Repairer, treeOf } from './repair.ts'
-import { decodeHeld, Shards } from './shards.ts'
+import { packedProof, Repairer } from './repair.ts'
+import { Shards } from './shards.ts'
 import { Spreader } from './spread.ts'
-import { BUCKET_PAGE, FAMILY_PAGE, Sync } from './sync.ts'
-import {
-  decodeBeat,
-  decodeList,
-  decodeManifests,
-  decodePut,
-  decodeStripeName,
-  encodeBeat,
-  encodeEntries,
-  encodeLeaves,
-  encodeList,
-  encodeManifests,
-  encodeStripeName
-} from './wire.ts'
+import { Sync } from './sync.ts'
+import { decodeManifests, encodeStripeName } from './wire.ts'
 
 export interface GroupOptions {
   key: SigningKey
@@ -103,20 +98,21 @@ export interface GroupOptions {
 }
 
 const LIST_KEY = Uint8Array.of(0x67) // 'g'
-const TREES = 32
-const TREE_LEAVES = 1_000_000
-const LEAVES_PAGE = 32 * 1024
 const SWEEP_MS = 600_000
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Manifests wait so long to be signed together. */
+const SIGN_MS = 40
 
 export class CodingGroup {
   readonly #o: GroupOptions
-  readonly #c: Context
+  readonly #c: Mutable<Context>
   readonly #abort = new AbortController()
   readonly #reader: Reader
   readonly #repairer: Repairer
   readonly #spreader: Spreader
   readonly #sync: Sync
-  readonly #trees = new Map<string, { size: number; tree: MerkleTree }>()
   readonly #closers: (() => Promise<void>)[] = []
   #scrub: { running: boolean; stripes: number; wrong: number; doneAtMs: number } = {
     running: false,
@@ -125,6 +121,9 @@ export class CodingGroup {
     doneAtMs: 0
   }
   readonly #keeper: Keeper
+  readonly #answers: Answers
+  /** Manifests made here in this moment. */
+  #made: { list: Manifest[]; done: Promise<void> } | undefined
 
   private constructor(o: GroupOptions, manifests: Manifests, list: GroupList) {
     this.#o = o
@@ -146,7 +145,8 @@ export class CodingGroup {
       badShards: 0,
       wrongClaims: 0,
       filesBelow: 0,
-      dropped: 0
+      dropped: 0,
+      refusedShards: 0
     }
     this.#c = {
       key: o.key,
@@ -167,17 +167,28 @@ export class CodingGroup {
       manifests,
       shards: new Shards(o.log, o.kv),
       staging: o.staging,
+      courier: undefined as unknown as Courier,
       signer: new BatchSigner(o.key, o.clock),
+      patientSigner: new BatchSigner(o.key, o.clock, SIGN_MS),
       verifier: new BatchVerifier(),
       bad: new BadShards(o.clock, 30_000),
       stats,
+      warnings: new Warnings(o.clock),
       stop: this.#abort.signal,
-      take: list => this.#take(list)
+      take: list => this.#takeOwn(list)
     }
+    this.#c.courier = new Courier(this.#c)
     this.#keeper = new Keeper(this.#c, (tx, index) => this.read(tx, index))
     this.#reader = new Reader(this.#c)
     this.#repairer = new Repairer(this.#c, this.#reader)
     this.#spreader = new Spreader(this.#c)
+    this.#answers = new Answers(this.#c, this.#repairer, {
+      touched: root => this.#spreader.touched(root),
+      receive: list => this.#receive(list),
+      bury: stone => this.bury(stone),
+      leaves: root => this.#leavesOf(root),
+      url: o.url ?? (() => '')
+    })
     this.#sync = new Sync(this.#c, o.url ?? (() => ''))
     this.#sync.onList = json => this.#newList(json)
     this.#sync.onTombstone = async t => void (await this.bury(t))
@@ -279,12 +290,12 @@ export class CodingGroup {
       this.#reader.servedMs = this.#c.clock.monotonic()
       return { data: own.data, leaf: own.leaf, proof: own.proof }
     }
-    const known = await this.#tree(tx.root)
-    const leaf =
-      known?.tree.leafCount !== undefined && index < known.tree.leafCount ? known.tree.leaf(index) : undefined
+    const known = await this.#leavesOf(tx.root)
+    const at = 32 * index
+    const leaf = known !== undefined && at < known.leaves.length ? known.leaves.subarray(at, at + 32) : undefined
     const found = await this.#reader.segment(tx.root, index, leaf)
     if (found === undefined || known === undefined) return undefined
-    return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree, index) }
+    return { data: found.data, leaf: found.leaf, proof: packedProof(known.tree(), index) }
   }
 
   /** Roots of all padded segments, 32 bytes each. */
@@ -315,7 +326,6 @@ export class CodingGroup {
     for await (const m of this.#c.manifests.ofRoot(root)) dropped += await this.#dropShards(m)
     this.#reader.forget(root)
     this.#repairer.forget(root)
-    this.#trees.delete(toHex(root))
     return dropped
   }
 
@@ -330,123 +340,7 @@ export class CodingGroup {
 
   // ---- messages of members -------------------------------------------------------------------------------------------------
 
-  readonly handle: GroupHandler = async (from, op, packet) => {
-    if (!this.#c.members.isMember(from)) throw new ZgError('ERR_PROTOCOL', 'not a member of this group')
-    this.#c.members.heard(from)
-    switch (op) {
-      case OP.beat:
-        return this.#onBeat(from, packet)
-      case OP.list:
-        return { head: NOTHING, body: new TextEncoder().encode(groupToJson(this.#c.members.list)) }
-      case OP.put:
-        return this.#onPut(packet)
-      case OP.get:
-        return this.#onGet(packet)
-      case OP.have: {
-        const shard = decodeHeld(packet.head)
-        return flag(shard !== undefined && (await this.#c.shards.has(shard)))
-      }
-      case OP.manifests:
-        await this.#receive(decodeManifests(packet.body))
-        return flag(true)
-      case OP.family: {
-        const at = decodeStripeName(packet.head)
-        if (at === undefined || codeFault(at) !== undefined) return flag(false)
-        const list = await this.#c.manifests.family(at.root, at, at.stripe, FAMILY_PAGE)
-        return { head: Uint8Array.of(1), body: encodeManifests(list).bytes }
-      }
-      case OP.buckets:
-        return { head: Uint8Array.of(1), body: this.#c.manifests.buckets() }
-      case OP.bucket:
-        return this.#onBucket(packet)
-      case OP.checked: {
-        const at = decodeStripeName(packet.head)
-        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
-        if (m === undefined) return flag(false)
-        const s = manifestStripe(m)
-        const first = m.claims[s.need]?.holder
-        if (first === undefined || !equalBytes(first, from)) return flag(false)
-        await this.#c.manifests.markChecked([m])
-        await this.#spreader.touched(m.root)
-        return flag(true)
-      }
-      case OP.tombstone: {
-        const stone = decodeTombstone(packet.body)
-        return flag(stone !== undefined && (await this.bury(stone)))
-      }
-      case OP.lacks: {
-        const at = decodeStripeName(packet.head.subarray(0, 38))
-        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
-        if (m !== undefined) await this.#repairer.ownMissing(m)
-        return flag(true)
-      }
-      case OP.sum: {
-        const parts = decodeList(packet.head)
-        const shard = parts?.[0] === undefined ? undefined : decodeHeld(parts[0])
-        if (shard === undefined || parts?.[1]?.length !== 16) return flag(false)
-        const data = await this.#c.shards.read(shard)
-        return data === undefined
-          ? flag(false)
-          : { head: await this.#c.codec.sum(parts[1].slice(), data), body: NOTHING }
-      }
-      case OP.leaves: {
-        const known = packet.head.length === 36 ? await this.#leavesOf(packet.head.slice(0, 32)) : undefined
-        if (known === undefined) return flag(false)
-        const at = 32 * view(packet.head).getUint32(32)
-        const part = known.leaves.subarray(at, at + 32 * LEAVES_PAGE)
-        return { head: Uint8Array.of(1), body: encodeLeaves({ size: known.size, leaves: part }) }
-      }
-      default:
-        throw new ZgError('ERR_PROTOCOL', `unknown message ${op}`)
-    }
-  }
-
-  async #onBeat(from: Uint8Array, packet: Packet): Promise<Packet> {
-    const beat = decodeBeat(packet.head)
-    if (beat !== undefined && beat.url !== '') this.#c.net.address(from, beat.url)
-    const url = this.#o.url?.() ?? ''
-    const { version } = this.#c.members.list
-    return { head: encodeBeat({ version, digest: this.#c.manifests.digest(), url }), body: NOTHING }
-  }
-
-  async #onPut({ head, body }: Packet): Promise<Packet> {
-    const put = decodePut(head)
-    if (put === undefined) throw new ZgError('ERR_BAD_INPUT', 'not a shard')
-    const { shard, epoch, proof } = put
-    const stone = await this.#c.manifests.tombstone(shard.root)
-    if (stone !== undefined && epoch <= stone.epoch) throw new ZgError('ERR_NOT_FOUND', 'the file was deleted')
-    const s = stripeOf(shard.size, shard, shard.stripe)
-    if (body.length !== s.sectors * 256) throw new ZgError('ERR_BAD_INPUT', 'a shard of another size')
-    const root = await this.#c.codec.root(body, s.sectors)
-    if (!equalBytes(root, shard.shardRoot)) throw new ZgError('ERR_BAD_PROOF', 'a shard that does not hash to its root')
-    const segment = s.full && shard.j < s.need
-    if (segment) {
-      const lemma = [root]
-      for (let i = 0; i < proof.path.length; i++) lemma.push(proof.siblings.subarray(32 * i, 32 * i + 32))
-      if (proof.path.length > 0) lemma.push(shard.root)
-      const index = s.firstSegment + shard.j
-      const up = { root: shard.root, index, fileSize: shard.size, data: body, proof: { lemma, path: [...proof.path] } }
-      checkProof(up, shape(shard.size), root)
-    }
-    await this.#c.shards.put(shard, body, segment ? proof : undefined)
-    const by = await this.#c.signer.sign(claimStatement(shard, shard.shardRoot))
-    return { head: encodeClaim({ holder: this.#c.id, by }), body: NOTHING }
-  }
-
-  async #onGet({ head }: Packet): Promise<Packet> {
-    const shard = decodeHeld(head)
-    const data = shard === undefined ? undefined : await this.#c.shards.read(shard)
-    return data === undefined ? flag(false) : { head: Uint8Array.of(1), body: data }
-  }
-
-  async #onBucket({ head }: Packet): Promise<Packet> {
-    const at = decodeStripeName(head)
-    const b = at === undefined ? (head[0] ?? 0) : at.root[0]!
-    const from = at === undefined ? undefined : { root: at.root, k: at.k, m: at.m, sum: NOTHING }
-    const entries = await this.#c.manifests.bucket(b, BUCKET_PAGE, from)
-    const stones = from === undefined ? await this.#c.manifests.tombstones(b) : []
-    return { head: encodeList(stones.map(encodeTombstone)), body: encodeEntries(entries) }
-  }
+  readonly handle: GroupHandler = (from, op, packet) => this.#answers.handle(from, op, packet)
 
   // ---- manifests --------------------------------------------------------------------------------------------------------------
 
@@ -472,7 +366,7 @@ export class CodingGroup {
       if (await this.#superseded(checked)) continue
       good.push(checked)
     }
-    await this.#take(good)
+    await this.#take(good, 'others')
   }
 
   /** True when its data is not that of the file, as far as the file's tree is known here. */
@@ -494,9 +388,25 @@ export class CodingGroup {
     return families.some(f => f !== mine && f.whole === f.stripes && f.epoch > Math.max(m.epoch, mine?.epoch ?? 0))
   }
 
-  async #take(list: readonly Manifest[]): Promise<void> {
+  /** What was signed together is taken together. */
+  #takeOwn(list: readonly Manifest[]): Promise<void> {
+    let next = this.#made
+    if (next === undefined) {
+      const all: Manifest[] = []
+      const done = new Promise<void>(resolve => this.#c.clock.after(0, resolve)).then(() => {
+        this.#made = undefined
+        return this.#take(all, 'own')
+      })
+      next = { list: all, done }
+      this.#made = next
+    }
+    next.list.push(...list)
+    return next.done
+  }
+
+  async #take(list: readonly Manifest[], from: 'own' | 'others'): Promise<void> {
     if (list.length === 0) return
-    const { changed } = await this.#c.manifests.accept(list)
+    const { changed, merged } = await this.#c.manifests.accept(list)
     if (changed.length === 0) return
     const roots = new Map<string, Uint8Array>()
     for (const m of changed) {
@@ -514,7 +424,8 @@ export class CodingGroup {
       this.#repairer.note(m)
       await this.#repairer.check(m)
     }
-    this.#sync.publish(changed)
+    // Whoever made a manifest tells everybody; what became something else by merging is news, and the rest is found by comparison.
+    this.#sync.publish(from === 'own' ? changed : merged)
   }
 
   async #completeFamily(root: Uint8Array): Promise<Family | undefined> {
@@ -528,7 +439,7 @@ export class CodingGroup {
   }
 
   /** Segment roots of a file from its manifests, once they fold to its root. */
-  async #leavesOf(root: Uint8Array): Promise<{ size: number; leaves: Uint8Array } | undefined> {
+  async #leavesOf(root: Uint8Array): Promise<KnownLeaves | undefined> {
     const kept = await this.#c.manifests.leaves(root)
     if (kept !== undefined) return kept
     for (const f of await this.#c.manifests.families(root)) {
@@ -539,19 +450,18 @@ export class CodingGroup {
         for (const [i, leaf] of segmentRootsOf(m).entries()) leaves.set(leaf, 32 * (at + i))
       }
       if (this.#folds(root, f.size, leaves)) {
-        await this.#c.manifests.keepLeaves(root, f.size, leaves)
-        return { size: f.size, leaves }
+        return this.#c.manifests.keepLeaves(root, f.size, leaves)
       }
       const found = await this.#askLeaves(root, f.size)
       if (found === undefined) continue
-      await this.#c.manifests.keepLeaves(root, f.size, found)
+      const known = await this.#c.manifests.keepLeaves(root, f.size, found)
       // Whoever signed those that do not fit has lied: they go, the true ones come again by comparison.
       for (const m of await this.#c.manifests.family(root, f)) {
         if (!(await this.#contradicts(m))) continue
         this.#c.logger.error('manifest of another file dropped', { root: toHex(root), signer: toHex(m.signer) })
         await this.#c.manifests.forget(root, x => x.stripe === m.stripe && x.k === m.k && x.m === m.m)
       }
-      return { size: f.size, leaves: found }
+      return known
     }
     return undefined
   }
@@ -581,23 +491,6 @@ export class CodingGroup {
       }
     }
     return undefined
-  }
-
-  async #tree(root: Uint8Array): Promise<{ size: number; tree: MerkleTree } | undefined> {
-    const key = toHex(root)
-    const kept = this.#trees.get(key)
-    if (kept !== undefined) return kept
-    const known = await this.#leavesOf(root)
-    if (known === undefined) return undefined
-    const made = { size: known.size, tree: treeOf(known.size, known.leaves) }
-    if (made.tree.leafCount <= TREE_LEAVES) {
-      for (const k of this.#trees.keys()) {
-        if (this.#trees.size < TREES) break
-        this.#trees.delete(k)
-      }
-      this.#trees.set(key, made)
-    }
-    return made
   }
 
   async #zeroBehind(tx: Pick<Tx, 'root' | 'size'>, size: number): Promise<boolean> {
@@ -747,6 +640,27 @@ export class CodingGroup {
     return best === undefined ? [] : this.#c.manifests.family(root, best)
   }
 
+  /** Shards of full stripes that lie here, each with its memory; undefined for those that do not. */
+  async ownShards(
+    root: Uint8Array,
+    size: number,
+    code: Code,
+    asked: readonly { stripe: number; j: number }[]
+  ): Promise<(Piece | undefined)[]> {
+    this.#reader.servedMs = this.#c.clock.monotonic()
+    return Promise.all(
+      asked.map(async ({ stripe, j }) => {
+        const s = stripeOf(size, code, stripe)
+        if (!s.full) return undefined
+        // A data shard lies under the root of its file; the place of a parity shard follows from its content.
+        const m = j < s.need ? undefined : await this.#c.manifests.get(root, code, stripe)
+        const shardRoot = m === undefined ? NOTHING : m.shardRoots[j]!
+        if (j >= s.need && m?.size !== size) return undefined
+        return ownPiece(this.#c, { root, size, stripe, k: code.k, m: code.m, j, shardRoot })
+      })
+    )
+  }
+
   /** The group as this node sees it. */
   describe(): Record<string, unknown> {
     const c = this.#c
@@ -785,11 +699,15 @@ export class CodingGroup {
     return this.#repairer.pending
   }
 
+  get uncheckedParity(): number {
+    return this.#repairer.unchecked
+  }
+
+  get stagedFiles(): number {
+    return this.#spreader.files
+  }
+
   get membership(): Membership {
     return this.#c.members
   }
-}
-
-function flag(yes: boolean): Packet {
-  return { head: Uint8Array.of(yes ? 1 : 0), body: NOTHING }
 }

@@ -14,6 +14,9 @@ import { OP } from './ports.ts'
 import { encodeHeld, type HeldShard } from './shards.ts'
 import { fit, spreadStripe } from './spread.ts'
 
+/** Stripes whose manifests are signed together. */
+const SEALED = 32
+
 /** A segment of a file, wherever it lies. */
 type Read = (tx: Pick<Tx, 'root' | 'size'>, index: number) => Promise<GroupSegment | undefined>
 
@@ -123,6 +126,7 @@ export class Keeper {
   async #recodeFile(from: Family, code: { k: number; m: number }, seq: number): Promise<void> {
     const c = this.#c
     const form = shape(from.size)
+    const sealing: Promise<void>[] = []
     for (let t = 0; t * code.k < form.segments; t++) {
       if (c.stop.aborted) return
       const s = stripeOf(from.size, code, t)
@@ -140,10 +144,12 @@ export class Keeper {
         proofs: segments.map(x => x!.proof)
       }
       const base = { root: from.root, seq, size: from.size, stripe: t, ...code }
-      const made = await spreadStripe(c, base, stripe, from.epoch + 1)
+      const made = await spreadStripe(c, base, stripe, { leastEpoch: from.epoch + 1 })
       if (made === undefined) throw new Error('too few members took their shards')
-      await c.take([made])
+      sealing.push(made().then(m => c.take([m])))
+      if (sealing.length === SEALED) await Promise.all(sealing.splice(0))
     }
+    await Promise.all(sealing)
   }
 
   /** The old stripes go only when the new code has all its acknowledgements. */

@@ -22,6 +22,8 @@ import {
   mergeManifests
 } from '../../../lib/codec/storage/manifest.ts'
 import { decodeTombstone, encodeTombstone, type Tombstone } from '../../../lib/codec/storage/members.ts'
+import { MerkleTree, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
+import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, stripeCount } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
@@ -29,6 +31,18 @@ import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 /** How far a manifest may be ahead of the one known here: away for so many repairs, not a forged number without end. */
 export const EPOCH_JUMP = 1024
 const FAMILIES = 512
+/** Files whose segment roots are kept in memory, and how many roots together: 32 MiB with their trees. */
+const KNOWN_FILES = 512
+const KNOWN_LEAVES = 200_000
+
+/** What is known of a file's segments. */
+export interface KnownLeaves {
+  readonly size: number
+  /** Roots of all segments with data, 32 bytes each. */
+  readonly leaves: Uint8Array
+  /** Over all padded segments. */
+  readonly tree: () => MerkleTree
+}
 
 /** Manifests of one file under one code. */
 export interface Family extends Code {
@@ -65,6 +79,8 @@ export class Manifests {
   readonly #kv: KvStore
   readonly #sums: Uint8Array
   readonly #families = new Map<string, Family[]>()
+  readonly #leaves = new Map<string, KnownLeaves>()
+  #leafCount = 0
   #tail: Promise<unknown> = Promise.resolve()
   #count = 0
 
@@ -154,14 +170,16 @@ export class Manifests {
 
   /**
    * Merges checked manifests into the store.
-   * @returns those that changed something, as they are now, and those refused because their epoch is out of reach or a tombstone's.
+   * @returns those that changed something, as they are now; among them those that became something else than what came; and those
+   *   refused because their epoch is out of reach or a tombstone's.
    */
   accept(
     list: readonly Manifest[],
     opts: { sync?: boolean } = {}
-  ): Promise<{ changed: Manifest[]; refused: Manifest[] }> {
+  ): Promise<{ changed: Manifest[]; merged: Manifest[]; refused: Manifest[] }> {
     return this.#serial(async () => {
       const changed: Manifest[] = []
+      const merged: Manifest[] = []
       const refused: Manifest[] = []
       const ops: KvOp[] = []
       const fresh = new Map<string, Manifest>()
@@ -188,11 +206,12 @@ export class Manifests {
         const known2 = this.#families.get(toHex(m.root))
         if (known2 !== undefined) note(known2, now)
         changed.push(now)
+        if (old !== undefined && !equalBytes(encodeManifest(m), bytes)) merged.push(now)
       }
       for (const b of touched) ops.push(this.#sumOp(b))
       if (ops.length > 0) await this.#kv.batch(ops, { sync: opts.sync === true })
       this.#count += changed.length
-      return { changed, refused }
+      return { changed, merged, refused }
     })
   }
 
@@ -211,6 +230,7 @@ export class Manifests {
       ops.push(this.#sumOp(root[0]!))
       await this.#kv.batch(ops, { sync: true })
       this.#families.delete(toHex(root))
+      if (which === undefined) this.#forgetLeaves(toHex(root))
       return gone
     })
   }
@@ -264,13 +284,46 @@ export class Manifests {
   }
 
   /** Roots of all segments with data, once known to fold to the root, and the size they are for. */
-  async leaves(root: Uint8Array): Promise<{ size: number; leaves: Uint8Array } | undefined> {
+  async leaves(root: Uint8Array): Promise<KnownLeaves | undefined> {
+    const name = toHex(root)
+    const kept = this.#leaves.get(name)
+    if (kept !== undefined) return kept
     const value = await this.#kv.get(rootKey('l', root))
-    return value === undefined ? undefined : { size: Number(view(value).getBigUint64(0)), leaves: value.slice(8) }
+    if (value === undefined) return undefined
+    return this.#know(name, Number(view(value).getBigUint64(0)), value.slice(8))
   }
 
-  async keepLeaves(root: Uint8Array, size: number, leaves: Uint8Array): Promise<void> {
+  async keepLeaves(root: Uint8Array, size: number, leaves: Uint8Array): Promise<KnownLeaves> {
     await this.#kv.batch([{ put: rootKey('l', root), value: concat(u64be(size), leaves) }])
+    return this.#know(toHex(root), size, leaves)
+  }
+
+  #know(name: string, size: number, leaves: Uint8Array): KnownLeaves {
+    const count = leaves.length / 32
+    while (this.#leaves.size > 0 && (this.#leaves.size >= KNOWN_FILES || this.#leafCount + count > KNOWN_LEAVES)) {
+      this.#forgetLeaves(this.#leaves.keys().next().value!)
+    }
+    let tree: MerkleTree | undefined
+    const known: KnownLeaves = {
+      size,
+      leaves,
+      tree: () => {
+        tree ??= new MerkleTree(paddedLeaves(size, leaves))
+        return tree
+      }
+    }
+    // Two readers at once may come here for one file.
+    this.#forgetLeaves(name)
+    this.#leaves.set(name, known)
+    this.#leafCount += count
+    return known
+  }
+
+  #forgetLeaves(name: string): void {
+    const known = this.#leaves.get(name)
+    if (known === undefined) return
+    this.#leaves.delete(name)
+    this.#leafCount -= known.leaves.length / 32
   }
 
   /** True when parity was computed again for exactly these shards. */
@@ -304,6 +357,14 @@ export class Manifests {
     this.#tail = run.catch(() => {})
     return run
   }
+}
+
+/** Roots of all padded segments, from those with data. */
+export function paddedLeaves(size: number, leaves: Uint8Array): Uint8Array[] {
+  const s = shape(size)
+  return Array.from({ length: s.paddedSegments }, (_, i) =>
+    i < s.segments ? leaves.subarray(32 * i, 32 * i + 32) : zeroTreeRoot(segmentLeaves(s, i))
+  )
 }
 
 function note(families: Family[], m: Manifest): void {

@@ -5,6 +5,7 @@ import { systemDisk } from '../../../lib/adapters/disk.ts'
 import type { HttpRoute, RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { memberKey } from '../../../lib/adapters/member-key.ts'
+import { equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { fromHex, hashFromHex } from '../../../lib/base/hex.ts'
 import { decodeTombstone, groupFromJson } from '../../../lib/codec/storage/members.ts'
@@ -15,6 +16,7 @@ import type { KvStore } from '../../../lib/ports/kv.ts'
 import type { FileStore, ShardPosition } from '../core/file-store.ts'
 import { leafOf } from '../disk/leaf.ts'
 import { SegmentLog } from '../disk/segment-log.ts'
+import { directRoutes } from './direct.ts'
 import { CodingGroup } from './group.ts'
 import { groupLink, nativeCodec } from './link.ts'
 import type { GroupTimes } from './ports.ts'
@@ -79,6 +81,10 @@ export async function openCoding(
   })
   const holder: { group: CodingGroup | undefined } = { group: undefined }
   const link = groupLink(key, list.group, () => holder.group?.handle)
+  const direct = directRoutes(
+    () => holder.group,
+    id => (equalBytes(id, key.publicKey) ? node.url() : link.urlOf(id))
+  )
   const { files } = node
   const group = await CodingGroup.open({
     key,
@@ -104,13 +110,23 @@ export async function openCoding(
   })
   return {
     group,
-    route: link.route,
+    route: (req, res, url) => {
+      if (!url.pathname.startsWith('/v1/group/')) return false
+      const done = direct(req, res, url)
+      return done === false ? link.route(req, res, url) : done
+    },
     start(metrics) {
       holder.group = group
       const { stats } = group
       metrics.gauge('group_members', 'members of the coding group', () => group.membership.members.length)
       metrics.gauge('group_members_live', 'members that answer', () => group.membership.live().length)
       metrics.gauge('repair_pending', 'stripes that wait for repair', () => group.pendingRepairs)
+      metrics.gauge(
+        'parity_unchecked',
+        'stripes whose parity is to be computed again here',
+        () => group.uncheckedParity
+      )
+      metrics.gauge('staged_files', 'files with bytes that wait here to be spread or checked', () => group.stagedFiles)
       metrics.gauge('repair_lost_bytes_total', 'bytes of shards made again or moved', () => stats.repairedBytes)
       metrics.gauge('repair_read_bytes_total', 'bytes read from others for it', () => stats.repairReadBytes)
       metrics.gauge('repair_sent_bytes_total', 'bytes sent to others for it', () => stats.repairSentBytes)

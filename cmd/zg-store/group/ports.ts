@@ -21,10 +21,24 @@ export const OP = {
 } as const
 export type Op = (typeof OP)[keyof typeof OP]
 
-/** A message or its answer: a small head, and bytes of a shard that are never copied into it. */
+/** A message or its answer as it arrives: a small head, and bytes of shards that are never copied into it. */
 export interface Packet {
   readonly head: Uint8Array
   readonly body: Uint8Array
+}
+
+/** A message or an answer on its way out. */
+export interface Outgoing {
+  readonly head: Uint8Array
+  /** Sent one behind the other. */
+  readonly body: Uint8Array | readonly Uint8Array[]
+  /** Called once when nobody reads the body any more. */
+  readonly done?: () => void
+}
+
+/** The parts of a body. */
+export function partsOf(packet: Outgoing): readonly Uint8Array[] {
+  return packet.body instanceof Uint8Array ? [packet.body] : packet.body
 }
 
 export const NOTHING: Uint8Array = new Uint8Array(0)
@@ -34,19 +48,26 @@ export interface GroupNet {
    * One message to a member and its answer. Who answers is authenticated.
    * @throws {ZgError} ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_PROTOCOL, ERR_STOPPED.
    */
-  ask(to: Uint8Array, op: Op, packet: Packet, opts: { timeoutMs: number; signal?: AbortSignal }): Promise<Packet>
+  ask(to: Uint8Array, op: Op, packet: Outgoing, opts: AskOptions): Promise<Packet>
   /** Where a member can be reached, from the list or from its own word. */
   address(id: Uint8Array, url: string): void
 }
 
-/** Answers messages of authenticated members. */
-export type GroupHandler = (from: Uint8Array, op: number, packet: Packet) => Promise<Packet>
+export interface AskOptions {
+  timeoutMs: number
+  signal?: AbortSignal
+  /** Memory for the answer; its body may lie in it. */
+  into?: Uint8Array
+}
+
+/** Answers messages of authenticated members. The body is only valid until the answer is given. */
+export type GroupHandler = (from: Uint8Array, op: number, packet: Packet) => Promise<Outgoing>
 
 export interface GroupCodec {
   /** Merkle root of `leaves` sectors, data first. */
   root(data: Uint8Array, leaves: number): Promise<Uint8Array>
-  /** The m parity shards of k equal data shards. */
-  encode(k: number, m: number, data: readonly Uint8Array[]): Promise<Uint8Array[]>
+  /** The m parity shards of k equal data shards. @param out - memory for them, one behind the other. */
+  encode(k: number, m: number, data: readonly Uint8Array[], out?: Uint8Array): Promise<Uint8Array[]>
   /** Shards `wanted` from any k present ones. */
   reconstruct(
     k: number,
@@ -87,6 +108,8 @@ export interface GroupTimes {
   requestMs: number
   /** Part of the time that repair may take while clients are served, 0 to 1. */
   repairShare: number
+  /** Bytes a second that this member may read and send for repair, on average; 0: as many as there is time for. */
+  repairBytesPerSecond: number
   /** After so long of more losses than the code bears, they are taken for real. */
   partitionMs: number
 }
@@ -100,6 +123,7 @@ export const DEFAULT_TIMES: GroupTimes = {
   tickMs: 1_000,
   requestMs: 15_000,
   repairShare: 0.3,
+  repairBytesPerSecond: 0,
   partitionMs: 86_400_000
 }
 

@@ -16,7 +16,8 @@ import { type Manifest, manifestStripe } from '../../../lib/codec/storage/manife
 import { ranked } from '../../../lib/codec/storage/placement.ts'
 import { segmentLeaves, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { joinShards, type Stripe, stripeCount } from '../../../lib/codec/storage/shard-name.ts'
-import { ask, type Context, heldOf } from './context.ts'
+import { ask, bytesOf, type Context, heldOf, ownPiece } from './context.ts'
+import type { Piece } from './memory.ts'
 import { OP } from './ports.ts'
 import { encodeHeld } from './shards.ts'
 import { encodeStripeName } from './wire.ts'
@@ -87,36 +88,35 @@ export class Reader {
   }
 
   /** One shard from its holder or from here, checked against its root. @returns undefined when it is not had; never throws. */
-  async shard(m: Manifest, j: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+  async shard(m: Manifest, j: number, signal?: AbortSignal): Promise<Piece | undefined> {
     const holder = m.claims[j]?.holder
-    const shard = heldOf(m, j)
     if (holder === undefined || equalBytes(holder, this.#c.id)) {
-      const data = await this.#c.shards.read(shard)
-      if (data === undefined && holder !== undefined) this.#bad(m, j, holder)
-      return data
+      const piece = await ownPiece(this.#c, heldOf(m, j))
+      if (piece === undefined && holder !== undefined) this.#bad(m, j, holder)
+      return piece
     }
     return this.#from(holder, m, j, signal)
   }
 
-  async #from(holder: Uint8Array, m: Manifest, j: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+  async #from(holder: Uint8Array, m: Manifest, j: number, signal?: AbortSignal): Promise<Piece | undefined> {
     const s = manifestStripe(m)
     const begun = this.#c.clock.monotonic()
     try {
-      const more = signal === undefined ? {} : { signal }
-      const { head, body } = await ask(this.#c, holder, OP.get, encodeHeld(heldOf(m, j)), more)
-      if (head[0] !== 1 || body.length !== s.sectors * 256) {
+      const piece = await this.#c.courier.get(holder, heldOf(m, j), signal)
+      if (piece === undefined) {
         this.#bad(m, j, holder)
         return undefined
       }
-      const root = await this.#c.codec.root(body, s.sectors)
+      const root = await this.#c.codec.root(piece.data, s.sectors)
       if (!equalBytes(root, m.shardRoots[j]!)) {
+        piece.release()
         this.#bad(m, j, holder)
         return undefined
       }
       this.#latencies[this.#latency++ % LATENCIES] = this.#c.clock.monotonic() - begun
       this.#c.stats.remoteReads++
       this.#c.bad.clear(m, j, holder)
-      return body
+      return piece
     } catch (err) {
       if (signal?.aborted !== true) {
         this.#c.logger.debug('member did not deliver', { member: toHex(holder), error: messageOf(err) })
@@ -134,7 +134,7 @@ export class Reader {
   /** From the holder; undefined when it is slow or lacks it, and the others shall help. */
   async #direct(m: Manifest, j: number): Promise<Uint8Array | undefined> {
     const abort = new AbortController()
-    const first = this.shard(m, j, abort.signal)
+    const first = this.shard(m, j, abort.signal).then(x => x?.data)
     let cancel: () => void = () => {}
     const late = new Promise<'late'>(resolve => {
       cancel = this.#c.clock.after(this.#patienceMs(), () => resolve('late'))
@@ -170,7 +170,7 @@ export class Reader {
   async #assemble(m: Manifest): Promise<readonly Uint8Array[] | undefined> {
     const s = manifestStripe(m)
     const shards = await this.gather(m)
-    let data = shards === undefined ? undefined : await this.#decode(s, shards)
+    let data = shards === undefined ? undefined : await this.#decode(s, shards.map(bytesOf))
     let segments = data === undefined ? undefined : await this.#checked(m, s, data)
     if (segments === undefined && shards !== undefined) {
       data = undefined
@@ -189,9 +189,9 @@ export class Reader {
   async gather(
     m: Manifest,
     opts: { all?: boolean; without?: number } = {}
-  ): Promise<(Uint8Array | undefined)[] | undefined> {
+  ): Promise<(Piece | undefined)[] | undefined> {
     const s = manifestStripe(m)
-    const out: (Uint8Array | undefined)[] = Array(s.count).fill(undefined)
+    const out: (Piece | undefined)[] = Array(s.count).fill(undefined)
     const rank = (j: number): number => {
       const holder = m.claims[j]?.holder
       if (holder === undefined) return 4
@@ -226,7 +226,7 @@ export class Reader {
   }
 
   /** A shard, not waiting longer than needed for one that hangs: its lane goes on to the next after a while. */
-  async #patient(m: Manifest, j: number, enough: () => boolean): Promise<Uint8Array | undefined> {
+  async #patient(m: Manifest, j: number, enough: () => boolean): Promise<Piece | undefined> {
     const abort = new AbortController()
     let cancel: () => void = () => {}
     const gaveUp = new Promise<undefined>(resolve => {
@@ -243,7 +243,7 @@ export class Reader {
   }
 
   /** The manifest misleads: all members are asked in rank what they have of the stripe. */
-  async #search(m: Manifest, s: Stripe, out: (Uint8Array | undefined)[]): Promise<number> {
+  async #search(m: Manifest, s: Stripe, out: (Piece | undefined)[]): Promise<number> {
     let found = 0
     for (const member of ranked(this.#c.members.live(), m.root, m.stripe)) {
       const missing = out.filter(x => x !== undefined).length < s.need
@@ -253,7 +253,7 @@ export class Reader {
         const named = m.claims[j]?.holder
         if (named !== undefined && equalBytes(named, member.id)) continue
         const data = equalBytes(member.id, this.#c.id)
-          ? await this.#c.shards.read(heldOf(m, j))
+          ? await ownPiece(this.#c, heldOf(m, j))
           : (await this.#has(member.id, m, j))
             ? await this.#from(member.id, m, j)
             : undefined
@@ -314,7 +314,7 @@ export class Reader {
     if (this.#subsets.size >= 4096) this.#subsets.clear()
     this.#subsets.set(key, nowMs)
     this.onWrong(m)
-    const shards = await this.gather(m, { all: true })
+    const shards = (await this.gather(m, { all: true }))?.map(bytesOf)
     if (shards === undefined) return undefined
     const there = [...shards.keys()].filter(j => shards[j] !== undefined)
     let tried = 0

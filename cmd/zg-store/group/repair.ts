@@ -5,7 +5,7 @@
  *   again itself. Fewest survivors first; k shards read for what is missing of a stripe, together.
  * - More than m members lost within the time of "lost" is taken for a partition: only stripes with k or k + 1 survivors are repaired
  *   until an operator says so or a day has passed.
- * - While clients are served, repair takes a part of the time (30 % unless set).
+ * - While clients are served, repair takes a part of the time (30 % unless set); an operator may set a rate (`--repair-rate`).
  * - Below k good shards for the time of "lost", a file is not final any more: segments are accepted again.
  * - Parity is made again once after the write by its first holder, and at each scrub: numbers and signatures prove neither.
  */
@@ -13,13 +13,25 @@ import { concat, equalBytes, u32be } from '../../../lib/base/bytes.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
-import { MerkleTree, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
+import type { MerkleTree } from '../../../lib/codec/storage/merkle.ts'
 import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
-import { segmentLeaves, shape } from '../../../lib/codec/storage/shape.ts'
+import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
 import { cutShards } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { PackedProof } from '../disk/record.ts'
-import { allShards, ask, type Context, goodHolders, hand, heldOf, rootsOf, sealed } from './context.ts'
+import {
+  allShards,
+  ask,
+  bytesOf,
+  type Context,
+  goodHolders,
+  hand,
+  heldOf,
+  releaseAll,
+  rootsOf,
+  sealed
+} from './context.ts'
+import { block, type Piece } from './memory.ts'
 import { OP } from './ports.ts'
 import type { Reader } from './reader.ts'
 import { encodeHeld, type HeldShard } from './shards.ts'
@@ -46,8 +58,10 @@ export interface RepairPlan {
 }
 
 const JOBS = 100_000
-const PARALLEL = 3
-const CHECK_PARALLEL = 2
+const PARALLEL = 12
+const CHECK_PARALLEL = 8
+/** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
+const CHECKS_WAITING = 350
 const BUSY_MS = 1_000
 const RETRY_MAX_MS = 60_000
 
@@ -66,6 +80,9 @@ export class Repairer {
   #sweepAgain = false
   #forced = false
   #passes = 0
+  #writtenMs = -1e9
+  /** When the rate allows the next stripe. */
+  #freeAtMs = 0
 
   constructor(c: Context, reader: Reader) {
     this.#c = c
@@ -95,6 +112,11 @@ export class Repairer {
     this.#forced = true
     for (const job of this.#jobs.values()) job.notBeforeMs = 0
     this.sweep()
+  }
+
+  /** Shards are being written here: what can wait waits. */
+  written(): void {
+    this.#writtenMs = this.#c.clock.monotonic()
   }
 
   /** A manifest came or something is wrong with its shards. */
@@ -269,7 +291,7 @@ export class Repairer {
         if (!this.#c.stop.aborted) this.#pump()
       })
     }
-    while (this.#checking < CHECK_PARALLEL && this.#checks.size > 0) {
+    while (this.#checking < CHECK_PARALLEL && this.#checks.size > 0 && this.#mayCheck()) {
       const [key, m] = this.#checks.entries().next().value!
       this.#checks.delete(key)
       this.#checking++
@@ -280,6 +302,11 @@ export class Repairer {
           if (!this.#c.stop.aborted) this.#pump()
         })
     }
+  }
+
+  /** Parity is computed again when nothing is being written, or when much waits for it: staged bytes are kept until then. */
+  #mayCheck(): boolean {
+    return this.#checks.size > CHECKS_WAITING || this.#c.clock.monotonic() - this.#writtenMs > BUSY_MS
   }
 
   /** The due job with the fewest survivors. */
@@ -308,7 +335,10 @@ export class Repairer {
         job.notBeforeMs = this.#c.clock.monotonic() + this.#c.times.suspectMs
         return
       }
-      await this.#paced(() => this.#repair(m, plan))
+      await this.#paced(async () => {
+        await this.#allowed(m, plan)
+        await this.#repair(m, plan)
+      })
       this.#jobs.delete(key)
       const now = await this.#c.manifests.get(job.root, job, job.stripe)
       if (now !== undefined) this.note(now)
@@ -341,6 +371,18 @@ export class Repairer {
     if (busy && repairShare < 1) await this.#c.clock.sleep(took * (1 / repairShare - 1), this.#c.stop).catch(() => {})
   }
 
+  /** Waits until the operator's rate allows what this stripe will move: k shards read for those to be made, and each one sent. */
+  async #allowed(m: Manifest, plan: RepairPlan): Promise<void> {
+    const rate = this.#c.times.repairBytesPerSecond
+    if (rate <= 0) return
+    const s = manifestStripe(m)
+    const nowMs = this.#c.clock.monotonic()
+    const sent = plan.moves.filter(x => !equalBytes(x.to, this.#c.id)).length
+    const startMs = Math.max(nowMs, this.#freeAtMs)
+    this.#freeAtMs = startMs + ((s.need + sent) * s.sectors * SECTOR_BYTES * 1000) / rate
+    if (startMs > nowMs) await this.#c.clock.sleep(startMs - nowMs, this.#c.stop)
+  }
+
   async #repair(m: Manifest, plan: RepairPlan): Promise<void> {
     const c = this.#c
     const s = manifestStripe(m)
@@ -350,15 +392,16 @@ export class Repairer {
     const data = new Map<number, Uint8Array>()
     for (const { j } of plan.moves) {
       if (good[j] === undefined) continue
-      const d = await this.#reader.shard(m, j)
+      const d = (await this.#reader.shard(m, j))?.data
       if (d !== undefined) {
         data.set(j, d)
         if (!equalBytes(good[j]!, c.id)) c.stats.repairReadBytes += d.length
       }
     }
     if (making.length > 0) {
-      const shards = await this.#reader.gather(m)
-      if (shards === undefined) throw new Error(`fewer than ${s.need} shards can be had`)
+      const pieces = await this.#reader.gather(m)
+      if (pieces === undefined) throw new Error(`fewer than ${s.need} shards can be had`)
+      const shards = pieces.map(bytesOf)
       for (const [j, d] of shards.entries()) {
         const holder = m.claims[j]?.holder
         if (d !== undefined && holder !== undefined && !equalBytes(holder, c.id)) c.stats.repairReadBytes += d.length
@@ -369,6 +412,8 @@ export class Repairer {
           ? wanted.map(() => shards.find(x => x !== undefined)!)
           : await c.codec.reconstruct(s.need, s.count - s.need, shards, wanted)
       const roots = await rootsOf(c, made, s.sectors)
+      // A copy is the piece itself, and goes on to its holder.
+      if (s.need > 1) releaseAll(pieces)
       for (const [i, j] of wanted.entries()) {
         if (equalBytes(roots[i]!, m.shardRoots[j]!)) data.set(j, made[i]!)
         else return this.#remakeParity(m)
@@ -410,14 +455,18 @@ export class Repairer {
     const now = await c.manifests.get(m.root, m, m.stripe)
     if (now === undefined || (await c.manifests.isChecked(now))) return
     const s = manifestStripe(now)
-    const segments = await this.#dataShards(now)
-    if (segments === undefined) {
+    const pieces = await this.#dataShards(now)
+    if (pieces === undefined) {
       // A data holder does not deliver: repair sees to it; then it is looked at again.
       c.clock.after(c.times.suspectMs, () => void this.check(now).catch(() => {}))
       return
     }
-    const shards = await allShards(c, now, segments)
+    const memory = block(0)
+    const data = pieces.map(x => x.data)
+    const shards = await allShards(c, now, data, memory.bytes)
     const roots = s.need === 1 ? now.shardRoots.map(() => undefined) : await rootsOf(c, shards.slice(s.need), s.sectors)
+    memory.release()
+    releaseAll(pieces)
     const wrong =
       s.need === 1
         ? now.shardRoots.some(r => !equalBytes(r, now.shardRoots[0]!))
@@ -432,10 +481,13 @@ export class Repairer {
   onChecked: (m: Manifest) => Promise<void> = async () => {}
 
   /** Data shards whose segments were checked against the file's tree. */
-  async #dataShards(m: Manifest): Promise<Uint8Array[] | undefined> {
+  async #dataShards(m: Manifest): Promise<Piece[] | undefined> {
     const s = manifestStripe(m)
     const out = await Promise.all(Array.from({ length: s.need }, (_, j) => this.#reader.shard(m, j)))
-    if (out.some(x => x === undefined)) return undefined
+    if (out.some(x => x === undefined)) {
+      releaseAll(out)
+      return undefined
+    }
     const known = await this.#c.manifests.leaves(m.root)
     if (s.full && known !== undefined) {
       for (let j = 0; j < s.need; j++) {
@@ -443,7 +495,7 @@ export class Repairer {
         if (!equalBytes(known.leaves.subarray(at, at + 32), m.shardRoots[j]!)) return undefined
       }
     }
-    return out as Uint8Array[]
+    return out as Piece[]
   }
 
   /** Parity does not follow from the data: all of it is made again from verified data, under the next epoch. */
@@ -527,20 +579,7 @@ export function rhoOf(m: Manifest): Uint8Array {
 export async function segmentProof(c: Context, m: Manifest, index: number): Promise<PackedProof | undefined> {
   const known = await c.manifests.leaves(m.root)
   if (known === undefined) return undefined
-  return packedProof(treeOf(known.size, known.leaves), index)
-}
-
-/** The tree over all padded segments of a file. */
-export function treeOf(size: number, leaves: Uint8Array): MerkleTree {
-  return new MerkleTree(paddedLeaves(size, leaves))
-}
-
-/** Roots of all padded segments, from those with data. */
-export function paddedLeaves(size: number, leaves: Uint8Array): Uint8Array[] {
-  const s = shape(size)
-  return Array.from({ length: s.paddedSegments }, (_, i) =>
-    i < s.segments ? leaves.subarray(32 * i, 32 * i + 32) : zeroTreeRoot(segmentLeaves(s, i))
-  )
+  return packedProof(known.tree(), index)
 }
 
 export function packedProof(tree: MerkleTree, index: number): PackedProof {

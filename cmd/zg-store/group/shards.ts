@@ -77,10 +77,13 @@ export class Shards {
     return result
   }
 
-  /** Verified by the log; undefined when it is not held or was found damaged. */
-  async read(s: HeldShard): Promise<Uint8Array | undefined> {
+  /**
+   * Verified by the log; undefined when it is not held or was found damaged.
+   * @param into - memory for its record, a slot of node/buffers.ts; the data may lie in it.
+   */
+  async read(s: HeldShard, into?: Uint8Array): Promise<Uint8Array | undefined> {
     const at = shardPlace(s, stripe(s), s.shardRoot)
-    return (await this.#log.read(at.root, at.index))?.data
+    return (await this.#log.read(at.root, at.index, into))?.data
   }
 
   async drop(s: HeldShard): Promise<void> {

@@ -20,8 +20,10 @@ import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { PackedProof } from '../disk/record.ts'
+import { type Lease, lease } from '../node/buffers.ts'
 import { allShards, type Context, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
 import { stripeDurable } from './manifests.ts'
+import { block } from './memory.ts'
 import type { HeldShard } from './shards.ts'
 
 interface Upload {
@@ -50,8 +52,11 @@ export interface StripeData {
   readonly proofs: readonly (PackedProof | undefined)[]
 }
 
-/** Stripes being sent at a time: each holds up to 3 MiB. */
-const PARALLEL_STRIPES = 6
+/** Signs the manifest of a stripe whose shards are with their holders. */
+type Seal = () => Promise<Manifest>
+
+/** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
+const PARALLEL_STRIPES = 12
 /** Segments staged and not yet spread, beyond which clients wait. */
 const STAGED_SEGMENTS = 1024
 const RETRY_MS = 500
@@ -183,19 +188,37 @@ export class Spreader {
     const end = Math.min(first + up.code.k, up.segments)
     for (let i = first; i < end; i++) if (!hasBit(up, i)) return
     up.states[t] = 1
-    void this.#lanes.run(() => this.#send(up, t, up.code)).catch(err => this.#failed(up, t, up.code, err))
+    const { code } = up
+    void this.#lanes
+      .run(() => this.#send(up, t, code))
+      .then(seal => (seal === undefined ? undefined : this.#sent(up, t, code, seal)))
+      .catch(err => this.#failed(up, t, code, err))
   }
 
-  async #send(up: Upload, t: number, code: Code): Promise<void> {
-    if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return
-    const stripe = await this.#read(up, t)
-    if (stripe === undefined) {
-      up.states[t] = 0
-      return
+  /** @returns what makes the manifest, or undefined when there is nothing to do any more. */
+  async #send(up: Upload, t: number, code: Code): Promise<Seal | undefined> {
+    if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return undefined
+    const leases: Lease[] = []
+    const memory = block(0)
+    let made: Seal | undefined
+    try {
+      const stripe = await this.#read(up, t, leases)
+      if (stripe === undefined) {
+        up.states[t] = 0
+        return undefined
+      }
+      const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
+      made = await spreadStripe(this.#c, base, stripe, { parity: memory.bytes })
+    } finally {
+      memory.release()
+      for (const slot of leases) slot.release()
     }
-    const base = { root: up.root, seq: up.seq, size: up.size, stripe: t, ...code }
-    const made = await spreadStripe(this.#c, base, stripe)
     if (made === undefined) throw new Error('not enough members took their shards')
+    return made
+  }
+
+  async #sent(up: Upload, t: number, code: Code, seal: Seal): Promise<void> {
+    const made = await seal()
     await this.#c.take([made])
     if (up.code !== code || up.states[t] !== 1) return
     up.states[t] = 2
@@ -242,11 +265,16 @@ export class Spreader {
     return true
   }
 
-  async #read(up: Upload, t: number): Promise<StripeData | undefined> {
+  /** @param leases - get the memory of the data, to be given back when it was sent. */
+  async #read(up: Upload, t: number, leases: Lease[]): Promise<StripeData | undefined> {
     const s = stripeOf(up.size, up.code, t)
     const form = shape(up.size)
     const found = await Promise.all(
-      Array.from({ length: s.segments }, (_, i) => this.#c.staging.read(up.root, s.firstSegment + i))
+      Array.from({ length: s.segments }, (_, i) => {
+        const slot = lease()
+        leases.push(slot)
+        return this.#c.staging.read(up.root, s.firstSegment + i, slot.bytes)
+      })
     )
     for (const [i, f] of found.entries()) {
       if (f !== undefined) continue
@@ -300,16 +328,17 @@ export class Spreader {
 
 /**
  * Sends the shards of one stripe to their holders. Those of an earlier manifest keep theirs.
- * @returns the manifest, or undefined when too few have acknowledged.
+ * @returns what makes the manifest, or undefined when too few have acknowledged. Signing waits for company, the next stripe need not.
  */
 export async function spreadStripe(
   c: Context,
   base: Pick<Manifest, 'root' | 'seq' | 'size' | 'stripe' | 'k' | 'm'>,
   stripe: StripeData,
-  leastEpoch = 0
-): Promise<Manifest | undefined> {
+  opts: { leastEpoch?: number; parity?: Uint8Array } = {}
+): Promise<Seal | undefined> {
+  const { leastEpoch = 0 } = opts
   const s = manifestStripe(base)
-  const shards = await allShards(c, base, stripe.data)
+  const shards = await allShards(c, base, stripe.data, opts.parity)
   const known = s.full ? [...stripe.leaves] : []
   const roots =
     s.need === 1 && !s.full
@@ -349,15 +378,28 @@ export async function spreadStripe(
           claims[j] = claim
           c.bad.clear(base, j, to.id)
         } catch (err) {
-          c.logger.debug('member did not take a shard', { member: toHex(to.id), error: messageOf(err) })
+          untaken(c, to.id, err)
         }
       })
     )
   }
   if (claims.filter(x => x !== undefined).length < durableAt(s)) return undefined
-  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return old
-  if (same) return { ...old, claims }
-  return sealed(c, { ...core, claims })
+  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return async () => old
+  if (same) return async () => ({ ...old, claims })
+  return () => sealed(c, { ...core, claims })
+}
+
+/** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
+function untaken(c: Context, member: Uint8Array, err: unknown): void {
+  if (c.stop.aborted) return
+  c.stats.refusedShards++
+  c.warnings.say(`spread ${toHex(member)}`, () => {
+    c.logger.warn('a member does not take shards', {
+      member: toHex(member),
+      error: messageOf(err),
+      refused: c.stats.refusedShards
+    })
+  })
 }
 
 function hasBit(up: Upload, i: number): boolean {

@@ -1,6 +1,13 @@
 /** The bytes of messages between members. Big endian; every decoder answers undefined for what is no message. */
-import { concat, u32be, u64be, view } from '../../../lib/base/bytes.ts'
-import { decodeManifest, encodeManifest, type Manifest } from '../../../lib/codec/storage/manifest.ts'
+import { concat, u32be, u64be, utf8, view } from '../../../lib/base/bytes.ts'
+import {
+  type Claim,
+  decodeClaim,
+  decodeManifest,
+  encodeClaim,
+  encodeManifest,
+  type Manifest
+} from '../../../lib/codec/storage/manifest.ts'
 import type { Code } from '../../../lib/codec/storage/shard-name.ts'
 import { MAX_SIBLINGS, type PackedProof, packPath, unpackPath } from '../disk/record.ts'
 import type { BucketEntry } from './manifests.ts'
@@ -10,16 +17,38 @@ import { decodeHeld, encodeHeld, type HeldShard } from './shards.ts'
 export const MESSAGE_BYTES = 512 * 1024
 const HELD_BYTES = 79
 
-/** `put`: the shard, the epoch its manifest will have, and the proof of a segment. */
-export function encodePut(s: HeldShard, epoch: number, proof: PackedProof | undefined): Uint8Array {
-  const p = proof ?? { siblings: new Uint8Array(0), path: [] }
-  const path = new Uint8Array(9)
-  path[0] = p.path.length
-  new DataView(path.buffer).setBigUint64(1, packPath(p.path))
-  return concat(encodeHeld(s), u32be(epoch), path, p.siblings)
+/** Shards in one message: 2 MiB of them. */
+export const MESSAGE_SHARDS = 8
+
+/** One shard of a `put`: what it is, the epoch its manifest will have, and the proof of a segment. */
+export interface Put {
+  readonly shard: HeldShard
+  readonly epoch: number
+  readonly proof: PackedProof | undefined
 }
 
-export function decodePut(b: Uint8Array): { shard: HeldShard; epoch: number; proof: PackedProof } | undefined {
+/** `put`: the head; the body is the shards one behind the other. */
+export function encodePuts(puts: readonly Put[]): Uint8Array {
+  return encodeList(
+    puts.map(({ shard, epoch, proof }) => {
+      const p = proof ?? { siblings: new Uint8Array(0), path: [] }
+      const path = new Uint8Array(9)
+      path[0] = p.path.length
+      new DataView(path.buffer).setBigUint64(1, packPath(p.path))
+      return concat(encodeHeld(shard), u32be(epoch), path, p.siblings)
+    })
+  )
+}
+
+/** undefined when one of them is no shard, or there are too many. */
+export function decodePuts(b: Uint8Array): (Put & { proof: PackedProof })[] | undefined {
+  const items = decodeList(b)
+  if (items === undefined || items.length === 0 || items.length > MESSAGE_SHARDS) return undefined
+  const out = items.map(decodePut)
+  return out.includes(undefined) ? undefined : (out as (Put & { proof: PackedProof })[])
+}
+
+function decodePut(b: Uint8Array): (Put & { proof: PackedProof }) | undefined {
   const at = HELD_BYTES
   if (b.length < at + 13) return undefined
   const shard = decodeHeld(b.subarray(0, at))
@@ -28,6 +57,34 @@ export function decodePut(b: Uint8Array): { shard: HeldShard; epoch: number; pro
   const path = unpackPath(view(b).getBigUint64(at + 5), steps)
   if (path === undefined) return undefined
   return { shard, epoch: view(b).getUint32(at), proof: { siblings: b.slice(at + 13), path } }
+}
+
+/** The answer to a `put`, in the order of the shards: a claim, or why there is none. */
+export function encodeTaken(items: readonly (Claim | string)[]): Uint8Array {
+  return encodeList(
+    items.map(x =>
+      typeof x === 'string' ? concat(Uint8Array.of(0), utf8(x.slice(0, 500))) : concat(Uint8Array.of(1), encodeClaim(x))
+    )
+  )
+}
+
+export function decodeTaken(b: Uint8Array): (Claim | string)[] | undefined {
+  return decodeList(b)?.map(x => {
+    if (x[0] !== 1) return new TextDecoder().decode(x.subarray(1))
+    return decodeClaim(x.subarray(1)) ?? 'not an acknowledgement'
+  })
+}
+
+/** `get`: the shards wanted; the answer's head has a byte for each, 1 for those whose data follows in the body. */
+export function encodeGets(shards: readonly HeldShard[]): Uint8Array {
+  return concat(...shards.map(encodeHeld))
+}
+
+export function decodeGets(b: Uint8Array): HeldShard[] | undefined {
+  const n = b.length / HELD_BYTES
+  if (!Number.isInteger(n) || n < 1 || n > MESSAGE_SHARDS) return undefined
+  const out = Array.from({ length: n }, (_, i) => decodeHeld(b.subarray(HELD_BYTES * i, HELD_BYTES * (i + 1))))
+  return out.includes(undefined) ? undefined : (out as HeldShard[])
 }
 
 /** Several byte strings, each behind its length. */

@@ -1,16 +1,30 @@
 /**
- * Back-pressure for uploads by JSON-RPC. One SDK call for a 1 GiB file opens 4,096 requests of 350 KB at the same time, each in
- * memory until its segment is stored. So a request body is only read while all bodies together stay within a bound; the others wait in the
- * kernel's buffers, where they cost us nothing, and their own deadline starts when reading starts.
+ * Back-pressure for uploads by JSON-RPC. One SDK call for a 1 GiB file opens 4,096 connections and sends 350 KB on each at the same time.
+ * All are served in their turn, none is refused, and what has not had its turn costs next to nothing, by two bounds:
  *
- * A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that clients
- * which announce much and send nothing cannot keep others out. If such clients all wake up at once, those with the most bytes are cut off.
+ * ```
+ *   accepted ──► gate: 160 connections that are read for the first time ──► room: bodies of 48 MiB together ──► store ──► answer
+ *                the others wait unread in the kernel                       the others wait with one piece of 64 KiB
+ * ```
+ *
+ * **The gate.** Node reads up to 64 KiB of a connection before anybody can say no: 256 MiB for 4,096 of them. So a new connection is not
+ * read at all before one of 160 places is free. It keeps its place until its first request is answered, less when
+ * that is not JSON-RPC, and no longer than a second without a word. While others wait at the gate, an answer is the last one of its connection: who wants more queues again.
+ *
+ * **The room.** A body counts with its announced length as soon as it moves; while its client stands still only with what it sent, so that
+ * clients which announce much and send nothing cannot keep others out. If such clients all wake up at once, those with the most bytes are
+ * cut off. The deadline of a body starts when its reading starts.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { type ConnectionGate, lastAnswer } from '../../../lib/adapters/http.ts'
 import type { HttpRoute } from '../../../lib/adapters/jsonrpc/types.ts'
 
-/** More than the largest body, so that none passes by. */
-const TOTAL_BYTES = 112 * 1024 * 1024
+const TOTAL_BYTES = 48 * 1024 * 1024
+/** Connections whose first request is being read or answered. */
+const FIRST_REQUESTS = 160
+/** How long one that says nothing keeps others out. */
+const SILENT_MS = 1_000
 /** Chunked bodies do not say how long they are. */
 const UNKNOWN_BYTES = 1024 * 1024
 /** A longer body counts as this much until the first look at it. */
@@ -25,6 +39,77 @@ interface Admitted {
   startBytes: number
   lastBytes: number
   charge: number
+}
+
+/** The gate, and the route that goes before all others so that it knows who has said something. */
+export function firstRequests(places: number = FIRST_REQUESTS): {
+  gate: ConnectionGate
+  route: HttpRoute
+  waiting: () => number
+} {
+  const line: (() => void)[] = []
+  const placeOf = new WeakMap<Socket, Place>()
+  let taken = 0
+
+  function enter(socket: Socket, go: () => void): void {
+    taken++
+    const place = new Place(() => {
+      taken--
+      while (taken < places && line.length > 0) line.shift()!()
+    })
+    placeOf.set(socket, place)
+    socket.once('close', () => place.leave())
+    go()
+  }
+
+  return {
+    gate: (socket, go) => {
+      if (taken < places) enter(socket, go)
+      else line.push(() => enter(socket, go))
+    },
+    route: (req: IncomingMessage, res: ServerResponse) => {
+      const place = placeOf.get(req.socket)
+      if (req.method === 'POST') {
+        place?.stay(res)
+        if (line.length > 0) lastAnswer(res)
+      } else place?.leave()
+      return false
+    },
+    waiting: () => line.length
+  }
+}
+
+/** One of the places behind the gate; left once. */
+class Place {
+  readonly #leave: () => void
+  #timer: NodeJS.Timeout
+  #here = true
+
+  constructor(leave: () => void) {
+    this.#leave = leave
+    this.#timer = setTimeout(() => this.leave(), SILENT_MS)
+  }
+
+  /** Until this answer is sent, or the client stops in the middle of its body. */
+  stay(res: ServerResponse): void {
+    if (!this.#here) return
+    const { req } = res
+    let seen = 0
+    clearTimeout(this.#timer)
+    this.#timer = setInterval(() => {
+      // Not those that wait for room: they are not read.
+      if (req.readableFlowing === true && !req.complete && req.socket.bytesRead === seen) this.leave()
+      seen = req.socket.bytesRead
+    }, SILENT_MS)
+    res.once('close', () => this.leave())
+  }
+
+  leave(): void {
+    if (!this.#here) return
+    this.#here = false
+    clearTimeout(this.#timer)
+    this.#leave()
+  }
 }
 
 /** A route that answers nothing but lets a POST through only when there is room for its body. */
@@ -64,9 +149,8 @@ export function admission(totalBytes: number = TOTAL_BYTES): HttpRoute {
   return async (req, res) => {
     if (req.method !== 'POST') return false
     const length = Number(req.headers['content-length'] ?? UNKNOWN_BYTES)
-    const announced = Number.isFinite(length) ? length : UNKNOWN_BYTES
-    // Refused unread by the body bound, whatever it is.
-    if (announced > totalBytes) return false
+    // A body larger than all the room, if such are allowed, is received alone.
+    const announced = Math.min(totalBytes, Number.isFinite(length) ? length : UNKNOWN_BYTES)
     let entry: Admitted | undefined
     await new Promise<void>(resolve => {
       const charge = Math.min(announced, FIRST_CHARGE_BYTES)

@@ -1,11 +1,5 @@
-/**
- * Standard base64 with padding, strictly, between buffers and in pieces. Node's decoder is fast but lenient: it skips foreign
- * characters, takes the alphabet of URLs and stops at padding, so that a count of the bytes and two searches tell whether there
- * were any.
- */
-
-/** Longest text that is turned into one string at a time; larger ones are slower a byte, since their memory comes from the system. */
-const STEP = 48 * 1024
+/** Standard base64 with padding, strictly, between buffers and in pieces: native/codec, or Node's made strict where that is not built. */
+import { codec } from '../../../lib/native.ts'
 
 /** Bytes that the base64 of `bytes` takes. */
 export function base64Length(bytes: number): number {
@@ -14,11 +8,7 @@ export function base64Length(bytes: number): number {
 
 /** Writes `data` as base64 at `at`. @returns where it ends. */
 export function encodeBase64(data: Uint8Array, into: Buffer, at: number): number {
-  const source = Buffer.from(data.buffer, data.byteOffset, data.length)
-  for (let from = 0; from < source.length; from += STEP) {
-    at += into.write(source.toString('base64', from, Math.min(source.length, from + STEP)), at, 'latin1')
-  }
-  return at
+  return at + codec().base64EncodeInto(data, into.subarray(at))
 }
 
 /**
@@ -26,14 +16,7 @@ export function encodeBase64(data: Uint8Array, into: Buffer, at: number): number
  * @returns bytes written; −1 for anything that is not base64.
  */
 export function decodeBase64(text: Buffer, into: Buffer, at: number): number {
-  let out = at
-  for (let start = 0; start < text.length; start += STEP) {
-    const part = text.subarray(start, start + STEP)
-    const want = (part.length / 4) * 3
-    // The URL alphabet and padding within are what the count does not show.
-    if (part.includes(0x2d) || part.includes(0x5f) || part.includes(0x3d)) return -1
-    if (into.write(part.toString('latin1'), out, want, 'base64') !== want) return -1
-    out += want
-  }
-  return out - at
+  // Padding within is what the codec takes for an end.
+  if (text[text.length - 1] === 0x3d) return -1
+  return codec().base64DecodeInto(text, into.subarray(at))
 }

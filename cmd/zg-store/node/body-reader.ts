@@ -3,6 +3,7 @@
  * request costs a promise and two turns for each 64 KiB, and a copy more.
  */
 import type { IncomingMessage } from 'node:http'
+import { passing } from './young-garbage.ts'
 
 /** Bytes that may wait here before the socket is paused: one read of the system beyond what is being worked on. */
 const AHEAD_BYTES = 128 * 1024
@@ -27,6 +28,7 @@ export class BodyReader {
     }
     req.on('data', (chunk: Buffer) => {
       this.#onChunk()
+      passing(chunk.length)
       this.#chunks.push(chunk)
       this.#size += chunk.length
       if (this.#size > AHEAD_BYTES) req.pause()

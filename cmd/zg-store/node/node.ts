@@ -65,9 +65,11 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     options.group = await readGroup(opts.group as string)
     const beatMs = opts.groupBeat as number | undefined
     const lostMs = opts.groupLost as number | undefined
+    const rate = opts.repairRate as number | undefined
     options.groupTimes = {
       ...(beatMs === undefined ? {} : { beatMs, suspectMs: 5 * beatMs, tickMs: Math.min(1_000, beatMs) }),
-      ...(lostMs === undefined ? {} : { lostMs })
+      ...(lostMs === undefined ? {} : { lostMs }),
+      ...(rate === undefined ? {} : { repairBytesPerSecond: rate })
     }
   }
   const running = await startStoreNode(options)

@@ -95,6 +95,11 @@ export const NODE_OPTIONS: OptionSpec[] = [
     parse: parseDuration,
     advanced: true
   },
+  {
+    flags: '--repair-rate <size>',
+    help: 'bytes a second that a member of a group may move for repair, such as 50MiB (default: no bound)',
+    parse: parseSize
+  },
   { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
   { flags: '--allow-host <name>', help: 'a Host name that clients may use', repeat: true, advanced: true }
 ]

@@ -41,7 +41,7 @@ import { type Coding, openCoding } from '../group/node.ts'
 import type { GroupTimes } from '../group/ports.ts'
 import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
-import { admission } from './admission.ts'
+import { admission, firstRequests } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
@@ -225,6 +225,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     }
     const ready = (): Readiness => readiness({ index, log, state, clock })
 
+    const first = firstRequests()
     const metrics = createMetrics('zg_store')
     metrics.gauge('segments_written_total', 'segments appended since start', () => log.stats.appended)
     metrics.gauge('segment_bytes_written_total', 'bytes appended since start', () => log.stats.appendedBytes)
@@ -249,6 +250,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     metrics.gauge('scrub_overdue', '1 when the last whole pass is longer ago than the period', () => {
       return scrubber.state.overdue ? 1 : 0
     })
+    metrics.gauge('connections_waiting', 'connections that were not read yet', () => first.waiting())
     metrics.gauge('files_wanted', 'files being fetched from peers', () => replicator.pending)
 
     const face: NodeRpcOptions = {
@@ -273,7 +275,9 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       cors: 'any',
       bodyBytes: LIMITS.storeBodyBytes,
       connections: LIMITS.storeConnections,
+      gate: first.gate,
       routes: [
+        first.route,
         ...(coding === undefined ? [] : [coding.route]),
         peersRoute(() => peers),
         rawRoutes({ store: files, index }),

@@ -27,6 +27,7 @@ export async function serveRpc(opts: RpcServerOptions): Promise<RpcServer> {
         ...(opts.host === undefined ? {} : { host: opts.host }),
         ...(opts.allowedHosts === undefined ? {} : { allowedHosts: opts.allowedHosts }),
         ...(opts.connections === undefined ? {} : { connections: opts.connections }),
+        gate: opts.gate,
         onError: err => opts.onBug?.('http', err)
       })
       if (opts.fast === true && opts.authorize === undefined) {

@@ -1,5 +1,6 @@
 /** JSON-RPC 2.0 as every zg server and client speaks it. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ConnectionGate } from '../http.ts'
 
 /** Positional parameters, as received. Trailing absent ones are `undefined`. */
 export type RpcParams = readonly unknown[]
@@ -82,6 +83,8 @@ export interface RpcServerOptions {
   /** Bytes of one answer; LIMITS.rpcAnswerBytes when absent. */
   answerBytes?: number
   connections?: number
+  /** When a new TCP connection is first read; not together with `fast`. */
+  gate?: ConnectionGate
   /** Called for each answered call: for metrics and logs. */
   onCall?: (method: string, ms: number, errorCode: number | undefined) => void
   /** An unexpected exception of a method. */

@@ -26,10 +26,15 @@ import { origin } from './http.ts'
 import type { CallOptions, FileInfo, StoreNode } from './node.ts'
 import type { NodePool } from './nodes.ts'
 import { allOrGrace, backoff, sharedSignal } from './retry.ts'
+import { StripedFile } from './striped.ts'
 
 const BATCH = BATCH_SEGMENTS
 /** Batches in flight: 8 MiB of data, enough to hide a round trip behind hashing. */
 const WINDOW = 8
+/** Rows of stripes in flight when a coding group says where its shards lie: 24 MiB with 4+2. */
+const ROWS = 3
+/** Files below this many segments are not worth asking where they lie. */
+const STRIPED_SEGMENTS = 16
 /** How long other nodes may take once one has said that it holds the file. */
 const GRACE_MS = 500
 /** First patience with a batch; doubled in each round, so that a silent node costs seconds and a slow line still gets through. */
@@ -65,6 +70,8 @@ export class RemoteFile {
   readonly #holders: Holder[]
   /** Checked roots of all padded segments, 32 bytes each; undefined when only foreign nodes hold the file. */
   readonly #roots: Uint8Array | undefined
+  /** Set when the nodes are a coding group that says which member holds what. */
+  #striped: StripedFile | undefined
   /** What went wrong with a node although the file was read: for a warning afterwards. */
   readonly problems: string[] = []
 
@@ -122,6 +129,11 @@ export class RemoteFile {
     const file = new RemoteFile(info, holders, await fetchRoots(info, holders, opts))
     // Without checked roots the raw path proves nothing.
     if (file.#roots === undefined) for (const h of holders) h.raw = false
+    else if (file.shape.segments >= STRIPED_SEGMENTS) {
+      const asked = holders.find(h => h.raw)
+      const at = await asked?.node.placement(root, opts).catch(() => null)
+      if (at) file.#striped = StripedFile.of(root, file.shape, at, file.#roots, url => pool.node(url))
+    }
     return file
   }
 
@@ -175,12 +187,17 @@ export class RemoteFile {
     const onAbort = (): void => stop.abort(o.signal?.reason)
     if (o.signal?.aborted) throw o.signal.reason
     o.signal?.addEventListener('abort', onAbort, { once: true })
-    const queue: Promise<Chunk>[] = []
+    const striped = this.#striped
+    const queue: Promise<Chunk[]>[] = []
     let next = first
     const fill = (): void => {
-      while (queue.length < window && next <= last) {
-        const n = Math.min(BATCH, last - next + 1)
-        const batch = this.#batch(next, n, stop.signal)
+      while (queue.length < (striped === undefined ? window : ROWS) && next <= last) {
+        const end = striped === undefined ? next + BATCH : striped.rowEnd(next)
+        const n = Math.min(end, last + 1) - next
+        const batch =
+          striped === undefined
+            ? this.#batch(next, n, stop.signal).then(x => [x])
+            : this.#row(striped, next, n, stop.signal)
         // Looked at later, in order; until then a failure must not count as unhandled.
         batch.catch(() => {})
         queue.push(batch)
@@ -192,12 +209,30 @@ export class RemoteFile {
       while (queue.length > 0) {
         const batch = await queue.shift()!
         fill()
-        yield batch
+        yield* batch
       }
     } finally {
       o.signal?.removeEventListener('abort', onAbort)
       stop.abort(new ZgError('ERR_STOPPED', 'reading ended'))
     }
+  }
+
+  /** `n` consecutive segments from their holders; what cannot be had there, by the ordinary way. */
+  async #row(striped: StripedFile, first: number, n: number, signal: AbortSignal): Promise<Chunk[]> {
+    const row = await striped.row(first, first + n - 1, { signal })
+    const out: Chunk[] = []
+    for (let i = 0; i < n; i++) {
+      const found = row[i]
+      if (found !== undefined) {
+        out.push(found)
+        continue
+      }
+      let count = 1
+      while (count < BATCH && i + count < n && row[i + count] === undefined) count++
+      out.push(await this.#batch(first + i, count, signal))
+      i += count - 1
+    }
+    return out
   }
 
   async resumeAt(haveBytes: number, read: (offset: number, length: number) => Promise<Uint8Array>): Promise<number> {

@@ -9,6 +9,7 @@ import { messageOf, ZgError } from '../../base/errors.ts'
 import { hashFromHex, toHex } from '../../base/hex.ts'
 import type { Proof } from '../../codec/storage/merkle.ts'
 import { SEGMENT_BYTES } from '../../codec/storage/shape.ts'
+import { codeFault } from '../../codec/storage/shard-name.ts'
 import { isShard, type Shard } from '../../codec/storage/shards.ts'
 import { frameHead } from './frame.ts'
 import { exchange, origin } from './http.ts'
@@ -51,6 +52,17 @@ export interface RawFileState {
   missing: [number, number][]
 }
 
+/** Which member of a coding group holds which shard of a file. */
+export interface Placement {
+  readonly k: number
+  readonly m: number
+  readonly sizeBytes: number
+  readonly urls: readonly string[]
+  /** For each stripe k + m numbers of members, 255 for nobody. */
+  readonly holders: Uint8Array
+}
+
+const PLACEMENT_MAX_BYTES = 64 * 1024 * 1024
 /** Peers that a node may tell of. */
 const PEERS_MAX = 256
 const ROOTS_MAX_BYTES = 512 * 1024 * 1024
@@ -251,6 +263,47 @@ export class StoreNode {
     if (answer.status === 404 || answer.status === 410) return null
     if (answer.status !== 200) throw this.#refused(answer, `segment ${first}`)
     return answer.body
+  }
+
+  /** Where the shards of a file lie, from a member of a coding group; null from any other node. */
+  async placement(root: Uint8Array, opts: CallOptions = {}): Promise<Placement | null> {
+    const answer = await exchange(`${this.#base}/v1/group/placement/${toHex(root)}`, {
+      maxBytes: PLACEMENT_MAX_BYTES,
+      timeoutMs: 30_000,
+      ...opts
+    })
+    if (answer.status !== 200) return null
+    const r = record(json(answer.body), this.url)
+    const [k, m, sizeBytes] = [count(r.k, this.url), count(r.m, this.url), count(r.size, this.url)]
+    const holders = new Uint8Array(Buffer.from(String(r.holders), 'base64'))
+    const urls = Array.isArray(r.members) ? r.members.map(x => String((x as { url?: unknown } | null)?.url)) : []
+    if (codeFault({ k, m }) !== undefined || holders.length % (k + m) !== 0) throw bad(this.url, 'no placement')
+    return { k, m, sizeBytes, urls, holders }
+  }
+
+  /**
+   * Shards of full stripes that a member of a coding group has, unchecked.
+   * @param into - receives them, one behind the other in the order asked, without those that are not there.
+   * @returns which are there.
+   */
+  async getShards(
+    root: Uint8Array,
+    of: Pick<Placement, 'k' | 'm' | 'sizeBytes'>,
+    asked: readonly { stripe: number; j: number }[],
+    into: Uint8Array,
+    opts: CallOptions = {}
+  ): Promise<{ data: Uint8Array; have: boolean[] }> {
+    const at = asked.map(x => `${x.stripe}.${x.j}`).join(',')
+    const answer = await this.#transfer(
+      `/v1/group/shards/${toHex(root)}?k=${of.k}&m=${of.m}&size=${of.sizeBytes}&at=${at}`,
+      { method: 'GET', into, maxBytes: into.length, timeoutMs: opts.timeoutMs ?? 60_000, signal: opts.signal }
+    )
+    if (answer.status !== 200) throw this.#refused(answer, `shard ${at}`)
+    const end = answer.body.length - asked.length
+    if (end < 0) throw bad(this.url, 'too few bytes')
+    const have = [...answer.body.subarray(end)].map(x => x === 1)
+    if (have.filter(x => x).length * SEGMENT_BYTES !== end) throw bad(this.url, `${end} bytes of shards`)
+    return { data: answer.body.subarray(0, end), have }
   }
 
   /** Bulk data: by our own wire where the node speaks it, else by the ordinary client. */

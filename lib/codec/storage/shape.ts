@@ -36,6 +36,8 @@ export interface Shape {
  * @throws {ZgError} ERR_BAD_INPUT for other sizes: an empty file cannot be stored.
  */
 export function shape(size: number): Shape {
+  // Whoever works on a file asks again and again.
+  if (last?.size === size) return last
   if (size === 0) throw new ZgError('ERR_BAD_INPUT', 'an empty file cannot be stored')
   if (!Number.isSafeInteger(size) || size < 0 || size > MAX_FILE_BYTES) {
     throw new ZgError('ERR_BAD_INPUT', `file size ${size} is out of range`)
@@ -44,7 +46,7 @@ export function shape(size: number): Shape {
   const p = nextPow2(chunks)
   const unit = Math.max(1, p / 16)
   const padded = chunks === p ? chunks : Math.ceil(chunks / unit) * unit
-  return {
+  last = {
     size,
     chunks,
     padded,
@@ -52,7 +54,10 @@ export function shape(size: number): Shape {
     paddedSegments: Math.ceil(padded / SEGMENT_SECTORS),
     heights: setBits(padded)
   }
+  return last
 }
+
+let last: Shape | undefined
 
 /** Leaves of segment `index` of the padded file: 1024 but for the last. */
 export function segmentLeaves(s: Shape, index: number): number {

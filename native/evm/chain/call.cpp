@@ -97,7 +97,7 @@ void apply_overrides(WorkingState& state, const Overrides& over) {
       account.slots.each([](Slot& s) { s.original = s.current = U256{}; });
     }
     for (const auto& [key, value] : o.slots) state.set_slot(account, state.slot(account, key), value);
-    if (!o.slots.empty() && !account.exists) state.set_nonce(account, account.now.nonce);
+    if (!o.slots.empty() && !account.exists) state.set_nonce(account, account.nonce());
   }
   // Under rules that leave empty accounts alone: what was asked for stays.
   state.finish_transaction(Revision::homestead);

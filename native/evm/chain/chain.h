@@ -77,6 +77,7 @@ class Chain {
     Precompiles precompiles;
     bool dev = false;
     unsigned threads = 2;
+    Execution execution{2};    // of the transactions of a block
     bool sync = true;          // tests may turn syncs off
     uint64_t log_segment_bytes = 256u << 20;
     std::string snapshot;      // a file to begin from when the directory is empty
@@ -113,8 +114,6 @@ class Chain {
   virtual std::optional<Hash> by_sender_and_nonce(const Address& sender, uint64_t nonce) = 0;
   // State after a block; null and a failure when it is pruned.
   virtual std::shared_ptr<const StateView> state_at(uint64_t number, Failure& failure) = 0;
-  // The state a block was executed on: after its parent, development changes in between included.
-  virtual std::shared_ptr<const StateView> state_before(uint64_t number, Failure& failure) { return state_at(number - 1, failure); }
   // The state after `diff` on a state of this chain, with its root; nothing durable. Null: too far in the past for its tries to be made.
   virtual std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) {
     (void)parent, (void)diff;
@@ -164,6 +163,8 @@ class Chain {
 
   // Figures for metrics: name, value.
   virtual std::vector<std::pair<std::string, double>> stats() const = 0;
+  // Where memory is, in bytes: each bounded structure by itself, and what the allocator holds in all.
+  virtual std::vector<std::pair<std::string, double>> memory() = 0;
   // Waits for what is running, writes nothing more.
   virtual void close() = 0;
 };

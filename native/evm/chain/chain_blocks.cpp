@@ -60,7 +60,10 @@ Failure ChainImpl::build(const BlockAttributes& attributes, uint64_t budget_ms, 
     root_us += root.lap();
     return view_of(*layer).root();
   };
-  BuiltBlock built = build_block(*parent->state, parent->header, attributes, config(), precompiles(), *this, root_of, *source, now_ms() + budget_ms);
+  BuiltBlock built = build_block(*parent->state, parent->header, attributes, config(), precompiles(), *this, root_of, *source, now_ms() + budget_ms,
+                                 options_.execution);
+  figures_.speculated += built.figures.speculated;
+  figures_.repeated += built.figures.repeated;
   auto block = std::make_shared<StoredBlock>();
   block->block = std::move(built.block);
   block->receipts = std::move(built.receipts);
@@ -149,7 +152,9 @@ Failure ChainImpl::new_payload(ByteView raw_block, Hash& hash) {
   };
   const PayloadAncestry ancestry(*this, b.header.parent_hash);
   BlockOutcome outcome = execute_block(*parent_state, parent, b, config(), precompiles(), overlay, root_of, options_.threads,
-                                       b.ommers.empty() ? nullptr : &ancestry);
+                                       b.ommers.empty() ? nullptr : &ancestry, options_.execution);
+  figures_.speculated += outcome.figures.speculated;
+  figures_.repeated += outcome.figures.repeated;
   if (Failure f = stopped()) return f;
   if (!outcome.error.empty()) return {ChainError::rejected, outcome.error};
   // Signatures with a high s, valid in Frontier only.
@@ -212,7 +217,7 @@ Failure ChainImpl::commit(const Hash& hash, std::shared_ptr<const StoredBlock>& 
   if (!log_->append(h.number, record, entry.place, message) || !log_->sync(message)) return fail(ChainError::io, message);
   figures_.log_us += watch.lap();
   const auto batch = kv_->batch();
-  store_->prepare(*kept.layer, *batch);
+  store_->prepare(*kept.layer, *batch, keep_from(h.number));
   figures_.prepare_us += watch.lap();
   index::put_block(*batch, block, entry);
   index::put_head(*batch, {h.number, hash, entry.version, h.state_root});
@@ -313,7 +318,7 @@ Failure ChainImpl::write_state(std::span<const AccountWrite> writes) {
     return fail(ChainError::corrupt, "the index entry of the last block is damaged");
   const auto layer = store_->apply(now->state, std::move(diff));
   const auto batch = kv_->batch();
-  store_->prepare(*layer, *batch);
+  store_->prepare(*layer, *batch, keep_from(now->header.number));
   entry.version = now->version + 1;
   index::put_block_entry(*batch, now->header.number, entry);
   index::put_head(*batch, {now->header.number, now->hash, entry.version, view_of(*layer).root()});

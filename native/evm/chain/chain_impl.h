@@ -20,6 +20,10 @@ class SenderCache {
  public:
   bool find(const Hash& tx_hash, Address& out) const;
   void add(const Hash& tx_hash, const Address& sender);
+  [[nodiscard]] size_t count() const {
+    const std::lock_guard lock(mutex_);
+    return young_.size() + old_.size();
+  }
 
  private:
   static constexpr size_t kHalf = 16'384;
@@ -33,6 +37,10 @@ class BlockCache {
   std::shared_ptr<const StoredBlock> find(uint64_t number);
   void add(const std::shared_ptr<const StoredBlock>& block);
   void remove_above(uint64_t number);
+  [[nodiscard]] size_t bytes() {
+    const std::lock_guard lock(mutex_);
+    return bytes_;
+  }
 
  private:
   static constexpr size_t kBytesMax = 16u << 20;
@@ -51,7 +59,7 @@ class BlockCache {
 struct Figures {
   std::atomic<uint64_t> submitted{0}, accepted{0}, decode_us{0}, recover_us{0}, admit_us{0}, journal_us{0};
   std::atomic<uint64_t> built{0}, build_us{0}, select_us{0}, root_us{0}, committed{0}, transactions{0}, gas{0}, record_us{0}, log_us{0}, prepare_us{0}, index_us{0},
-      write_us{0}, apply_us{0}, pool_us{0}, payloads{0}, payload_us{0};
+      write_us{0}, apply_us{0}, pool_us{0}, payloads{0}, payload_us{0}, speculated{0}, repeated{0};
 };
 
 class ChainImpl final : public Chain, private BlockHashes {
@@ -72,7 +80,6 @@ class ChainImpl final : public Chain, private BlockHashes {
   std::optional<Place> locate(const Hash& tx_hash) override;
   std::optional<Hash> by_sender_and_nonce(const Address& sender, uint64_t nonce) override;
   std::shared_ptr<const StateView> state_at(uint64_t number, Failure& failure) override;
-  std::shared_ptr<const StateView> state_before(uint64_t number, Failure& failure) override;
   std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) override {
     return store_->apply(std::move(parent), std::move(diff));
   }
@@ -94,6 +101,7 @@ class ChainImpl final : public Chain, private BlockHashes {
 
   Hash recompute_state_root() const override { return store_->recompute_root(); }
   std::vector<std::pair<std::string, double>> stats() const override;
+  std::vector<std::pair<std::string, double>> memory() override;
   void close() override;
 
  private:
@@ -120,6 +128,9 @@ class ChainImpl final : public Chain, private BlockHashes {
   // Remembers the first one, for ever.
   Failure fail(ChainError error, const std::string& message);
   void publish(std::shared_ptr<const Head> head);
+  // First block whose state is answered under a head; and the version of that state.
+  [[nodiscard]] uint64_t oldest_state(uint64_t head_number) const;
+  [[nodiscard]] uint64_t keep_from(uint64_t head_number) const;
   void pool_follows(const std::vector<Address>* touched);
   void keep(const Hash& hash, Kept kept);
   Failure write(const KvBatch& batch);

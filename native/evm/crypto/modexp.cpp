@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "crypto/field256.h"
+#include "crypto/modexp_lanes.h"
 
 namespace zg {
 namespace {
@@ -219,6 +220,31 @@ Words power(const Words& base, const Words& one, const Words& e, Multiply multip
   return r;
 }
 
+// Where a product by lanes is worth its conversions.
+constexpr size_t kLaneWords = 12, kLaneExponentBits = 128;
+
+// base^e by lanes, with the help of products of words for what is done once.
+Words power_in_lanes(Montgomery& m, const Words& modulus, const Words& base, const Words& e) {
+  const LaneModulus lanes(modulus);
+  // R² modulo m, which takes numbers in.
+  Words r2 = power(m.enter({2}), m.one(), {2 * lanes.r_bits()}, [&m](Words& o, const Words& a, const Words& b) { m.multiply(o, a, b); },
+                   [&m](Words& o, const Words& a) { m.square(o, a); });
+  m.leave(r2);
+  Words rest = m.enter(base);
+  m.leave(rest);
+  const Words in = lanes.limbs_of(r2);
+  const auto multiply = [&lanes](Words& o, const Words& a, const Words& b) { lanes.multiply(o.data(), a.data(), b.data()); };
+  Words plain_one(lanes.size()), one(lanes.size()), x = lanes.limbs_of(rest);
+  plain_one[0] = 1;
+  multiply(one, plain_one, in);
+  multiply(x, x, in);
+  x = power(x, one, e, multiply, [&](Words& o, const Words& a) { multiply(o, a, a); });
+  multiply(x, x, plain_one);
+  Words out = lanes.words_of(x, modulus.size());
+  if (!below(out.data(), modulus.data(), modulus.size())) subtract(out.data(), modulus.data(), modulus.size());
+  return out;
+}
+
 // a·b modulo 2^(64·size); `out` may be a or b.
 void multiply_low(Words& out, const Words& a, const Words& b, bool wide) {
   Words t(a.size());
@@ -253,9 +279,14 @@ Bytes power_modulo(ByteView base_bytes, ByteView exponent_bytes, ByteView modulu
   const bool has_odd = !(odd.size() == 1 && odd[0] == 1);
   if (has_odd) {
     Montgomery m(odd, wide);
-    Words r = power(m.enter(base), m.one(), e, [&m](Words& o, const Words& a, const Words& b) { m.multiply(o, a, b); },
-                    [&m](Words& o, const Words& a) { m.square(o, a); });
-    m.leave(r);
+    Words r;
+    if (wide && odd.size() >= kLaneWords && odd.size() <= LaneModulus::kWordsMax && bit_length(e) >= kLaneExponentBits && LaneModulus::available()) {
+      r = power_in_lanes(m, odd, base, e);
+    } else {
+      r = power(m.enter(base), m.one(), e, [&m](Words& o, const Words& a, const Words& b) { m.multiply(o, a, b); },
+                [&m](Words& o, const Words& a) { m.square(o, a); });
+      m.leave(r);
+    }
     std::copy(r.begin(), r.end(), result.begin());
   }
   if (twos != 0) {

@@ -52,11 +52,13 @@ class Pool {
   }
 
   void run(Job& job) {
+    // Counted before anybody can help: helpers count it down.
+    const size_t wanted = std::min<size_t>(job.may_help, threads_.size());
     {
       const std::lock_guard lock(mutex_);
       jobs_.push_back(&job);
     }
-    for (unsigned i = 0; i < job.may_help && i < threads_.size(); ++i) wake_.notify_one();
+    for (size_t i = 0; i < wanted; ++i) wake_.notify_one();
     job.work();
     std::unique_lock lock(mutex_);
     forget(job);

@@ -65,6 +65,15 @@ class ByteCache {
     const std::lock_guard lock(s.mutex);
     s.erase(key, h);
   }
+  // Of the entries, with what the allocator and the table add.
+  [[nodiscard]] size_t bytes() {
+    size_t sum = 0;
+    for (Shard& s : shards_) {
+      const std::lock_guard lock(s.mutex);
+      sum += s.bytes;
+    }
+    return sum;
+  }
   // Forgets all, and goes on at `version`.
   void clear(uint64_t version) {
     for (Shard& s : shards_) {

@@ -64,6 +64,11 @@ class KvStore {
   // Of the snapshot, or of now. `fill_cache` false for scans.
   virtual std::unique_ptr<KvIterator> iterator(const KvSnapshot* at = nullptr, bool fill_cache = true) const = 0;
   virtual void compact() = 0;
+  // Bytes in memory: recent writes, blocks of tables. What open tables hold besides (index and filter, about 3 % of a table) is not known.
+  struct Memory {
+    size_t writes = 0, blocks = 0;
+  };
+  [[nodiscard]] virtual Memory memory() const { return {}; }
   std::function<void(const std::string&)> on_error;
 };
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "db/kv.h"
 #include "db/pread_env.h"
@@ -107,7 +108,7 @@ struct Support {
 
 class LevelKv final : public KvStore {
  public:
-  LevelKv(std::shared_ptr<leveldb::DB> db) : db_(std::move(db)) {}
+  LevelKv(std::shared_ptr<leveldb::DB> db, std::shared_ptr<Support> support) : db_(std::move(db)), support_(std::move(support)) {}
 
   bool get(std::string_view key, std::string& value, const KvSnapshot* at) const override {
     leveldb::ReadOptions o;
@@ -140,8 +141,19 @@ class LevelKv final : public KvStore {
 
   void compact() override { db_->CompactRange(nullptr, nullptr); }
 
+  Memory memory() const override {
+    std::string both;
+    Memory m{0, support_->cache->TotalCharge()};
+    if (db_->GetProperty("leveldb.approximate-memory-usage", &both)) {
+      const size_t all = std::strtoull(both.c_str(), nullptr, 10);
+      m.writes = all > m.blocks ? all - m.blocks : 0;
+    }
+    return m;
+  }
+
  private:
   std::shared_ptr<leveldb::DB> db_;
+  std::shared_ptr<Support> support_;
 };
 
 // `dir` and its parents; LevelDB makes only the last one.
@@ -203,7 +215,7 @@ KvStore::Error KvStore::open(const std::string& dir, const Options& options, std
     return error;
   }
   // Snapshots and iterators may outlive the store object: they hold the database, which holds its support.
-  out = std::make_unique<LevelKv>(std::shared_ptr<leveldb::DB>(raw_db, [support](leveldb::DB* db) { delete db; }));
+  out = std::make_unique<LevelKv>(std::shared_ptr<leveldb::DB>(raw_db, [support](leveldb::DB* db) { delete db; }), support);
   return Error::none;
 }
 

@@ -4,16 +4,22 @@
 #include <leveldb/env.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
 namespace zg {
 namespace {
 
+std::atomic<size_t> open_files = 0;
+
 class PreadFile final : public leveldb::RandomAccessFile {
  public:
-  PreadFile(std::string name, int fd) : name_(std::move(name)), fd_(fd) {}
-  ~PreadFile() override { ::close(fd_); }
+  PreadFile(std::string name, int fd) : name_(std::move(name)), fd_(fd) { ++open_files; }
+  ~PreadFile() override {
+    ::close(fd_);
+    --open_files;
+  }
   PreadFile(const PreadFile&) = delete;
   PreadFile& operator=(const PreadFile&) = delete;
 
@@ -56,6 +62,8 @@ leveldb::Env* pread_env() {
   static auto* const env = new PreadEnv(leveldb::Env::Default());
   return env;
 }
+
+size_t open_pread_files() { return open_files.load(std::memory_order_relaxed); }
 
 bool on_real_files(const leveldb::Env* env) { return env == pread_env() || env == leveldb::Env::Default(); }
 

@@ -120,8 +120,12 @@ class HistoryView final : public View {
   [[nodiscard]] const Hash& root() const override { return root_; }
   [[nodiscard]] uint64_t version() const override { return version_; }
   [[nodiscard]] uint64_t epoch() const { return head_->epoch; }
+  bool each_account(const Hash& start, const std::function<bool(const Hash&, const Bytes&, const AccountData&)>& fn) const override;
+  bool each_slot(const Address& address, const Hash& start, const std::function<bool(const Hash&, const Bytes&, const U256&)>& fn) const override;
 
  private:
+  // Keys prefix ‖ hash with their values at the version, by hash from `start`.
+  void each_key(const std::string& prefix, const Hash& start, const std::function<bool(const Hash&, std::string_view)>& fn) const;
   // The value of a key; false: unchanged since, ask the head.
   bool before(const std::string& key, std::string& value) const;
   const uint64_t version_;

@@ -81,16 +81,20 @@ class Store final : public StateStore {
   }
 
   std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) override;
-  void prepare(const StateLayer& layer, KvBatch& batch) override;
+  void prepare(const StateLayer& layer, KvBatch& batch, uint64_t keep_from) override;
   void committed(const std::shared_ptr<StateLayer>& layer) override;
   bool prepare_revert(uint64_t version, KvBatch& batch, std::string& message) override;
   void reverted() override;
   Hash recompute_root() const override;
+  Memory memory() const override {
+    const std::shared_lock lock(core_->tries);
+    return {core_->accounts.bytes(), core_->slots.bytes(), core_->nodes.bytes(), core_->dirty_bytes};
+  }
   bool recover(std::string& message);
 
  private:
   void hash_keys(StateLayer& layer) const;
-  void prune(uint64_t version, uint64_t trie_version, Head& head, KvBatch& batch);
+  void prune(uint64_t up_to, Head& head, KvBatch& batch);
   void clear_storage(const StateLayer& layer, size_t index, uint64_t version, KvBatch& batch, std::string& list, uint64_t& listed);
 
   const std::shared_ptr<Core> core_;
@@ -236,7 +240,7 @@ void Store::clear_storage(const StateLayer& layer, size_t index, uint64_t versio
     if (key.starts_with(nodes)) pending_.gone.push_back(key);
 }
 
-void Store::prepare(const StateLayer& layer, KvBatch& batch) {
+void Store::prepare(const StateLayer& layer, KvBatch& batch, uint64_t keep_from) {
   const std::shared_lock lock(core_->tries);
   const auto head = core_->head();
   pending_ = Pending{};
@@ -313,18 +317,21 @@ void Store::prepare(const StateLayer& layer, KvBatch& batch) {
     std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
     for (const auto* node : sorted) put_node(batch, node->first, node->second);
   }
-  if (!core_->options.archive) prune(version, next.trie_version, next, batch);
+  if (!core_->options.archive) {
+    // Recovery needs what changed behind the tries on disk.
+    const uint64_t history = std::max<uint64_t>(core_->options.history, 1);
+    prune(std::min({version > history ? version - history : 0, keep_from, next.trie_version}), next, batch);
+  }
   batch.put(kHeadKey, encode_head(next));
 }
 
-// Two versions a commit at most: the work of a commit stays bounded and the backlog still shrinks.
-void Store::prune(uint64_t version, uint64_t trie_version, Head& head, KvBatch& batch) {
+// The oldest version moves towards `up_to`, two a commit at most: the work of a commit stays bounded and the backlog still shrinks.
+void Store::prune(uint64_t up_to, Head& head, KvBatch& batch) {
   const auto view = core_->head();
   std::string list;
   for (int i = 0; i < 2; i++) {
-    // Recovery needs what changed behind the tries on disk.
     const uint64_t drop = head.oldest + 1;
-    if (version - head.oldest <= std::max<uint64_t>(core_->options.history, 1) || drop > trie_version) return;
+    if (drop > up_to) return;
     if (core_->kv.get(version_key(drop), list, view->snapshot.get()) && list.size() >= 32) {
       std::string_view in(list);
       in.remove_prefix(32);

@@ -42,7 +42,7 @@ class StateView : public StateReader {
   virtual bool storage_root(const Address& address, Hash& out) const = 0;
   // False when the history needed for it is beyond the bound or pruned; `message` says so.
   virtual bool proof(const Address& address, std::span<const U256> slots, AccountProof& out, std::string& message) const = 0;
-  // Accounts in order of hashed address, from `start` (a hash); false from `fn` ends it. Only of the durable head and of snapshots.
+  // Accounts in order of hashed address, from `start` (a hash); false from `fn` ends it. False: not of this view (a layer).
   virtual bool each_account(const Hash& start, const std::function<bool(const Hash& address_hash, const Bytes& preimage, const AccountData& account)>& fn) const = 0;
   virtual bool each_slot(const Address& address, const Hash& start, const std::function<bool(const Hash& slot_hash, const Bytes& preimage, const U256& value)>& fn) const = 0;
 };
@@ -54,7 +54,7 @@ class StateLayer;
 class StateStore {
  public:
   struct Options {
-    bool archive = true;                 // keep history for ever; else the last `history` versions
+    bool archive = true;                 // keep history for ever; else the last `history` versions and what prepare() names
     uint64_t history = 128;
     uint64_t proof_window = 10'000;      // versions back for which proofs are made
     size_t cache_bytes = 96u << 20;
@@ -74,12 +74,18 @@ class StateStore {
   // the parent was undone, or is too far behind the head for its tries to be made.
   virtual std::shared_ptr<StateLayer> apply(std::shared_ptr<const StateView> parent, StateDiff diff) = 0;
   // Puts everything of a layer that stands directly on the durable head into a batch. The caller writes the batch with sync together with its own entries.
-  virtual void prepare(const StateLayer& layer, KvBatch& batch) = 0;
+  // The state after `keep_from` and later ones stay readable: development writes are versions too, so a number of blocks is a larger one of versions.
+  virtual void prepare(const StateLayer& layer, KvBatch& batch, uint64_t keep_from = UINT64_MAX) = 0;
   // The batch is durable: the layer is the head now, version + 1.
   virtual void committed(const std::shared_ptr<StateLayer>& layer) = 0;
   // Undo: a batch that takes the durable state back to after `version`, and then `reverted`. False when history is missing.
   virtual bool prepare_revert(uint64_t version, KvBatch& batch, std::string& message) = 0;
   virtual void reverted() = 0;
+  // Bytes in memory: the caches, and nodes of tries that are newer than the disk.
+  struct Memory {
+    size_t accounts = 0, slots = 0, nodes = 0, dirty = 0;
+  };
+  [[nodiscard]] virtual Memory memory() const = 0;
   // Recomputes the root from flat values alone: scrub after a crash, tests.
   virtual Hash recompute_root() const = 0;
 };

@@ -47,6 +47,45 @@ std::vector<std::optional<Address>> senders_of(const std::vector<Transaction>& t
   return senders;
 }
 
+// The transactions of a block made elsewhere.
+class ForeseenList final : public Foresight {
+ public:
+  ForeseenList(const std::vector<Transaction>& txs, const std::vector<std::optional<Address>>& senders) : txs_(txs), senders_(senders) {}
+  void at(size_t i) noexcept {
+    if (!has_begun_) next_ = i + 1;
+  }
+  bool next(Candidate& out) override {
+    has_begun_ = true;
+    if (next_ >= txs_.size() || !senders_[next_]) return false;
+    out = {&txs_[next_], *senders_[next_], false};
+    ++next_;
+    return true;
+  }
+
+ private:
+  const std::vector<Transaction>& txs_;
+  const std::vector<std::optional<Address>>& senders_;
+  size_t next_ = 0;
+  bool has_begun_ = false;
+};
+
+// The mark of an account without a key (development), which may hold code: no signature looks like it.
+bool is_unsigned(const Transaction& tx) noexcept { return tx.s == U256{1} && tx.r == U256::from(tx.sender); }
+
+class ForeseenSource final : public Foresight {
+ public:
+  explicit ForeseenSource(TransactionSource& source) : source_(source) {}
+  bool next(Candidate& out) override {
+    const Transaction* tx = source_.ahead();
+    if (tx == nullptr) return false;
+    out = {tx, tx->sender, is_unsigned(*tx)};
+    return true;
+  }
+
+ private:
+  TransactionSource& source_;
+};
+
 uint64_t now_ms() noexcept {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
@@ -56,7 +95,7 @@ uint64_t now_ms() noexcept {
 
 BlockOutcome execute_block(const StateReader& parent_state, const Header& parent, const Block& block, const ChainConfig& config,
                            const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, unsigned threads,
-                           const Ancestry* ancestry) {
+                           const Ancestry* ancestry, const Execution& execution) {
   BlockOutcome out;
   const Header& h = block.header;
   const auto refuse = [&](std::string why) {
@@ -86,6 +125,8 @@ BlockOutcome execute_block(const StateReader& parent_state, const Header& parent
   Bloom bloom{};
   const uint64_t most_blob_gas = rev >= Revision::cancun ? config.blobs_at(h.timestamp, rev).max * kGasPerBlob : 0;
   out.receipts.reserve(block.transactions.size());
+  ForeseenList foresight(block.transactions, senders);
+  BlockRunner runner(state, parent_state, config, rev, env, precompiles, execution, &foresight);
   for (size_t i = 0; i < block.transactions.size(); ++i) {
     const Transaction& tx = block.transactions[i];
     const std::string where = "could not apply tx " + std::to_string(i) + " [" + to_hex(tx.hash) + "]: ";
@@ -94,7 +135,8 @@ BlockOutcome execute_block(const StateReader& parent_state, const Header& parent
     options.gas_available = h.gas_limit - gas;
     options.blob_gas_available = most_blob_gas - blob_gas;
     options.sender = &*senders[i];
-    TxOutcome outcome = run_transaction(state, config, rev, env, precompiles, tx, options);
+    foresight.at(i);
+    TxOutcome outcome = runner.run(tx, options);
     if (outcome.refusal != TxRefusal::none) return refuse(where + outcome.text);
     gas += outcome.gas_used;
     blob_gas += tx.blob_hashes.size() * kGasPerBlob;
@@ -102,6 +144,8 @@ BlockOutcome execute_block(const StateReader& parent_state, const Header& parent
     if (rev < Revision::byzantium) out.receipts.back().post_state = root_of(state.take_diff());
     join(bloom, out.receipts.back().bloom);
   }
+  runner.finish();
+  out.figures = runner.figures();
   if (auto why = collect_requests(state, config, rev, env, precompiles, out.receipts, out.requests); !why.empty()) return refuse(std::move(why));
   if (block.withdrawals) credit_withdrawals(state, *block.withdrawals, rev);
   pay_rewards(state, block, rev);
@@ -118,7 +162,7 @@ BlockOutcome execute_block(const StateReader& parent_state, const Header& parent
 
 BuiltBlock build_block(const StateReader& parent_state, const Header& parent, const BlockAttributes& attributes, const ChainConfig& config,
                        const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, TransactionSource& source,
-                       uint64_t deadline_ms) {
+                       uint64_t deadline_ms, const Execution& execution) {
   BuiltBlock built;
   Header& h = built.block.header;
   h.parent_hash = hash_of(parent);
@@ -148,6 +192,8 @@ BuiltBlock build_block(const StateReader& parent_state, const Header& parent, co
   size_t bytes = kBodySlack + attributes.withdrawals.size() * 64;
   const uint64_t most_blob_gas = rev >= Revision::cancun ? config.blobs_at(h.timestamp, rev).max * kGasPerBlob : 0;
   constexpr uint64_t kLeastTxGas = 21'000;
+  ForeseenSource foresight(source);
+  BlockRunner runner(state, parent_state, config, rev, env, precompiles, execution, &foresight);
   while (h.gas_limit - gas >= kLeastTxGas && now_ms() < deadline_ms) {
     const Transaction* tx = source.next();
     if (tx == nullptr) break;
@@ -159,9 +205,8 @@ BuiltBlock build_block(const StateReader& parent_state, const Header& parent, co
     TransitionOptions options;
     options.gas_available = h.gas_limit - gas;
     options.blob_gas_available = most_blob_gas - blob_gas;
-    // The mark of an account without a key (development), which may hold code: no signature looks like it.
-    options.any_sender = tx->s == U256{1} && tx->r == U256::from(tx->sender);
-    TxOutcome outcome = run_transaction(state, config, rev, env, precompiles, *tx, options);
+    options.any_sender = is_unsigned(*tx);
+    TxOutcome outcome = runner.run(*tx, options);
     if (outcome.refusal != TxRefusal::none) {
       source.settle(TransactionSource::Fate::invalid, outcome.text);
       continue;
@@ -174,6 +219,8 @@ BuiltBlock build_block(const StateReader& parent_state, const Header& parent, co
     built.block.transactions.push_back(*tx);
     source.settle(TransactionSource::Fate::included, {});
   }
+  runner.finish();
+  built.figures = runner.figures();
   // A deposit contract with logs of another layout, or system contracts that fail, would make every block invalid: then there are no requests.
   if (!collect_requests(state, config, rev, env, precompiles, built.receipts, built.requests).empty()) built.requests.clear();
   if (rev >= Revision::shanghai) {

@@ -8,6 +8,7 @@
 
 #include "exec/config.h"
 #include "exec/header.h"
+#include "exec/parallel.h"
 #include "exec/transaction.h"
 #include "exec/transition.h"
 #include "state/diff.h"
@@ -61,6 +62,7 @@ struct BlockOutcome {
   std::vector<Receipt> receipts;
   std::vector<Bytes> requests;  // EIP-7685, type byte first, empty ones left out
   StateDiff diff;
+  ExecutionFigures figures;
 };
 
 // Headers of the past, for rules about ommers (before Paris). `depth` 1 is the block's parent. Null: beyond the first block, or not kept.
@@ -72,9 +74,10 @@ class Ancestry {
 
 // Checks a block made elsewhere against its parent and executes it: header rules of the fork, senders, transactions, ommers and rewards of old forks,
 // system calls, withdrawals, requests, and all roots. The seal of proof of work is not checked. A block with ommers is refused without `ancestry`.
+// `threads`: for senders. With `execution` on several threads, parent_state, hashes and precompiles are read by all of them.
 BlockOutcome execute_block(const StateReader& parent_state, const Header& parent, const Block& block, const ChainConfig& config,
                            const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, unsigned threads,
-                           const Ancestry* ancestry = nullptr);
+                           const Ancestry* ancestry = nullptr, const Execution& execution = {});
 
 struct BlockAttributes {
   uint64_t timestamp = 0;
@@ -97,6 +100,8 @@ class TransactionSource {
   // `no_room`: its gas does not fit into what is left of the block.
   enum class Fate : uint8_t { included, invalid, no_room };
   virtual void settle(Fate fate, const std::string& text) = 0;
+  // What `next` will give if all of them are included: the first time behind the one it gave last, then behind the last answer. Null: nothing, or not known.
+  virtual const Transaction* ahead() { return nullptr; }
 };
 
 struct BuiltBlock {
@@ -104,11 +109,12 @@ struct BuiltBlock {
   std::vector<Receipt> receipts;
   std::vector<Bytes> requests;
   StateDiff diff;
+  ExecutionFigures figures;
 };
 
 // Executes until the source is dry, the gas limit reached, or `deadline_ms` of monotonic time is past; seals. Never fails.
 BuiltBlock build_block(const StateReader& parent_state, const Header& parent, const BlockAttributes& attributes, const ChainConfig& config,
                        const Precompiles& precompiles, const BlockHashes& hashes, const RootOf& root_of, TransactionSource& source,
-                       uint64_t deadline_ms);
+                       uint64_t deadline_ms, const Execution& execution = {});
 
 }  // namespace zg

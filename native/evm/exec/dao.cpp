@@ -64,7 +64,7 @@ void apply_dao_fork(WorkingState& state) {
   Account& refund = state.account(parse(kRefund));
   for (size_t at = 0; at + 40 < sizeof kDrained; at += 40) {
     Account& drained = state.account(parse(kDrained + at));
-    const U256 balance = drained.now.balance;
+    const U256 balance = drained.balance();
     (void)state.sub_balance(drained, balance);
     state.add_balance(refund, balance);
   }

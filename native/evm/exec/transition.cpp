@@ -79,7 +79,7 @@ struct Check {
 
   bool nonce(const Account& sender) {
     if (options.is_call) return true;
-    const uint64_t have = sender.now.nonce;
+    const uint64_t have = sender.nonce();
     if (tx.nonce < have)
       return refuse(TxRefusal::nonce_too_low, "nonce too low: " + who() + ", tx: " + number(tx.nonce) + " state: " + number(have));
     if (tx.nonce > have)
@@ -136,14 +136,14 @@ struct Check {
     if (blob_gas != 0) want = want == kMost ? kMost : mul_add(tx.max_blob_fee, blob_gas, want);
     const U256 blob_cost = options.is_call && tx.max_blob_fee.is_zero() ? U256{} : mul_add(block.blob_base_fee, blob_gas, {});
     f.upfront = mul_add(f.price, tx.gas_limit, blob_cost);
-    if (sender.now.balance >= want && want != kMost) return true;
+    if (want != kMost && sender.covers(want)) return true;
     if (options.skip_balance) {
       // Nobody pays then: the balance is short, and the caller does not mind.
-      if (sender.now.balance < f.upfront) f = {};
+      if (!sender.covers(f.upfront)) f = {};
       return true;
     }
     return refuse(TxRefusal::insufficient_funds, "insufficient funds for gas * price + value: " + who() + " have " +
-                                                     to_decimal(sender.now.balance) + " want " + to_decimal(want));
+                                                     to_decimal(sender.balance()) + " want " + to_decimal(want));
   }
 
   bool gas(uint64_t intrinsic, uint64_t floor) {
@@ -159,7 +159,7 @@ struct Check {
   }
 
   bool sender_code(Account& sender) {
-    if (options.is_call || options.any_sender || sender.now.code_hash == empty_code_hash()) return true;
+    if (options.is_call || options.any_sender || sender.code_hash() == empty_code_hash()) return true;
     const Code& code = state.code(sender);
     Address target;
     if (rev >= Revision::prague && code.delegation(target)) return true;
@@ -184,11 +184,11 @@ void apply_authorization(WorkingState& state, const ChainConfig& config, const A
   Account& account = state.account(*authority);
   (void)state.warm(account);
   Address target;
-  if (account.now.code_hash != empty_code_hash() && !state.code(account).delegation(target)) return;
-  if (account.now.nonce != a.nonce) return;
+  if (account.code_hash() != empty_code_hash() && !state.code(account).delegation(target)) return;
+  if (account.nonce() != a.nonce) return;
   if (account.exists) state.add_refund(kAuthorizationRefund);
   if (a.address.is_zero()) {
-    if (account.now.code_hash != empty_code_hash()) state.set_code(account, Code::empty());
+    if (account.code_hash() != empty_code_hash()) state.set_code(account, Code::empty());
   } else {
     Bytes code{0xef, 0x01, 0x00};
     code.insert(code.end(), a.address.b, a.address.b + 20);
@@ -234,7 +234,7 @@ TxOutcome run_transaction(WorkingState& state, const ChainConfig& config, Revisi
   if (!state.has_always_warm()) state.always_warm(precompiles.addresses(rev));
   (void)state.sub_balance(sender, fees.upfront);
   // At 2^64 − 1 only a call gets here, and begins again at 0 as in geth.
-  state.set_nonce(sender, sender.now.nonce + 1);
+  state.set_nonce(sender, sender.nonce() + 1);
   if (rev >= Revision::berlin) {
     (void)state.warm(sender);
     if (tx.to) (void)state.warm(state.account(*tx.to));
@@ -249,7 +249,7 @@ TxOutcome run_transaction(WorkingState& state, const ChainConfig& config, Revisi
   if (rev >= Revision::prague && tx.to) {
     Account& to = state.account(*tx.to);
     Address target;
-    if (to.now.code_hash != empty_code_hash() && state.code(to).delegation(target)) (void)state.warm(state.account(target));
+    if (to.code_hash() != empty_code_hash() && state.code(to).delegation(target)) (void)state.warm(state.account(target));
   }
 
   const TxEnv env{sender_address, fees.price, tx.blob_hashes};
@@ -294,7 +294,7 @@ std::optional<Result> system_call(WorkingState& state, Revision rev, const Block
   std::memset(system.b, 0xff, 20);
   system.b[19] = 0xfe;
   Account& account = state.account(to);
-  if (account.now.code_hash == empty_code_hash()) return std::nullopt;
+  if (account.code_hash() == empty_code_hash()) return std::nullopt;
   state.begin_transaction();
   if (!state.has_always_warm()) state.always_warm(precompiles.addresses(rev));
   (void)state.warm(account);

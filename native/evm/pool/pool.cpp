@@ -228,6 +228,21 @@ class Selection final : public TransactionSource {
     if (fate == Fate::invalid) pool_.remove(txs_[last_.at].tx->hash);
   }
 
+  // A second heap runs ahead: whoever drops out of the first leaves the order of all others as it is.
+  const Transaction* ahead() override {
+    if (!has_shadow_) {
+      has_shadow_ = true;
+      shadow_ = heap_;
+      if (has_last_) push_next(shadow_, last_);
+    }
+    if (shadow_.empty()) return nullptr;
+    std::pop_heap(shadow_.begin(), shadow_.end(), later);
+    const Run run = shadow_.back();
+    shadow_.pop_back();
+    push_next(shadow_, run);
+    return txs_[run.at].tx.get();
+  }
+
  private:
   static bool later(const Run& a, const Run& b) { return a.tip != b.tip ? a.tip < b.tip : a.seq > b.seq; }
 
@@ -240,20 +255,24 @@ class Selection final : public TransactionSource {
 
   void advance() {
     has_last_ = false;
-    if (is_dead_) return;
-    ++last_.at;
-    if (!rank(last_)) return;
-    heap_.push_back(last_);
-    std::push_heap(heap_.begin(), heap_.end(), later);
+    if (!is_dead_) push_next(heap_, last_);
+  }
+
+  // The one behind a sender's, if it pays.
+  void push_next(std::vector<Run>& heap, Run run) const {
+    ++run.at;
+    if (!rank(run)) return;
+    heap.push_back(run);
+    std::push_heap(heap.begin(), heap.end(), later);
   }
 
   Pool& pool_;
   U256 base_fee_;
   std::vector<Candidate> txs_;
-  std::vector<Run> heap_;
+  std::vector<Run> heap_, shadow_;
   Run last_{};
   size_t begin_ = 0;
-  bool has_last_ = false, is_dead_ = false;
+  bool has_last_ = false, is_dead_ = false, has_shadow_ = false;
 };
 
 }  // namespace

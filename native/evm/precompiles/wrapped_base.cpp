@@ -76,7 +76,7 @@ class WrappedBase final : public StatefulPrecompile {
       }
       Account& token = call.state.account(w0g_);
       U256 balance;
-      if (!add_checked(token.now.balance, amount, balance)) {
+      if (!add_checked(token.balance(), amount, balance)) {
         error = "balance overflow";
         return;
       }

@@ -72,20 +72,65 @@ class SlotMap {
   size_t used_ = 0;  // of the last block
 };
 
+// What of an account's values execution has looked at: another state may stand in when it agrees in so much (agrees, below).
+//
+// A balance that was only added to and taken from is known by a bound, not by its value: fees and deposits of many transactions to one account, and
+// the costs of many from one, do not depend on each other's order.
 struct Account {
   Address address;
   bool existed = false;  // in the reader
   bool exists = false;
-  AccountData base;
-  AccountData now;
-  std::shared_ptr<const Code> code;  // null until asked for
-  uint32_t warm_tx = 0;
+  bool tracked = false;  // the bounds below are kept: the state will be compared with another
   bool always_warm = false;    // a precompile
+  bool cleared = false;        // slots of the reader are gone
+  uint32_t warm_tx = 0;
   uint32_t created_tx = 0;     // transaction in which a CREATE made it
   uint32_t touched_tx = 0;     // EIP-161: to be removed when empty at the end of the transaction
   uint32_t destroyed_tx = 0;   // SELFDESTRUCT in this transaction takes effect at its end
-  bool cleared = false;        // slots of the reader are gone
+  AccountData base;
+  std::shared_ptr<const Code> code;  // null until asked for
   SlotMap slots;
+
+  [[nodiscard]] const Hash& code_hash() const noexcept { return now_.code_hash; }
+  [[nodiscard]] uint64_t nonce() const noexcept {
+    seen_ |= kNonce;
+    return now_.nonce;
+  }
+  [[nodiscard]] const U256& balance() const noexcept {
+    seen_ |= kBalance;
+    return now_.balance;
+  }
+  // Whether the balance is at least `amount`: the question to ask before it is taken away.
+  [[nodiscard]] bool covers(const U256& amount) const noexcept {
+    if (now_.balance < amount) {
+      seen_ |= kBalance;
+      return false;
+    }
+    if (tracked) note_need(amount);
+    return true;
+  }
+  // EIP-161. Looks at as little as will do.
+  [[nodiscard]] bool empty() const noexcept {
+    if (now_.code_hash != empty_code_hash()) return false;
+    if ((spent_ || (seen_ & kNonce) != 0) && nonce() != 0) return false;
+    seen_ |= spent_ ? kBalance : kZero;
+    return now_.balance.is_zero() && nonce() == 0;
+  }
+
+ private:
+  friend class WorkingState;
+  enum Seen : uint8_t { kNonce = 1, kBalance = 2, kZero = 4 };  // kZero: whether the balance is 0
+  void note_need(const U256& amount) const noexcept {
+    const U256 need = now_.balance < base.balance ? amount + (base.balance - now_.balance)
+                      : now_.balance - base.balance < amount ? amount - (now_.balance - base.balance)
+                                                             : U256{};
+    if (need_ < need) need_ = need;
+  }
+  AccountData now_;
+  mutable U256 need_;  // the least balance at the start with which every answer of covers() is the same
+  U256 peak_;          // the most that the balance was above the one at the start
+  mutable uint8_t seen_ = 0;
+  bool spent_ = false;
 };
 
 class WorkingState {
@@ -112,7 +157,7 @@ class WorkingState {
   // True when it was cold until now; it is warm then.
   bool warm(Account& account);
   // Precompiles are warm in every transaction (EIP-2929): marked once for the whole life of this state.
-  void always_warm(std::span<const Address> addresses);
+  void always_warm(std::vector<Address> addresses);
   [[nodiscard]] bool has_always_warm() const noexcept { return has_always_warm_; }
   bool warm(Account& account, Slot& slot);
   void touch(Account& account);
@@ -129,7 +174,7 @@ class WorkingState {
   [[nodiscard]] bool created_here(const Account& account) const noexcept { return account.created_tx == tx_; }
   [[nodiscard]] bool destroyed_here(const Account& account) const noexcept { return account.destroyed_tx == tx_; }
   // Not existing, or empty in the sense of EIP-161.
-  [[nodiscard]] bool dead(const Account& account) const noexcept { return !account.exists || account.now.empty(); }
+  [[nodiscard]] bool dead(const Account& account) const noexcept { return !account.exists || account.empty(); }
   // Nonce, code or storage (EIP-684, EIP-7610): no contract may be created there.
   bool collides(Account& account);
 
@@ -149,6 +194,28 @@ class WorkingState {
   // The whole change against the reader. Between transactions only; the state is as it was and may go on.
   StateDiff take_diff();
 
+  // ---- speculation (exec/parallel.h): a transaction runs on a state of its own over values that others read, and is taken over when they still hold
+  // Before the first account: what execution looks at is remembered.
+  void track() noexcept { tracks_ = true; }
+  // As it was made, over the same reader.
+  void restart();
+  // Whether the one transaction that ran on `other` would have done the same here: all that it looked at is as it saw it. What is not loaded here was never
+  // written here: `other` must then have read it from this state's own reader.
+  [[nodiscard]] bool agrees(const WorkingState& other) const;
+  // Makes the changes of that transaction, which agrees.
+  void absorb(WorkingState& other);
+  // What the last transaction changed, when asked for before it; may name one twice.
+  struct Changes {
+    std::vector<Account*> accounts;
+    std::vector<std::pair<Account*, Slot*>> slots;
+  };
+  void list_changes(bool wanted) noexcept { lists_ = wanted; }
+  [[nodiscard]] const Changes& changes() const noexcept { return changes_; }
+  // Everything that differs from the reader.
+  void list_all(Changes& out) const;
+  // Values of an account as they stand.
+  [[nodiscard]] static const AccountData& data(const Account& account) noexcept { return account.now_; }
+
   // ---- for tracers and access lists: everything warm in this transaction
   struct Warm {
     Address address;
@@ -157,11 +224,17 @@ class WorkingState {
   std::vector<Warm> warm_set() const;
 
  private:
+  void put_balance(Account& account, const U256& balance);
+  void gather_changes();
+
   const StateReader& base_;
   uint32_t tx_ = 0;
   uint64_t mark_ = 0;
   int64_t refund_ = 0;
   bool has_always_warm_ = false;
+  bool tracks_ = false;
+  bool lists_ = false;
+  Changes changes_;
   std::vector<Log> logs_;
   struct Impl;
   std::unique_ptr<Impl> impl_;

@@ -1,5 +1,5 @@
 // CPU times of the precompiles' arithmetic, best of several rounds. Answers are proved elsewhere (test/native/precompiles.test.ts).
-// Build: g++ -std=c++20 -O3 -Inative/evm -Inative/codec native/evm/test/crypto_bench.cpp native/evm/crypto/{bn254,field256,modexp,p256,sha256}.cpp
+// Build: g++ -std=c++20 -O3 -Inative/evm -Inative/codec native/evm/test/crypto_bench.cpp native/evm/crypto/{bn254,field256,modexp,modexp_lanes,p256,sha256}.cpp native/evm/base/types.cpp
 #include <cstdio>
 #include <ctime>
 
@@ -57,7 +57,7 @@ int main() {
   const Pair pairs[2] = {{p, q}, {p.negated(), q}};
   timed("bn254 check of two pairs", 10, [&](int) { sink = sink + pairing_check(pairs); });
   timed("field inverse", 1000, [&](int) { sink = sink + p.x.inverse().v.w[0]; });
-  for (const size_t size : {32, 64, 128, 256}) {
+  for (const size_t size : {32, 64, 96, 128, 256, 512, 1024}) {
     Bytes b(size, 0xb7), e(size, 0xff), m(size, 0xf9);
     char name[40];
     std::snprintf(name, sizeof name, "modexp of %zu bytes", size);

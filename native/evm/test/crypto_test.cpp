@@ -136,7 +136,7 @@ void exponents(uint64_t rounds) {
     Bytes base = bytes(rng() % 20), e = bytes(rng() % 6), m = bytes(rng() % 18);
     const Bytes fast = modexp(base, e, m);
     check(fast == slow_modexp(base, e, m) && fast == modexp_plain(base, e, m), "a power modulo a small number");
-    base = bytes(rng() % 300), e = bytes(rng() % 24), m = bytes(1 + rng() % 300);
+    base = bytes(rng() % 300), e = bytes(rng() % (i % 8 == 0 ? 64 : 24)), m = bytes(1 + rng() % (i % 64 == 0 ? 1024 : 300));
     if (rng() % 3 == 0) m.back() = 0;
     check(modexp(base, e, m) == modexp_plain(base, e, m), "a power modulo a large number");
   }

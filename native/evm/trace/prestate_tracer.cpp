@@ -33,7 +33,7 @@ class PrestateTracer final : public JsonTracer {
     look_up(s.from);
     if (s.tx->to) look_up(*s.tx->to);
     else {
-      const uint64_t nonce = state.account(s.from).now.nonce;
+      const uint64_t nonce = state.account(s.from).nonce();
       look_up_new(create_address(s.from, nonce));
     }
     look_up(s.coinbase);
@@ -103,9 +103,9 @@ class PrestateTracer final : public JsonTracer {
     Account& account = state_->account(address);
     Seen& s = at->second;
     s.existed = account.exists;
-    s.balance = account.now.balance;
-    s.nonce = account.now.nonce;
-    if (account.exists && account.now.code_hash != empty_code_hash()) {
+    s.balance = account.balance();
+    s.nonce = account.nonce();
+    if (account.exists && account.code_hash() != empty_code_hash()) {
       (void)state_->code(account);
       s.code = account.code;
     }
@@ -180,7 +180,7 @@ class PrestateTracer final : public JsonTracer {
       }
       const bool gone = before.existed && !account.exists;
       const Hash old_code = before.code != nullptr ? before.code->hash() : empty_code_hash();
-      const bool balance = account.now.balance != before.balance, nonce = account.now.nonce != before.nonce, code = account.now.code_hash != old_code;
+      const bool balance = account.balance() != before.balance, nonce = account.nonce() != before.nonce, code = account.code_hash() != old_code;
       if (!gone && !balance && !nonce && !code && from.empty() && to.empty()) continue;
       if (!fresh) write_account(pre, address, before, from, before.existed || empty_);
       if (gone || !account.exists) continue;
@@ -198,7 +198,7 @@ class PrestateTracer final : public JsonTracer {
     out.hex(account.address).raw(":{");
     const char* comma = "";
     if (changed.balance) {
-      out.raw("\"balance\":").quantity(account.now.balance);
+      out.raw("\"balance\":").quantity(account.balance());
       comma = ",";
     }
     if (changed.code && code_) {
@@ -206,11 +206,11 @@ class PrestateTracer final : public JsonTracer {
       comma = ",";
     }
     if (changed.code) {
-      out.raw(comma).raw("\"codeHash\":").hex(account.now.code_hash);
+      out.raw(comma).raw("\"codeHash\":").hex(account.code_hash());
       comma = ",";
     }
     if (changed.nonce) {
-      out.raw(comma).raw("\"nonce\":").number(account.now.nonce);
+      out.raw(comma).raw("\"nonce\":").number(account.nonce());
       comma = ",";
     }
     write_slots(out, comma, slots);

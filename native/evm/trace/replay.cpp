@@ -19,6 +19,16 @@ Failure why_stopped(const JsonTracer& tracer, const std::atomic<bool>& stop) {
   return {};
 }
 
+void begin_block(WorkingState& state, Chain& chain, const Header& h, Revision rev, const BlockEnv& env) {
+  const ChainConfig& config = chain.config();
+  if (config.dao_fork && config.dao_block == h.number) {
+    state.begin_transaction();
+    apply_dao_fork(state);
+    state.finish_transaction(rev);
+  }
+  before_block(state, h, rev, env, chain.precompiles());
+}
+
 // Executes a block up to and with `index` and traces that transaction, or all of them.
 Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, const StateView& parent, const TraceRequest& request,
                std::string& json) {
@@ -31,12 +41,7 @@ Failure replay(Chain& chain, const Block& block, std::optional<uint32_t> index, 
   const BlockEnv env = env_of(h, config, rev, chain.hashes());
   WorkingState state(parent);
   std::atomic<bool>& stop = *request.stop;
-  if (config.dao_fork && config.dao_block == h.number) {
-    state.begin_transaction();
-    apply_dao_fork(state);
-    state.finish_transaction(rev);
-  }
-  before_block(state, h, rev, env, chain.precompiles());
+  begin_block(state, chain, h, rev, env);
 
   JsonText out(kMostJson);
   if (!index) out.raw("[");
@@ -94,7 +99,8 @@ Failure trace_block(Chain& chain, uint64_t number, std::optional<uint32_t> index
   if (Failure f = chain.read(number, stored)) return f;
   if (stored == nullptr) return {ChainError::not_found, "block not found"};
   Failure failure;
-  const auto parent = chain.state_before(number, failure);
+  // With the development changes after the parent.
+  const auto parent = chain.state_at(number - 1, failure);
   if (parent == nullptr) return failure;
   return replay(chain, stored->block, index, *parent, request, json);
 }
@@ -110,6 +116,43 @@ Failure trace_raw(Chain& chain, ByteView raw, const TraceRequest& request, std::
   const auto parent = chain.state_at(parent_number, failure);
   if (parent == nullptr) return failure;
   return replay(chain, block, {}, *parent, request, json);
+}
+
+Failure storage_within(Chain& chain, uint64_t number, uint32_t count, const Address& address, const std::atomic<bool>& stop, bool& cleared,
+                       std::vector<std::pair<U256, U256>>& slots) {
+  std::shared_ptr<const StoredBlock> stored;
+  if (number == 0) return {ChainError::rejected, "nothing is executed in genesis"};
+  if (Failure f = chain.read(number, stored)) return f;
+  Failure failure;
+  const auto parent = chain.state_at(number - 1, failure);
+  if (parent == nullptr) return failure;
+  const ChainConfig& config = chain.config();
+  const Header& h = stored->block.header;
+  const Revision rev = config.revision_at(h.number, h.timestamp);
+  const BlockEnv env = env_of(h, config, rev, chain.hashes());
+  WorkingState state(*parent);
+  begin_block(state, chain, h, rev, env);
+  uint64_t gas = 0;
+  for (size_t i = 0; i < count && i < stored->block.transactions.size(); ++i) {
+    const Transaction& tx = stored->block.transactions[i];
+    const auto sender = tx.sender_known ? std::optional(tx.sender) : sender_of(tx, rev < Revision::homestead);
+    if (!sender) return {ChainError::rejected, "transaction " + std::to_string(i) + " failed: invalid sender"};
+    TransitionOptions options;
+    options.sender = &*sender;
+    options.gas_available = h.gas_limit - gas;
+    options.stop = &stop;
+    const TxOutcome outcome = run_transaction(state, config, rev, env, chain.precompiles(), tx, options);
+    if (stop.load(std::memory_order_relaxed)) return {ChainError::stopped, "execution timeout"};
+    if (outcome.refusal != TxRefusal::none) return {ChainError::rejected, "transaction " + std::to_string(i) + " failed: " + outcome.text};
+    gas += outcome.gas_used;
+  }
+  for (const AccountChange& change : state.take_diff().accounts) {
+    if (change.address != address) continue;
+    cleared = change.storage_cleared || !change.exists;
+    if (change.exists)
+      for (const SlotChange& s : change.slots) slots.emplace_back(s.slot, s.after);
+  }
+  return {};
 }
 
 }  // namespace zg

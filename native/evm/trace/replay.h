@@ -24,4 +24,8 @@ Failure trace_block(Chain& chain, uint64_t number, std::optional<uint32_t> index
 // A block given as RLP, on the state of its parent, which must be canonical.
 Failure trace_raw(Chain& chain, ByteView raw, const TraceRequest& request, std::string& json);
 
+// What the first `count` transactions of a block have done to one account's storage. `cleared`: what was there before them is gone. Slots in order.
+Failure storage_within(Chain& chain, uint64_t number, uint32_t count, const Address& address, const std::atomic<bool>& stop, bool& cleared,
+                       std::vector<std::pair<U256, U256>>& slots);
+
 }  // namespace zg

@@ -311,7 +311,7 @@ SimulationError Simulation::transaction_of(const SimCall& c, const Header& h, ui
   if (gas > room) return {kBlockGas, "block gas limit reached: " + std::to_string(gas_used) + " >= " + std::to_string(h.gas_limit)};
   tx.gas_limit = std::min(gas, gas_left_);
   tx.chain_id = config_.chain_id;
-  tx.nonce = c.nonce ? *c.nonce : state_.account(c.from).now.nonce;
+  tx.nonce = c.nonce ? *c.nonce : state_.account(c.from).nonce();
   tx.to = c.to;
   tx.value = c.value;
   tx.data = c.data;

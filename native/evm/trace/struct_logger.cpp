@@ -3,10 +3,39 @@
 #include <map>
 
 #include "trace/tracers.h"
+#include "vm/schedule.h"
 
 namespace zg {
 
 namespace {
+
+// What geth's table has for an instruction before it looks at its operands: all of most prices, from Berlin on only the warm part of others.
+uint64_t fixed_price(uint8_t op, Revision revision) {
+  const bool berlin = revision >= Revision::berlin;
+  const Schedule& prices = schedule_of(revision);
+  if (op >= 0x60 && op <= 0x9f) return 3;                     // PUSH, DUP, SWAP
+  if (op >= 0x10 && op <= 0x1d) return 3;                     // comparisons, bits
+  switch (op) {
+    case 0x01: case 0x03: case 0x35: case 0x37: case 0x39: case 0x3e: case 0x49: case 0x51: case 0x52: case 0x53: case 0x5e: return 3;
+    case 0x02: case 0x04: case 0x05: case 0x06: case 0x07: case 0x0b: case 0x1e: case 0x47: return 5;
+    case 0x08: case 0x09: case 0x56: return 8;
+    case 0x57: return 10;
+    case 0x5b: return 1;
+    case 0x20: return 30;
+    case 0x40: return 20;
+    case 0x30: case 0x32: case 0x33: case 0x34: case 0x36: case 0x38: case 0x3a: case 0x3d: case 0x41: case 0x42: case 0x43: case 0x44: case 0x45:
+    case 0x46: case 0x48: case 0x4a: case 0x50: case 0x58: case 0x59: case 0x5a: case 0x5f: return 2;
+    case 0x5c: case 0x5d: return gas::kWarm;
+    case 0x31: return berlin ? gas::kWarm : prices.balance;
+    case 0x3b: case 0x3c: return berlin ? gas::kWarm : prices.extcode;
+    case 0x3f: return berlin ? gas::kWarm : prices.extcode_hash;
+    case 0x54: return berlin ? 0 : prices.sload;
+    case 0xf0: case 0xf5: return gas::kCreate;
+    case 0xf1: case 0xf2: case 0xf4: case 0xfa: return berlin ? gas::kWarm : prices.call;
+    case 0xff: return berlin ? 5000 : 0;
+    default: return 0;
+  }
+}
 
 class StructLogger final : public JsonTracer {
  public:
@@ -18,8 +47,9 @@ class StructLogger final : public JsonTracer {
         limit_(flags.number("limit")),
         logs_(kLimit) {}
 
-  void begin(WorkingState& state, const TraceSubject&, std::atomic<bool>& stop) override {
+  void begin(WorkingState& state, const TraceSubject& subject, std::atomic<bool>& stop) override {
     state_ = &state;
+    revision_ = subject.revision;
     stop_ = &stop;
     logs_.clear();
     touched_.clear();
@@ -36,13 +66,18 @@ class StructLogger final : public JsonTracer {
     logs_.raw(before == 0 ? "{\"pc\":" : ",{\"pc\":").number(s.pc).raw(",\"op\":\"").raw(opcode_name(s.op)).raw("\",\"gas\":").number(s.gas);
     gas_ = s.gas;
     depth_ = s.depth;
+    op_ = s.op;
     write_tail(s);
   }
 
   void on_step_end(uint64_t gas_left, Status status) override {
     if (skipped_) return;
     skipped_ = true;
-    logs_.raw(",\"gasCost\":").number(gas_ - std::min(gas_, gas_left)).raw(",\"depth\":").number(static_cast<uint64_t>(depth_));
+    // The stack is looked at first, and before it geth has the fixed part of the price; calls ask for the rest in one.
+    uint64_t cost = status == Status::out_of_gas ? gas_ - gas_left : gas_ - std::min(gas_, gas_left);
+    if (status == Status::stack_underflow || status == Status::stack_overflow || (status == Status::out_of_gas && cost == 0))
+      cost = fixed_price(op_, revision_);
+    logs_.raw(",\"gasCost\":").number(cost).raw(",\"depth\":").number(static_cast<uint64_t>(depth_));
     // Only what stops an instruction before it begins is its error; the rest is told where the frame ends.
     if (status == Status::out_of_gas || status == Status::stack_underflow || status == Status::stack_overflow)
       logs_.raw(",\"error\":").string(message_of(status));
@@ -120,6 +155,8 @@ class StructLogger final : public JsonTracer {
   std::map<Address, std::map<U256, U256>> touched_;
   bool skipped_ = false;
   uint64_t gas_ = 0;
+  uint8_t op_ = 0;
+  Revision revision_ = Revision::osaka;
   int depth_ = 0;
   Status status_ = Status::success;
   Bytes output_;

@@ -74,7 +74,7 @@ bool start_call(Machine& m, const Start& start, Result& over) {
       m.state.sub_balance(*start.sender, message.value);
       m.state.add_balance(recipient, message.value);
     } else if (m.from(Revision::spurious_dragon)) {
-      if (recipient.exists && recipient.now.empty()) m.state.touch(recipient);
+      if (recipient.exists && recipient.empty()) m.state.touch(recipient);
     } else if (!recipient.exists) {
       m.state.set_balance(recipient, {});
     }
@@ -198,7 +198,7 @@ Called op_call(Machine& m, Frame& f, uint8_t op) {
   }
   Result over;
   const bool too_deep = f.depth >= kMaxDepth;
-  if (too_deep || (has_value && less(f.self->now.balance, value))) {
+  if (too_deep || (has_value && !f.self->covers(value))) {
     over.status = too_deep ? Status::call_depth : Status::insufficient_balance;
     over.gas_left = given;
     m.return_data.clear();

@@ -27,10 +27,11 @@ constexpr size_t kShards = 16;
 constexpr size_t kCacheBytes = size_t{64} << 20;
 constexpr size_t kShardBytes = kCacheBytes / kShards;
 
-Shard& shard_of(const Hash& hash) {
+Shard* all_shards() {
   static Shard shards[kShards];
-  return shards[hash.b[31] % kShards];
+  return shards;
 }
+Shard& shard_of(const Hash& hash) { return all_shards()[hash.b[31] % kShards]; }
 
 }  // namespace
 
@@ -97,6 +98,15 @@ void CodeCache::add(const std::shared_ptr<const Code>& code) {
     s.by_hash.erase(last->code->hash());
     s.order.erase(last);
   }
+}
+
+size_t CodeCache::bytes() {
+  size_t sum = 0;
+  for (size_t i = 0; i < kShards; i++) {
+    const std::lock_guard hold(all_shards()[i].lock);
+    sum += all_shards()[i].bytes;
+  }
+  return sum;
 }
 
 }  // namespace zg

@@ -40,6 +40,7 @@ class CodeCache {
   static CodeCache& instance();
   std::shared_ptr<const Code> find(const Hash& hash);
   void add(const std::shared_ptr<const Code>& code);
+  [[nodiscard]] size_t bytes();
 };
 
 }  // namespace zg

@@ -119,11 +119,11 @@ Called op_create(Machine& m, Frame& f, uint8_t op) {
   message.input = {size.is_zero() ? nullptr : f.mem + at.low(), size.low()};
   message.salt = salt.be();
   Account& self = *f.self;
-  const uint64_t nonce = self.now.nonce;
+  const uint64_t nonce = self.nonce();
   Result over;
   over.gas_left = given;
   if (f.depth >= kMaxDepth) over.status = Status::call_depth;
-  else if (less(self.now.balance, value)) over.status = Status::insufficient_balance;
+  else if (!self.covers(value)) over.status = Status::insufficient_balance;
   else if (nonce == ~uint64_t{0}) over.status = Status::nonce_overflow;
   if (over.status == Status::success) {
     m.state.set_nonce(self, nonce + 1);

@@ -75,7 +75,7 @@ Result Evm::run(const Message& given) {
   Account& sender = m.state.account(message.sender);
   const bool creates = message.kind == CallKind::create || message.kind == CallKind::create2;
   const bool moves_value = creates || message.kind == CallKind::call || message.kind == CallKind::callcode;
-  if (moves_value && less(sender.now.balance, message.value)) {
+  if (moves_value && !sender.covers(message.value)) {
     result.status = Status::insufficient_balance;
     result.gas_left = message.gas;
     return result;
@@ -83,7 +83,7 @@ Result Evm::run(const Message& given) {
   m.return_data.clear();
   bool entered;
   if (creates) {
-    entered = start_create(m, sender, message, sender.now.nonce - 1, result);
+    entered = start_create(m, sender, message, sender.nonce() - 1, result);
   } else {
     if (message.kind == CallKind::staticcall) message.is_static = true;
     Account& code = m.state.account(message.code_address);

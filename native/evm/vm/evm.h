@@ -102,7 +102,7 @@ class Tracer {
   // Before each instruction (only when wants_steps).
   virtual void on_step(const Step& step) { (void)step; }
   // After it, or, for calls and creations, before the new frame begins: gas that is left, so that the difference is geth's gasCost.
-  // `status` is the fault of an instruction that failed.
+  // `status` is the fault of an instruction that failed. Out of gas, `gas_left` is below nothing, modulo 2^64: the difference is what was asked for.
   virtual void on_step_end(uint64_t gas_left, Status status) { (void)gas_left, (void)status; }
   virtual void on_enter(const Message& message, ByteView code) { (void)message, (void)code; }
   virtual void on_exit(const Message& message, const Result& result, uint64_t gas_used) { (void)message, (void)result, (void)gas_used; }

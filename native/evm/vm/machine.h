@@ -39,7 +39,8 @@ struct Machine {
   const Code& code_to_run(Account& account, Account*& target);
 };
 
-// What an instruction that lives outside of the interpreter's function gives back: the gas that is left, or the fault.
+// What an instruction that lives outside of the interpreter's function gives back: the gas that is left, or the fault. Out of gas, the price that could not be
+// paid is taken off all the same, modulo 2^64: tracers tell it.
 struct Done {
   uint64_t gas;
   Status status;

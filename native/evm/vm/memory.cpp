@@ -6,37 +6,32 @@
 namespace zg {
 namespace {
 
-constexpr Done kOutOfGas{0, Status::out_of_gas};
-
 // Yellow Paper, C_mem: 3 a word and the square of the words over 512.
 constexpr uint64_t memory_price(uint64_t w) noexcept { return 3 * w + w * w / 512; }
 
-// Base price and price a word for `size` bytes; false when it is not there.
+// Base price and price a word for `size` bytes, taken off `gas`; false when it is not there.
 bool pay_words(uint64_t& gas, const U256& size, uint64_t base, uint64_t word) noexcept {
   if (!size.is_u64() || size.w[0] > kMaxMemory) return false;
-  const uint64_t price = base + word * words(size.w[0]);
-  if (gas < price) return false;
-  gas -= price;
-  return true;
+  return !__builtin_sub_overflow(gas, base + word * words(size.w[0]), &gas);
 }
 
 }  // namespace
 
 Done expand(Machine& m, Frame& f, const U256& at, const U256& size, uint64_t gas) {
-  if (!at.is_u64() || !size.is_u64() || at.w[0] > kMaxMemory || size.w[0] > kMaxMemory) return kOutOfGas;
+  if (!at.is_u64() || !size.is_u64() || at.w[0] > kMaxMemory || size.w[0] > kMaxMemory) return {gas, Status::out_of_gas};
   const uint64_t end = at.w[0] + size.w[0];
   if (end <= f.mem_size) return {gas, Status::success};
-  if (end > kMaxMemory) return kOutOfGas;
+  if (end > kMaxMemory) return {gas, Status::out_of_gas};
   const uint64_t w = words(end);
   const uint64_t price = memory_price(w) - memory_price(f.mem_size / 32);
-  if (gas < price) return kOutOfGas;
+  if (gas < price) return {gas - price, Status::out_of_gas};
   m.arena->grow(f, w * 32);
   return {gas - price, Status::success};
 }
 
 Done op_keccak(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   const U256 at = sp[-1], size = sp[-2];
-  if (!pay_words(gas, size, 30, gas::kKeccakWord)) return kOutOfGas;
+  if (!pay_words(gas, size, 30, gas::kKeccakWord)) return {gas, Status::out_of_gas};
   if (!size.is_zero()) {
     const Done d = expand(m, f, at, size, gas);
     if (d.status != Status::success) return d;
@@ -50,7 +45,7 @@ Done op_keccak(Machine& m, Frame& f, U256* sp, uint64_t gas) {
 
 Done op_copy(Machine& m, Frame& f, U256* sp, ByteView source, uint64_t gas) {
   const U256 &to = sp[-1], &at = sp[-2], &size = sp[-3];
-  if (!pay_words(gas, size, 3, gas::kWord)) return kOutOfGas;
+  if (!pay_words(gas, size, 3, gas::kWord)) return {gas, Status::out_of_gas};
   if (size.is_zero()) return {gas, Status::success};
   const Done d = expand(m, f, to, size, gas);
   if (d.status != Status::success) return d;
@@ -71,7 +66,7 @@ Done op_returndatacopy(Machine& m, Frame& f, U256* sp, uint64_t gas) {
 
 Done op_mcopy(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   const U256 &to = sp[-1], &at = sp[-2], &size = sp[-3];
-  if (!pay_words(gas, size, 3, gas::kWord)) return kOutOfGas;
+  if (!pay_words(gas, size, 3, gas::kWord)) return {gas, Status::out_of_gas};
   if (size.is_zero()) return {gas, Status::success};
   const Done d = expand(m, f, less(to, at) ? at : to, size, gas);
   if (d.status == Status::success) std::memmove(f.mem + to.w[0], f.mem + at.w[0], size.w[0]);

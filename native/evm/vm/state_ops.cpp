@@ -4,43 +4,39 @@
 namespace zg {
 namespace {
 
-constexpr Done kOutOfGas{0, Status::out_of_gas};
-
 // The fixed price before Berlin, warm or cold from then on (EIP-2929).
 inline bool pay_account(Machine& m, Account& account, uint64_t before_berlin, uint64_t& gas) {
   uint64_t price = before_berlin;
   if (m.from(Revision::berlin)) price = m.state.warm(account) ? gas::kColdAccount : gas::kWarm;
-  if (gas < price) return false;
-  gas -= price;
-  return true;
+  return !__builtin_sub_overflow(gas, price, &gas);
 }
 
 }  // namespace
 
 Done op_balance(Machine& m, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
-  if (!pay_account(m, account, m.schedule.balance, gas)) return kOutOfGas;
-  sp[-1] = account.now.balance;
+  if (!pay_account(m, account, m.schedule.balance, gas)) return {gas, Status::out_of_gas};
+  sp[-1] = account.balance();
   return {gas, Status::success};
 }
 
 Done op_extcodesize(Machine& m, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
-  if (!pay_account(m, account, m.schedule.extcode, gas)) return kOutOfGas;
+  if (!pay_account(m, account, m.schedule.extcode, gas)) return {gas, Status::out_of_gas};
   sp[-1] = m.state.code(account).size();
   return {gas, Status::success};
 }
 
 Done op_extcodehash(Machine& m, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
-  if (!pay_account(m, account, m.schedule.extcode_hash, gas)) return kOutOfGas;
-  sp[-1] = m.state.dead(account) ? U256{} : U256::from(account.now.code_hash);
+  if (!pay_account(m, account, m.schedule.extcode_hash, gas)) return {gas, Status::out_of_gas};
+  sp[-1] = m.state.dead(account) ? U256{} : U256::from(account.code_hash());
   return {gas, Status::success};
 }
 
 Done op_extcodecopy(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   Account& account = m.state.account(sp[-1].address());
-  if (!pay_account(m, account, m.schedule.extcode, gas)) return kOutOfGas;
+  if (!pay_account(m, account, m.schedule.extcode, gas)) return {gas, Status::out_of_gas};
   // op_copy has the base price of the other copies in it.
   return op_copy(m, f, sp - 1, m.state.code(account).bytes(), gas + 3);
 }
@@ -49,7 +45,7 @@ Done op_sload(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   Slot& slot = m.state.slot(*f.self, sp[-1]);
   uint64_t price = m.schedule.sload;
   if (m.from(Revision::berlin)) price = m.state.warm(*f.self, slot) ? gas::kColdSlot : gas::kWarm;
-  if (gas < price) return kOutOfGas;
+  if (gas < price) return {gas - price, Status::out_of_gas};
   sp[-1] = slot.current;
   return {gas - price, Status::success};
 }
@@ -57,7 +53,7 @@ Done op_sload(Machine& m, Frame& f, U256* sp, uint64_t gas) {
 Done op_sstore(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   if (f.is_static) return {gas, Status::write_protection};
   // EIP-2200: the stipend of a call must not be enough.
-  if (m.from(Revision::istanbul) && gas <= gas::kCallStipend) return kOutOfGas;
+  if (m.from(Revision::istanbul) && gas <= gas::kCallStipend) return {gas, Status::out_of_gas};
   Slot& slot = m.state.slot(*f.self, sp[-1]);
   const U256 value = sp[-2];
   const U256& current = slot.current;
@@ -88,7 +84,7 @@ Done op_sstore(Machine& m, Frame& f, U256* sp, uint64_t gas) {
       if (original == value) refund += (original.is_zero() ? set : reset) - load;
     }
   }
-  if (gas < price) return kOutOfGas;
+  if (gas < price) return {gas - price, Status::out_of_gas};
   if (refund != 0) m.state.add_refund(refund);
   if (!(current == value)) m.state.set_slot(*f.self, slot, value);
   return {gas - price, Status::success};
@@ -98,14 +94,14 @@ Done op_log(Machine& m, Frame& f, U256* sp, unsigned topics, uint64_t gas) {
   if (f.is_static) return {gas, Status::write_protection};
   const U256 &at = sp[-1], &size = sp[-2];
   const uint64_t fixed = gas::kLog + gas::kLogTopic * topics;
-  if (gas < fixed) return kOutOfGas;
+  if (gas < fixed) return {gas - fixed, Status::out_of_gas};
   gas -= fixed;
   Log log;
   if (!size.is_zero()) {
     const Done d = expand(m, f, at, size, gas);
     if (d.status != Status::success) return d;
     const uint64_t price = gas::kLogByte * size.w[0];
-    if (d.gas < price) return kOutOfGas;
+    if (d.gas < price) return {d.gas - price, Status::out_of_gas};
     gas = d.gas - price;
     log.data.assign(f.mem + at.w[0], f.mem + at.w[0] + size.w[0]);
   }
@@ -121,7 +117,7 @@ Done op_selfdestruct(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   if (f.is_static) return {gas, Status::write_protection};
   Account& self = *f.self;
   Account& heir = m.state.account(sp[-1].address());
-  const U256 balance = self.now.balance;
+  const U256 balance = self.balance();
   uint64_t price = m.schedule.selfdestruct;
   if (m.from(Revision::berlin) && m.state.warm(heir)) price += gas::kColdAccount;
   if (m.from(Revision::spurious_dragon)) {
@@ -129,14 +125,14 @@ Done op_selfdestruct(Machine& m, Frame& f, U256* sp, uint64_t gas) {
   } else if (m.from(Revision::tangerine_whistle) && !heir.exists) {
     price += gas::kNewAccount;
   }
-  if (gas < price) return kOutOfGas;
+  if (gas < price) return {gas - price, Status::out_of_gas};
   gas -= price;
   // EIP-6780: from Cancun on only a contract of this transaction goes; another one just gives its balance away.
   const bool goes = !m.from(Revision::cancun) || m.state.created_here(self);
   if (!m.from(Revision::london) && !m.state.destroyed_here(self)) m.state.add_refund(24000);
   if (&heir != &self) {
     m.state.set_balance(self, {});
-    m.state.set_balance(heir, heir.now.balance + balance);
+    m.state.add_balance(heir, balance);
   } else if (goes) {
     m.state.set_balance(self, {});
   }

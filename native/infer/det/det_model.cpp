@@ -42,13 +42,22 @@ class Loader {
   bool architecture() {
     std::string_view name;
     if (!file_.get("general.architecture", &name, error_)) return false;
+    if (name.empty()) return fail(error_, "metadata 'general.architecture' is missing: not a language model");
     std::string known;
     for (const Architecture& a : kArchitectures) {
       if (name == a.name) m_.architecture = a;
       known += (known.empty() ? "" : ", ") + std::string(a.name);
     }
-    if (m_.architecture.name != nullptr) return true;
-    return fail(error_, "architecture '" + gguf::printable(name) + "' is not known; known are " + known);
+    if (m_.architecture.name == nullptr) {
+      return fail(error_, "architecture '" + gguf::printable(name) + "' is not known; known are " + known);
+    }
+    std::string_view title;
+    if (!file_.get("general.name", &title, error_)) return false;
+    m_.name = title;
+    uint32_t parts = 1;
+    if (!file_.get("split.count", &parts, error_)) return false;
+    if (parts > 1) return fail(error_, "the model is split over " + std::to_string(parts) + " files; join them first");
+    return true;
   }
 
   std::string key(const char* suffix) const { return std::string(m_.architecture.name) + "." + suffix; }
@@ -65,6 +74,19 @@ class Loader {
     if (*out >= least && *out <= most) return true;
     return fail(error_, "metadata '" + name + "': " + std::to_string(*out) + " is not from " + std::to_string(least) + " to " +
                             std::to_string(most));
+  }
+
+  // Refuses arrays whose layers differ: every layer has the same shape here.
+  bool uniform(const char* suffix, uint32_t value) {
+    const gguf::Value* v = file_.find(key(suffix));
+    if (v == nullptr || v->type != gguf::ValueType::kArray) return true;
+    if (v->count < layers_) return fail(error_, "metadata '" + key(suffix) + "': fewer entries than layers");
+    for (uint32_t i = 0; i < layers_; i++) {
+      uint32_t n = 0;
+      if (!file_.get_at(key(suffix), i, &n, error_)) return false;
+      if (n != value) return fail(error_, "metadata '" + key(suffix) + "': layers of different shape are not supported");
+    }
+    return true;
   }
 
   bool positive(const char* suffix, float* out) {
@@ -88,10 +110,18 @@ class Loader {
       return false;
     }
     m.epsilon = 0;
-    if (!positive("attention.layer_norm_rms_epsilon", &m.epsilon)) return false;
-    if (m.heads % m.kv_heads != 0 || m.head_size % 2 != 0 || value_size != m.head_size || m.rope_dims % 2 != 0 ||
-        m.rope_dims > m.head_size) {
-      return fail(error_, "heads, head sizes and RoPE dimensions do not fit together");
+    if (!positive("attention.layer_norm_rms_epsilon", &m.epsilon) || !uniform("feed_forward_length", m.feed) ||
+        !uniform("attention.head_count", m.heads) || !uniform("attention.head_count_kv", m.kv_heads)) {
+      return false;
+    }
+    if (m.heads % m.kv_heads != 0) {
+      return fail(error_, std::to_string(m.heads) + " heads cannot share " + std::to_string(m.kv_heads) + " key-value heads");
+    }
+    if (m.head_size % 2 != 0) return fail(error_, "head size " + std::to_string(m.head_size) + " is odd");
+    if (value_size != m.head_size) return fail(error_, "keys and values of different size are not supported");
+    if (m.rope_dims % 2 != 0 || m.rope_dims > m.head_size) {
+      return fail(error_, "metadata '" + key("rope.dimension_count") + "': " + std::to_string(m.rope_dims) +
+                              " is odd or larger than a head");
     }
     m.score_scale = div1(1.0f, sqrt1(static_cast<float>(m.head_size)));
     const std::string_view name = m.architecture.name;
@@ -162,8 +192,12 @@ class Loader {
       if (required) fail(error_, "tensor '" + name + "' is missing");
       return nullptr;
     }
+    used_++;
     if (t->dims[0] != columns || t->dims[1] != rows || t->dims[2] != depth || t->dims[3] != 1) {
-      gguf::fail_at(error_, "tensor '" + name + "' has other dimensions than the model's, described", t->info_offset);
+      gguf::fail_at(error_,
+                    "tensor '" + name + "' is " + std::to_string(t->dims[0]) + " x " + std::to_string(t->values / t->dims[0]) + ", " +
+                        std::to_string(columns) + " x " + std::to_string(rows * depth) + " wanted, described",
+                    t->info_offset);
       return nullptr;
     }
     if (type_shape(static_cast<Type>(t->type->id)).values == 0) {
@@ -228,8 +262,14 @@ class Loader {
     Model& m = m_;
     const Tensor* embedding = file_.tensor("token_embd.weight");
     if (embedding == nullptr) return fail(error_, "tensor 'token_embd.weight' is missing");
-    if (embedding->dims[1] > INT32_MAX) return fail(error_, "tensor 'token_embd.weight' has too many rows");
-    m.vocabulary = static_cast<uint32_t>(embedding->dims[1]);
+    const uint64_t vocabulary = embedding->dims[1];
+    const gguf::Value* tokens = file_.find("tokenizer.ggml.tokens");
+    if (vocabulary > INT32_MAX || (tokens != nullptr && tokens->count != vocabulary)) {
+      return gguf::fail_at(error_, "tensor 'token_embd.weight' has " + std::to_string(vocabulary) +
+                                       " rows, which the list of tokens does not match, described",
+                           embedding->info_offset);
+    }
+    m.vocabulary = static_cast<uint32_t>(vocabulary);
     if (!matrix("token_embd.weight", m.width, m.vocabulary, true, &m.embedding) ||
         !matrix("output.weight", m.width, m.vocabulary, false, &m.output) ||
         !vector("output_norm.weight", m.width, true, &m.output_norm)) {
@@ -240,6 +280,10 @@ class Loader {
       m.layers.emplace_back();
       if (!layer(i, &m.layers.back())) return false;
     }
+    for (const Tensor& t : file_.tensors()) m.parameters += t.values;
+    if (used_ < file_.tensors().size()) {
+      m.warnings.push_back(std::to_string(file_.tensors().size() - used_) + " tensors of the file are not used");
+    }
     return true;
   }
 
@@ -248,6 +292,7 @@ class Loader {
   Error* error_;
   uint32_t layers_ = 0;
   uint32_t window_ = 0;
+  size_t used_ = 0;
 };
 
 // SplitMix64.
@@ -267,9 +312,14 @@ void put_half(uint8_t* p, float v) {
 }  // namespace
 
 std::unique_ptr<Model> Model::open(const char* path, gguf::Error* error) noexcept {
+  auto file = File::open(path, error);
+  return file == nullptr ? nullptr : load(std::move(file), error);
+}
+
+std::unique_ptr<Model> Model::load(std::unique_ptr<gguf::File> file, gguf::Error* error) noexcept {
   auto model = std::make_unique<Model>();
-  model->file = File::open(path, error);
-  if (model->file == nullptr || !Loader(model.get(), error).run()) return nullptr;
+  model->file = std::move(file);
+  if (!Loader(model.get(), error).run()) return nullptr;
   return model;
 }
 

@@ -60,6 +60,11 @@ struct Layer {
 
 struct Model {
   std::unique_ptr<gguf::File> file;
+  // general.name, or empty.
+  std::string name;
+  uint64_t parameters = 0;
+  // What is odd about the file but can be lived with.
+  std::vector<std::string> warnings;
   // Weights that no file holds (random models).
   std::vector<std::unique_ptr<uint8_t[]>> owned;
   Architecture architecture{};
@@ -80,8 +85,10 @@ struct Model {
   size_t q_width() const { return size_t{heads} * head_size; }
   size_t kv_width() const { return size_t{kv_heads} * head_size; }
 
-  // nullptr with the reason in error.
+  // Opens and checks a model, or nullptr with the reason in error. A file that holds a vocabulary only is refused.
   static std::unique_ptr<Model> open(const char* path, gguf::Error* error) noexcept;
+  // The same for a file that is open already.
+  static std::unique_ptr<Model> load(std::unique_ptr<gguf::File> file, gguf::Error* error) noexcept;
 };
 
 // What a random model looks like; weights are random bytes with sane scales, seeded.

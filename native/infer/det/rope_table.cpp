@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "double_double.h"
-
 namespace zg::det {
 namespace {
 
@@ -21,17 +19,15 @@ double ceil_dd(Dd a) {
 
 }  // namespace
 
-std::vector<float> rope_table(const RopeParameters& p, uint32_t positions) {
+RopeRows::RopeRows(const RopeParameters& p) : frequency_(p.dims / 2), magnitude_(whole(1)) {
   const uint32_t pairs = p.dims / 2;
   const Dd log_base = log_dd(whole(static_cast<double>(p.base)));
-  std::vector<Dd> frequency(pairs);
   for (uint32_t i = 0; i < pairs; i++) {
     Dd f = exp_dd(-(log_base * whole(2.0 * i) / whole(p.dims)));
     if (!p.divisors.empty()) f = f / whole(static_cast<double>(p.divisors[i]));
     if (p.linear != 1.0f) f = f / whole(static_cast<double>(p.linear));
-    frequency[i] = f;
+    frequency_[i] = f;
   }
-  Dd magnitude = whole(1);
   if (p.yarn) {
     const Dd factor = whole(static_cast<double>(p.yarn_factor));
     const Dd two_pi = scaled(kHalfPi, 4);
@@ -47,21 +43,27 @@ std::vector<float> rope_table(const RopeParameters& p, uint32_t positions) {
       if (less(ramp, whole(0))) ramp = whole(0);
       if (less(whole(1), ramp)) ramp = whole(1);
       const Dd keep = whole(1) - ramp;
-      frequency[i] = frequency[i] * (keep + ramp / factor);
+      frequency_[i] = frequency_[i] * (keep + ramp / factor);
     }
-    magnitude = p.attention_factor > 0 ? whole(static_cast<double>(p.attention_factor))
-                                       : whole(1) + log_dd(factor) / whole(10);
+    magnitude_ = p.attention_factor > 0 ? whole(static_cast<double>(p.attention_factor))
+                                        : whole(1) + log_dd(factor) / whole(10);
   }
+}
+
+void RopeRows::row(uint32_t position, float* out, uint32_t stride, uint32_t sine_at) const {
+  for (uint32_t i = 0; i < pairs(); i++) {
+    Dd sine;
+    Dd cosine;
+    sin_cos_dd(frequency_[i] * whole(position), &sine, &cosine);
+    out[size_t{i} * stride] = nearest_float(cosine * magnitude_);
+    out[size_t{i} * stride + sine_at] = nearest_float(sine * magnitude_);
+  }
+}
+
+std::vector<float> rope_table(const RopeParameters& p, uint32_t positions) {
+  const RopeRows rows(p);
   std::vector<float> table(size_t{positions} * p.dims);
-  for (uint32_t t = 0; t < positions; t++) {
-    for (uint32_t i = 0; i < pairs; i++) {
-      Dd sine;
-      Dd cosine;
-      sin_cos_dd(frequency[i] * whole(t), &sine, &cosine);
-      table[size_t{t} * p.dims + 2 * i] = nearest_float(cosine * magnitude);
-      table[size_t{t} * p.dims + 2 * i + 1] = nearest_float(sine * magnitude);
-    }
-  }
+  for (uint32_t t = 0; t < positions; t++) rows.row(t, table.data() + size_t{t} * p.dims, 2, 1);
   return table;
 }
 

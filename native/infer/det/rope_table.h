@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "double_double.h"
+
 namespace zg::det {
 
 // The file's parameters, as the floats they are.
@@ -22,6 +24,19 @@ struct RopeParameters {
   float attention_factor = 0;
   // Divisors of the pairs' frequencies; empty: none.
   std::vector<float> divisors;
+};
+
+// Rows of the table one by one. Safe for use from several threads.
+class RopeRows {
+ public:
+  explicit RopeRows(const RopeParameters& p);
+  // The pairs of a position: cosines at out[i · stride], sines at out[i · stride + sine_at].
+  void row(uint32_t position, float* out, uint32_t stride, uint32_t sine_at) const;
+  uint32_t pairs() const { return static_cast<uint32_t>(frequency_.size()); }
+
+ private:
+  std::vector<Dd> frequency_;
+  Dd magnitude_;
 };
 
 // table[position · dims + 2i] = cosine, … + 2i + 1 = sine of pair i, the magnitude included; positions 0 … positions − 1.

@@ -1,0 +1,156 @@
+/**
+ * How fast does zg compute tokens on this CPU, beside llama.cpp (node-llama-cpp)? The same random model of half a billion parameters,
+ * alternating runs, each contender in a process of its own; zg's process also measures what the machine reads and multiplies.
+ *
+ *   cd bench && npm ci && cd .. && npm run build:native
+ *   npm run bench:infer -- [--types Q8_0,Q4_0,Q4_K_M] [--threads 1,2] [--rounds 3] [--prompt 256] [--decoded 32] [--dir DIR] [--busy] [--json]
+ *
+ * Medians over the rounds. llama.cpp runs with flash attention on and off, and its better figure counts. --dir keeps the models; --busy
+ * lets another process spin on one core all the while. Without the peer's package only zg's figures are printed.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { loadavg, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { packageRoot } from '../lib/base/package-root.ts'
+
+interface Figures {
+  loadSeconds: number
+  prefill: number
+  decode: number
+  eight: number
+}
+interface Own extends Figures {
+  level: string
+  packedBytes: number
+  parameters: number
+  bandwidth: number
+  bytePeak: number
+}
+
+const { values } = parseArgs({
+  options: {
+    types: { type: 'string', default: 'Q8_0,Q4_0,Q4_K_M' },
+    threads: { type: 'string', default: '1,2' },
+    rounds: { type: 'string', default: '3' },
+    prompt: { type: 'string', default: '256' },
+    decoded: { type: 'string', default: '32' },
+    dir: { type: 'string' },
+    busy: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false }
+  }
+})
+const root = packageRoot()
+const program = join(root, 'build', 'Release', 'infer_cpu_check')
+if (!existsSync(program)) throw new Error("no native build: run 'npm run build:native'")
+const peer = hasPeer()
+const dir = values.dir ?? mkdtempSync(join(tmpdir(), 'zg-bench-infer-'))
+const neighbour = values.busy ? spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }) : undefined
+
+try {
+  for (const type of values.types.split(',')) {
+    const file = model(type)
+    for (const threads of values.threads.split(',').map(Number)) race(type, file, threads)
+  }
+} finally {
+  neighbour?.kill()
+  if (values.dir === undefined) rmSync(dir, { recursive: true })
+}
+
+function hasPeer(): boolean {
+  try {
+    createRequire(import.meta.url).resolve('node-llama-cpp')
+    return true
+  } catch {
+    process.stderr.write('bench: node-llama-cpp is not installed (cd bench && npm ci): zg alone\n')
+    return false
+  }
+}
+
+function model(type: string): string {
+  const file = join(dir, `random-${type}.gguf`)
+  if (!existsSync(file)) run(process.execPath, [join(root, 'scripts', 'make-random-gguf.mjs'), file, '--type', type])
+  return file
+}
+
+function run(command: string, args: string[]): string {
+  const r = spawnSync(command, args, { encoding: 'utf8' })
+  if (r.status !== 0) throw new Error(`${command} ${args.join(' ')}: ${r.stderr}`)
+  return r.stdout.trim().split('\n').at(-1) ?? ''
+}
+
+function race(type: string, file: string, threads: number): void {
+  const own: Own[] = []
+  const theirs: Figures[] = []
+  const load = loadavg()[0]!
+  for (let i = 0; i < Math.max(1, Number(values.rounds)); i++) {
+    own.push(JSON.parse(run(program, ['bench', file, String(threads), values.prompt, values.decoded])))
+    if (!peer) continue
+    const flash = [0, 1].map(f => {
+      const script = join(root, 'bench', 'infer-peer.mjs')
+      return JSON.parse(
+        run(process.execPath, [script, file, String(threads), values.prompt, values.decoded, String(f)])
+      )
+    }) as [Figures, Figures]
+    const better = (key: keyof Figures): number => Math.max(flash[0][key], flash[1][key])
+    theirs.push({
+      loadSeconds: Math.min(flash[0].loadSeconds, flash[1].loadSeconds),
+      prefill: better('prefill'),
+      decode: better('decode'),
+      eight: better('eight')
+    })
+  }
+  const mine = (key: keyof Figures | 'bandwidth' | 'bytePeak'): number => median(own.map(o => o[key]))
+  const { packedBytes, parameters, level } = own[0]!
+  // The embedding is read by rows: its parameters multiply nothing.
+  const multiplied = parameters - 32_000 * 1_536
+  const shares = {
+    ofBandwidth: (mine('decode') * packedBytes) / mine('bandwidth'),
+    ofBytePeak: mine('bytePeak') === 0 ? 0 : (mine('prefill') * multiplied * 2) / mine('bytePeak')
+  }
+  const row = {
+    type,
+    threads,
+    level,
+    packedBytes,
+    loadAverage: load,
+    busy: values.busy,
+    ...shares,
+    zg: own,
+    llamaCpp: theirs
+  }
+  if (values.json) {
+    console.log(JSON.stringify(row))
+    return
+  }
+  const gb = (x: number): string => (x / 1e9).toFixed(1)
+  console.log(
+    `${type}, ${threads} thread${threads === 1 ? '' : 's'}, ${level}, ${(packedBytes / 1e6).toFixed(0)} MB a token; reads ${gb(mine('bandwidth'))} GB/s, ` +
+      `int8 ${gb(mine('bytePeak'))} GOPS, load average ${load.toFixed(1)}`
+  )
+  for (const key of ['prefill', 'decode', 'eight'] as const) {
+    const share =
+      key === 'prefill'
+        ? `${(100 * shares.ofBytePeak).toFixed(0)} % of int8 peak`
+        : key === 'decode'
+          ? `${(100 * shares.ofBandwidth).toFixed(0)} % of bandwidth`
+          : ''
+    const ratio = theirs.length === 0 ? '' : `${(mine(key) / median(theirs.map(o => o[key]))).toFixed(2)} x`
+    console.log(
+      `  ${key.padEnd(8)} ${range(own.map(o => o[key])).padEnd(24)} llama.cpp ${range(theirs.map(o => o[key])).padEnd(24)} ${ratio.padEnd(8)} ${share}`
+    )
+  }
+  console.log(`  load     ${mine('loadSeconds').toFixed(2)} s`)
+}
+
+function median(list: number[]): number {
+  return [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+}
+
+/** Median with the range behind it, tokens a second. */
+function range(list: number[]): string {
+  if (list.length === 0) return '-'
+  return `${median(list).toFixed(1)} (${Math.min(...list).toFixed(1)} to ${Math.max(...list).toFixed(1)})`
+}

@@ -1,0 +1,51 @@
+/**
+ * Memory for messages with shards in them, used again and again: a fresh array a message costs the system's clearing of its pages and,
+ * for each 64 MiB of them, a collection by V8. What is never given back is collected like anything else, so whoever keeps data
+ * for long simply does not release it.
+ */
+import { assert } from '../../../lib/base/errors.ts'
+
+/** Eight shards of 256 KiB and what stands around them. */
+export const BLOCK_BYTES: number = 2 * 1024 * 1024 + 64 * 1024
+/** Blocks kept when nobody uses them: 17 MiB. */
+const KEPT = 8
+
+const free: Uint8Array[] = []
+
+/** Some bytes in use by one or more parties; they go back when all have released theirs. */
+export class Block {
+  readonly bytes: Uint8Array
+  #users = 1
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+  }
+
+  /** One user more. */
+  share(): void {
+    assert(this.#users > 0, 'memory that was given back')
+    this.#users++
+  }
+
+  release(): void {
+    assert(this.#users > 0, 'memory given back twice')
+    if (--this.#users === 0 && this.bytes.length === BLOCK_BYTES && free.length < KEPT) free.push(this.bytes)
+  }
+}
+
+/** At least `size` bytes; what lies in them is left over from others. Plain arrays: a Buffer's slice would share the memory. */
+export function block(size: number): Block {
+  if (size > BLOCK_BYTES) return new Block(new Uint8Array(Buffer.allocUnsafeSlow(size).buffer))
+  return new Block(free.pop() ?? new Uint8Array(Buffer.allocUnsafeSlow(BLOCK_BYTES).buffer))
+}
+
+/** Bytes of a shard, and how to say that nobody looks at them any more. Saying so is never needed, and allowed once. */
+export interface Piece {
+  readonly data: Uint8Array
+  release(): void
+}
+
+/** A piece that is nobody's but the collector's. */
+export function kept(data: Uint8Array): Piece {
+  return { data, release: () => {} }
+}

@@ -1,0 +1,138 @@
+#include "workers.h"
+
+#include <algorithm>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace zg::cpu {
+namespace {
+
+constexpr unsigned kCountBits = 20;
+constexpr uint64_t kCountMask = (uint64_t{1} << kCountBits) - 1;
+// About 40 µs of pauses on current processors.
+constexpr int kSpins = 1'000;
+constexpr size_t kMaxChunks = size_t{1} << (kCountBits - 1);
+
+inline void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+uint64_t generation(uint64_t ticket) { return ticket >> (2 * kCountBits); }
+
+void pin_to(pthread_t thread, unsigned index) {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  const int count = CPU_COUNT(&allowed);
+  if (count <= 0) return;
+  int wanted = static_cast<int>(index) % count;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &allowed) || wanted-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_setaffinity_np(thread, sizeof one, &one);
+    return;
+  }
+#else
+  (void)thread;
+  (void)index;
+#endif
+}
+
+}  // namespace
+
+Workers::Workers(unsigned threads, bool pin) {
+  for (unsigned i = 1; i < threads; i++) {
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, enter, this) != 0) break;
+    // The caller's own core is the first.
+    if (pin) pin_to(thread, i);
+    threads_.push_back(thread);
+  }
+}
+
+Workers::~Workers() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (const pthread_t t : threads_) pthread_join(t, nullptr);
+}
+
+void* Workers::enter(void* self) {
+#if defined(__x86_64__)
+  // Another library of the process may have set flush-to-zero; subnormal scales count here.
+  _mm_setcsr(0x1F80);
+#endif
+  static_cast<Workers*>(self)->work();
+  return nullptr;
+}
+
+void Workers::share(Call call, const void* body, size_t items, size_t grain) {
+  grain = std::max(grain, (items + kMaxChunks - 1) / kMaxChunks);
+  const size_t chunks = (items + grain - 1) / grain;
+  const uint64_t next = generation(ticket_.load(std::memory_order_relaxed)) + 1;
+  jobs_[next % 2] = {call, body, items, grain};
+  done_.store(0, std::memory_order_relaxed);
+  ticket_.store(next << (2 * kCountBits) | chunks << kCountBits);
+  if (asleep_.load() > 0) {
+    epoch_.fetch_add(1);
+    epoch_.notify_all();
+  }
+  drain();
+  for (int spins = 0;;) {
+    const uint32_t done = done_.load(std::memory_order_acquire);
+    if (done == chunks) return;
+    if (++spins < kSpins) {
+      relax();
+      continue;
+    }
+    caller_asleep_.store(true);
+    if (done_.load() == done) done_.wait(done);
+    caller_asleep_.store(false);
+  }
+}
+
+uint64_t Workers::drain() {
+  for (;;) {
+    const uint64_t ticket = ticket_.fetch_add(1);
+    const uint64_t index = ticket & kCountMask;
+    const uint64_t chunks = ticket >> kCountBits & kCountMask;
+    if (index >= chunks) return generation(ticket);
+    const Job& job = jobs_[generation(ticket) % 2];
+    job.call(job.body, index * job.grain, std::min((index + 1) * job.grain, job.items));
+    // The job may be gone from here on.
+    if (done_.fetch_add(1) + 1 == chunks && caller_asleep_.load()) done_.notify_one();
+  }
+}
+
+void Workers::work() {
+  uint64_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (generation(ticket_.load(std::memory_order_acquire)) == seen) {
+      if (stop_.load(std::memory_order_relaxed)) return;
+      if (++spins < kSpins) {
+        relax();
+        continue;
+      }
+      spins = 0;
+      asleep_.fetch_add(1);
+      const uint32_t epoch = epoch_.load();
+      if (generation(ticket_.load()) == seen && !stop_.load()) epoch_.wait(epoch);
+      asleep_.fetch_sub(1);
+    }
+    seen = drain();
+  }
+}
+
+}  // namespace zg::cpu
