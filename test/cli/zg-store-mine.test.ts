@@ -1,7 +1,7 @@
 /**
  * Proves the built miner on a real chain and a real node: files are stored and paid for, `zg-store mine` seals what the node holds, has an
  * answer accepted within minutes of its start, answers a task once even over a restart, makes rotten copies again, and the reward is
- * withdrawn; what was paid out never exceeds what was paid in. `zg-store quote` says beforehand what the contract then charges.
+ * withdrawn; beside a sharded node it answers with the segments of that share; what was paid out never exceeds what was paid in. `zg-store quote` says beforehand what the contract then charges.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
@@ -149,6 +149,36 @@ t.test('rewards are withdrawn and covered by the fees', async t => {
   t.equal((await balance(String(due!.address))) - before, amount)
   t.equal(await balance(AT.reward), fees - amount)
   t.equal((await zg('mine', 'withdraw', '4', '--account', '5')).code, 1, 'nothing is left')
+})
+
+t.test('a miner at a sharded node answers with its share', { timeout: 250_000 }, async t => {
+  const at = ['--rpc-port', '0', '--rpc-url', chain.url]
+  const shards = await Promise.all(
+    ['0/2', '1/2'].map(shard =>
+      startTool('zg-store', ['node', '--dir', box.path(`shard${shard[0]}`), '--shard', shard, ...at], { env: box.env })
+    )
+  )
+  t.teardown(() => Promise.all(shards.map(s => s.stop())))
+  const path = box.path('c')
+  writeFileSync(path, Buffer.alloc(9 * 262_144, 'c'))
+  const put = await runTool('zg-store', ['put', path, '--json', '--expected-replica', '1'], {
+    env: { ...env, ZG_STORE_NODES: shards.map(s => s.url).join(',') }
+  })
+  t.equal(put.code, 0, put.stderr)
+  const options = ['--account', '6', '--cpu-limit', '60', '--cache-max', '64MiB', '--json', '--dir', box.path('miner2')]
+  const mining = await startTool('zg-store', ['mine', '--node', shards[1]!.url, ...options], { env })
+  t.teardown(() => mining.stop())
+  await waitFor(() => answers(mining).some(r => r.accepted === true), {
+    timeoutMs: 200_000,
+    what: 'an answer of the shard'
+  })
+  const answer = answers(mining).find(r => r.accepted === true)!
+  t.equal(Math.floor(Number(answer.position) / 1024) % 2, 1, 'from a segment of the share')
+  t.same(
+    answers(mining).filter(r => r.accepted !== true),
+    [],
+    'none was refused'
+  )
 })
 
 t.test('a miner refuses what does not fit together', async t => {
