@@ -192,38 +192,39 @@ ZG_INLINE void block_factors(const uint8_t* aux, uint32_t b, int half, Factors* 
 
 // As in avx512.cpp: factors in floats are exact, + 0 fixes the sign of zero.
 template <int kCode, int kOffset, int kScale>
-ZG_INLINE __m256 block_token(const __m256i* w, const Factors& f, const int8_t* q, float dx, int32_t low_sum, int32_t high_sum, __m256 acc) {
+ZG_INLINE __m256 block_token(const __m256i* w, const Factors& f, const int8_t* q, const float* d, const int32_t* sums, size_t n, __m256 acc) {
   const __m256 zero = _mm256_setzero_ps();
+  const __m256 dx = _mm256_set1_ps(d[0]);
   constexpr int shift = kCode == ZG_CODE_8 || kCode == ZG_CODE_4_TABLE || kOffset < 0 ? -1 : kOffset;
-  const __m256 scale = _mm256_mul_ps(f.d, _mm256_set1_ps(dx));
+  const __m256 scale = _mm256_mul_ps(f.d, dx);
   __m256i a = dot<kCode>(w, q);
   __m256i c = dot<kCode>(w + 4, q + 16);
   __m256 s;
   if constexpr (kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M) {
     if constexpr (shift >= 0) {
-      a = _mm256_sub_epi32(a, _mm256_set1_epi32(low_sum * (1 << (shift < 0 ? 0 : shift))));
-      c = _mm256_sub_epi32(c, _mm256_set1_epi32(high_sum * (1 << (shift < 0 ? 0 : shift))));
+      a = _mm256_sub_epi32(a, _mm256_slli_epi32(_mm256_set1_epi32(sums[0]), shift));
+      c = _mm256_sub_epi32(c, _mm256_slli_epi32(_mm256_set1_epi32(sums[n]), shift));
     }
     s = _mm256_fmadd_ps(_mm256_cvtepi32_ps(c), f.s1, zero);
     s = _mm256_fmadd_ps(_mm256_cvtepi32_ps(a), f.s0, s);
   } else {
     a = _mm256_add_epi32(a, c);
-    if constexpr (shift >= 0) a = _mm256_sub_epi32(a, _mm256_set1_epi32((low_sum + high_sum) * (1 << (shift < 0 ? 0 : shift))));
+    if constexpr (shift >= 0) a = _mm256_add_epi32(a, _mm256_slli_epi32(_mm256_set1_epi32(sums[2 * n]), shift));
     s = _mm256_cvtepi32_ps(a);
     if constexpr (ZG_IS_K(kScale)) s = _mm256_fmadd_ps(s, f.s0, zero);
   }
   acc = _mm256_fmadd_ps(s, scale, acc);
   if constexpr (kScale == ZG_SCALE_DM) {
-    acc = _mm256_fmadd_ps(_mm256_set1_ps((float)(low_sum + high_sum)), _mm256_mul_ps(f.dm, _mm256_set1_ps(dx)), acc);
+    acc = _mm256_fmadd_ps(_mm256_sub_ps(zero, _mm256_set1_ps(d[n])), _mm256_mul_ps(f.dm, dx), acc);
   }
   if constexpr (kScale == ZG_SCALE_K1M) {
-    const __m256 m = _mm256_fmadd_ps(f.m0, _mm256_set1_ps((float)-(low_sum + high_sum)), zero);
-    acc = _mm256_fmadd_ps(m, _mm256_mul_ps(f.dm, _mm256_set1_ps(dx)), acc);
+    const __m256 m = _mm256_fmadd_ps(f.m0, _mm256_set1_ps(d[n]), zero);
+    acc = _mm256_fmadd_ps(m, _mm256_mul_ps(f.dm, dx), acc);
   }
   if constexpr (kScale == ZG_SCALE_K2M) {
-    __m256 m = _mm256_fmadd_ps(f.m0, _mm256_set1_ps((float)-low_sum), zero);
-    m = _mm256_fmadd_ps(f.m1, _mm256_set1_ps((float)-high_sum), m);
-    acc = _mm256_fmadd_ps(m, _mm256_mul_ps(f.dm, _mm256_set1_ps(dx)), acc);
+    __m256 m = _mm256_fnmadd_ps(f.m0, _mm256_cvtepi32_ps(_mm256_set1_epi32(sums[0])), zero);
+    m = _mm256_fnmadd_ps(f.m1, _mm256_cvtepi32_ps(_mm256_set1_epi32(sums[n])), m);
+    acc = _mm256_fmadd_ps(m, _mm256_mul_ps(f.dm, dx), acc);
   }
   return acc;
 }
@@ -241,21 +242,19 @@ static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t bloc
     __m256 acc[2][N];
     for (int t = 0; t < N; t++) acc[0][t] = acc[1][t] = _mm256_setzero_ps();
     for (uint32_t b = first; b < end; b++, tile += kBytes) {
-      if constexpr (N <= 2) {
-        for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
-        // Those of the next group: they lie apart.
-        _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
-      }
+      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
+      // Those of the next group: they lie apart.
+      _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
       const int8_t* q = x.q + (size_t)b * N * 32;
-      const float* d = x.d + (size_t)b * N;
-      const int32_t* sums = x.sums + (size_t)b * 2 * N;
+      const float* d = x.d + (size_t)b * 2 * N;
+      const int32_t* sums = x.sums + (size_t)b * 3 * N;
       for (int half = 0; half < 2; half++) {
         __m256i w[8];
         unpack<kType, kCode>(tile, half, w);
         Factors f;
         block_factors<kScale>(aux, b, half, &f);
         for (int t = 0; t < N; t++) {
-          acc[half][t] = block_token<kCode, kOffset, kScale>(w, f, q + 32 * t, d[t], sums[t], sums[N + t], acc[half][t]);
+          acc[half][t] = block_token<kCode, kOffset, kScale>(w, f, q + 32 * t, d + t, sums + t, N, acc[half][t]);
         }
       }
     }
@@ -383,11 +382,11 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
     const uint32_t largest = largest_of(most);
     int8_t* q = slot->q + b * n * 32;
     float d = 0;
+    int32_t sums[2] = {0, 0};
     if (largest >= 0x7f800000u || largest < 0x0d800000u) {
       const uint32_t nan = 0x7fc00000u;
       if (largest >= 0x7f800000u) memcpy(&d, &nan, sizeof d);
       memset(q, 0, 32);
-      slot->sums[2 * b * n] = slot->sums[(2 * b + 1) * n] = 0;
     } else {
       float a;
       memcpy(&a, &largest, sizeof a);
@@ -395,17 +394,18 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
       const vf factor = vset(127.0f / a);
       alignas(32) int32_t whole[32];
       for (int i = 0; i < 4; i++) _mm256_store_si256((__m256i*)(whole + 8 * i), _mm256_cvtps_epi32(vmul(vload(values + 8 * i), factor)));
-      int32_t sums[2] = {0, 0};
       for (int i = 0; i < 16; i++) {
         q[i] = (int8_t)whole[i];
         q[i + 16] = (int8_t)whole[i + 16];
         sums[0] += whole[i];
         sums[1] += whole[i + 16];
       }
-      slot->sums[2 * b * n] = sums[0];
-      slot->sums[(2 * b + 1) * n] = sums[1];
     }
-    slot->d[b * n] = d;
+    slot->d[2 * b * n] = d;
+    slot->d[(2 * b + 1) * n] = (float)-(sums[0] + sums[1]);
+    slot->sums[3 * b * n] = sums[0];
+    slot->sums[(3 * b + 1) * n] = sums[1];
+    slot->sums[(3 * b + 2) * n] = -(sums[0] + sums[1]);
   }
 }
 

@@ -183,26 +183,27 @@ ZG_INLINE void block_factors(const uint8_t* aux, uint32_t b, Factors* f) {
 
 // One block of one token onto its sums.
 template <int kOffset, int kScale>
-ZG_INLINE __m512 block_token(const __m512i* w, const Factors& f, const int8_t* q, float dx, int32_t low_sum, int32_t high_sum, __m512 acc) {
+ZG_INLINE __m512 block_token(const __m512i* w, const Factors& f, const int8_t* q, const float* d, const int32_t* sums, size_t n, __m512 acc) {
   const __m512 zero = _mm512_setzero_ps();
+  const __m512 dx = _mm512_set1_ps(d[0]);
   __m512i a = _mm512_setzero_si512();
-  const __m512 scale = _mm512_mul_ps(f.d, _mm512_set1_ps(dx));
+  const __m512 scale = _mm512_mul_ps(f.d, dx);
   constexpr bool halves_apart = kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M;
   __m512 s;
   if constexpr (halves_apart) {
     __m512i c = _mm512_setzero_si512();
-    if constexpr (kOffset >= 0) {
-      a = _mm512_set1_epi32(-low_sum * (1 << (kOffset < 0 ? 0 : kOffset)));
-      c = _mm512_set1_epi32(-high_sum * (1 << (kOffset < 0 ? 0 : kOffset)));
-    }
     for (int k = 0; k < 4; k++) {
       a = _mm512_dpbusd_epi32(a, w[k], quad(q + 4 * k));
       c = _mm512_dpbusd_epi32(c, w[k + 4], quad(q + 4 * k + 16));
     }
+    if constexpr (kOffset >= 0) {
+      a = _mm512_sub_epi32(a, _mm512_slli_epi32(_mm512_set1_epi32(sums[0]), kOffset));
+      c = _mm512_sub_epi32(c, _mm512_slli_epi32(_mm512_set1_epi32(sums[n]), kOffset));
+    }
     s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c), f.s1, zero);
     s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), f.s0, s);
   } else {
-    if constexpr (kOffset >= 0) a = _mm512_set1_epi32(-(low_sum + high_sum) * (1 << (kOffset < 0 ? 0 : kOffset)));
+    if constexpr (kOffset >= 0) a = _mm512_slli_epi32(_mm512_set1_epi32(sums[2 * n]), kOffset);
     for (int k = 0; k < 8; k++) a = _mm512_dpbusd_epi32(a, w[k], quad(q + 4 * k));
     s = _mm512_cvtepi32_ps(a);
     if constexpr (ZG_IS_K(kScale)) s = _mm512_fmadd_ps(s, f.s0, zero);
@@ -210,16 +211,16 @@ ZG_INLINE __m512 block_token(const __m512i* w, const Factors& f, const int8_t* q
   acc = _mm512_fmadd_ps(s, scale, acc);
   if constexpr (kScale == ZG_SCALE_DM) {
     // The minimum is added: its factor is −1.
-    acc = _mm512_fmadd_ps(_mm512_set1_ps((float)(low_sum + high_sum)), _mm512_mul_ps(f.dm, _mm512_set1_ps(dx)), acc);
+    acc = _mm512_fmadd_ps(_mm512_sub_ps(zero, _mm512_set1_ps(d[n])), _mm512_mul_ps(f.dm, dx), acc);
   }
   if constexpr (kScale == ZG_SCALE_K1M) {
-    const __m512 m = _mm512_fmadd_ps(f.m0, _mm512_set1_ps((float)-(low_sum + high_sum)), zero);
-    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, _mm512_set1_ps(dx)), acc);
+    const __m512 m = _mm512_fmadd_ps(f.m0, _mm512_set1_ps(d[n]), zero);
+    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc);
   }
   if constexpr (kScale == ZG_SCALE_K2M) {
-    __m512 m = _mm512_fmadd_ps(f.m0, _mm512_set1_ps((float)-low_sum), zero);
-    m = _mm512_fmadd_ps(f.m1, _mm512_set1_ps((float)-high_sum), m);
-    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, _mm512_set1_ps(dx)), acc);
+    __m512 m = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[0])), zero);
+    m = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n])), m);
+    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc);
   }
   return acc;
 }
@@ -237,20 +238,18 @@ static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t bloc
     __m512 acc[N];
     for (int t = 0; t < N; t++) acc[t] = _mm512_setzero_ps();
     for (uint32_t b = first; b < end; b++, tile += kBytes) {
-      if constexpr (N <= 2) {
-        for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
-        // Those of the next group: they lie apart.
-        _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
-      }
+      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
+      // Those of the next group: they lie apart.
+      _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
       __m512i w[8];
       unpack<kType, kCode>(tile, w);
       Factors f;
       block_factors<kScale>(aux, b, &f);
       const int8_t* q = x.q + (size_t)b * N * 32;
-      const float* d = x.d + (size_t)b * N;
-      const int32_t* sums = x.sums + (size_t)b * 2 * N;
+      const float* d = x.d + (size_t)b * 2 * N;
+      const int32_t* sums = x.sums + (size_t)b * 3 * N;
 #pragma GCC unroll 12
-      for (int t = 0; t < N; t++) acc[t] = block_token<kOffset, kScale>(w, f, q + 32 * t, d[t], sums[t], sums[N + t], acc[t]);
+      for (int t = 0; t < N; t++) acc[t] = block_token<kOffset, kScale>(w, f, q + 32 * t, d + t, sums + t, N, acc[t]);
     }
     for (int t = 0; t < N; t++) total[t] = _mm512_add_ps(total[t], acc[t]);
   }
@@ -371,11 +370,15 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
       q0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, factor));
       q1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, factor));
     }
-    slot->d[b * n] = d;
+    slot->d[2 * b * n] = d;
     _mm_storeu_si128((__m128i*)(slot->q + b * n * 32), _mm512_cvtepi32_epi8(q0));
     _mm_storeu_si128((__m128i*)(slot->q + b * n * 32 + 16), _mm512_cvtepi32_epi8(q1));
-    slot->sums[2 * b * n] = _mm512_reduce_add_epi32(q0);
-    slot->sums[(2 * b + 1) * n] = _mm512_reduce_add_epi32(q1);
+    const int32_t low = _mm512_reduce_add_epi32(q0);
+    const int32_t high = _mm512_reduce_add_epi32(q1);
+    slot->sums[3 * b * n] = low;
+    slot->sums[(3 * b + 1) * n] = high;
+    slot->sums[(3 * b + 2) * n] = -(low + high);
+    slot->d[(2 * b + 1) * n] = (float)-(low + high);
   }
 }
 

@@ -124,14 +124,14 @@ void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t blocks, con
       }
       for (uint32_t t = 0; t < n; t++) {
         const int8_t* q = x.q + (size_t{b} * n + t) * 32;
-        const float dx = x.d[size_t{b} * n + t];
+        const float dx = x.d[size_t{b} * 2 * n + t];
         int32_t low = 0, high = 0;
         for (int i = 0; i < 16; i++) low += w[i] * q[i];
         for (int i = 16; i < 32; i++) high += w[i] * q[i];
         float& a = acc[t][r];
         a = fma1(static_cast<float>(s0 * low + s1 * high), mul1(d, dx), a);
         if constexpr (kScale == ZG_SCALE_DM || kScale == ZG_SCALE_K1M || kScale == ZG_SCALE_K2M) {
-          const int32_t m = m0 * x.sums[size_t{b} * 2 * n + t] + m1 * x.sums[(size_t{b} * 2 + 1) * n + t];
+          const int32_t m = m0 * x.sums[size_t{b} * 3 * n + t] + m1 * x.sums[(size_t{b} * 3 + 1) * n + t];
           a = fma1(static_cast<float>(-m), mul1(dm, dx), a);
         }
       }
@@ -208,7 +208,7 @@ void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
       largest = bits > largest ? bits : largest;
     }
     const zg::det::ActivationScale scale = zg::det::activation_scale(largest);
-    slot->d[b * n] = scale.d;
+    slot->d[2 * b * n] = scale.d;
     int8_t* q = slot->q + b * n * 32;
     int32_t sums[2] = {0, 0};
     for (uint32_t i = 0; i < 32; i++) {
@@ -216,8 +216,10 @@ void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
       q[i] = static_cast<int8_t>(v);
       sums[i / 16] += v;
     }
-    slot->sums[2 * b * n] = sums[0];
-    slot->sums[(2 * b + 1) * n] = sums[1];
+    slot->sums[3 * b * n] = sums[0];
+    slot->sums[(3 * b + 1) * n] = sums[1];
+    slot->sums[(3 * b + 2) * n] = -(sums[0] + sums[1]);
+    slot->d[(2 * b + 1) * n] = static_cast<float>(-(sums[0] + sums[1]));
   }
 }
 

@@ -53,8 +53,8 @@ struct ZgMatrix {
   size_t aux_offset;
 };
 
-// Activations of up to ZG_TOKENS tokens side by side. Blocks of 32: quants [block][token][32], scales [block][token], sums of the
-// quants of each half [block][half][token]; as floats [column][token].
+// Activations of up to ZG_TOKENS tokens side by side. Blocks of 32: quants [block][token][32]; d [block][2][token]: the scale, and the sum
+// of all quants times −1 as a float; sums [block][3][token]: of the quants of each half, and of all times −1. As floats [column][token].
 struct ZgTokens {
   uint32_t count;
   const int8_t* q;

@@ -18,8 +18,8 @@ void Tokens::prepare(size_t n, size_t columns, bool quants, bool floats) {
   };
   if (quants) {
     grow(&q_, n * blocks * ZG_BLOCK);
-    grow(&d_, n * blocks);
-    grow(&sums_, 2 * n * blocks);
+    grow(&d_, 2 * n * blocks);
+    grow(&sums_, 3 * n * blocks);
   }
   if (floats) grow(&x_, n * columns);
   groups_.clear();
@@ -32,7 +32,7 @@ void Tokens::prepare(size_t n, size_t columns, bool quants, bool floats) {
         group_.push_back(static_cast<uint32_t>(groups_.size()));
         place_.push_back(i);
       }
-      groups_.push_back({count, q_.data() + at * blocks * ZG_BLOCK, d_.data() + at * blocks, sums_.data() + 2 * at * blocks,
+      groups_.push_back({count, q_.data() + at * blocks * ZG_BLOCK, d_.data() + 2 * at * blocks, sums_.data() + 3 * at * blocks,
                          x_.data() + at * columns});
     }
   }
