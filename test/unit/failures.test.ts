@@ -19,7 +19,7 @@ const PASSING = `TAP version 14
 # Subtest: test/a.test.ts
     # Subtest: one
         ok 1 - fine
-        not ok 2 - later # TODO
+        not ok 2 - later # todo
         1..2
     ok 1 - one # time=1ms
 

@@ -29,7 +29,7 @@
  * again after an hour). What fails is quarantined: its index entry moves away, the place is remembered, it is never served, and
  * whoever owns the file is told, so that it is fetched again.
  *
- * **Page cache.** Segments are let go from it once synced or read (docs/decisions/0061): fresh pages for bulk data can cost more than its
+ * **Page cache.** Segments are let go from it once synced or read (docs/decisions/0063): fresh pages for bulk data can cost more than its
  * hashing. Small files stay.
  *
  * **Space.** What is forgotten stays where it is until compaction (compaction.ts) has moved what still lives in its file to the end
