@@ -62,6 +62,7 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
       path,
       {
         threads: options.threads ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+        pin: options.pin ?? false,
         contextLength: options.contextLength ?? DEFAULT_CONTEXT,
         cacheBytes: Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
         waiting: WAITING_MAX,

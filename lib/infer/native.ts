@@ -27,6 +27,8 @@ export interface NativeModelInfo {
 
 export interface NativeOpenOptions {
   threads: number
+  /** One core each. */
+  pin: boolean
   contextLength: number
   /** Keys and values of all running sequences together. */
   cacheBytes: number

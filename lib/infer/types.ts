@@ -109,6 +109,8 @@ export interface Engine {
 export interface EngineOptions {
   /** Worker threads; default: the machine's cores, at most 8. */
   threads?: number
+  /** Each thread keeps to a core of its own. */
+  pin?: boolean
   /** Positions kept for one sequence; default: the model's, at most 8,192. */
   contextLength?: number
 }

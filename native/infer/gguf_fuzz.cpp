@@ -343,7 +343,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "seed %zu is refused and mutated all the same: %s\n", i, error.message.c_str());
       continue;
     }
-    if (file == nullptr || (i > 0 && i < 4 && zg::infer::Model::load(std::move(file), &error) == nullptr)) {
+    if (file == nullptr || (i > 0 && i < 4 && zg::det::Model::load(std::move(file), &error) == nullptr)) {
       std::fprintf(stderr, "seed %zu is refused: %s\n", i, error.message.c_str());
       return 1;
     }
