@@ -7,7 +7,8 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { tellFailures } from './failures.mjs.mts'
+// biome-ignore lint/correctness/useImportExtensions: the name of the file; its declarations are for the tests
+import { tellFailures } from './failures.mjs'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const STATE = join(ROOT, '.build')
