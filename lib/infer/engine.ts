@@ -39,8 +39,11 @@ const DEFAULTS: Sampling = {
 
 /** What tests and checks need beyond {@link Engine}. */
 export interface LocalEngine extends Engine {
-  /** Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. */
-  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string }): Promise<Float32Array>
+  /**
+   * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
+   * are kept as floats, which gives other bits than serving does.
+   */
+  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string; floatCache?: boolean }): Promise<Float32Array>
   /** Requests that run and wait, and the memory set aside for their keys and values. */
   stats(): { running: number; waiting: number; cacheBytes: number }
   /** What is odd about the file but can be lived with, for the log. */
@@ -214,8 +217,11 @@ class NativeEngine implements LocalEngine {
     }
   }
 
-  evaluate(tokens: Int32Array, options: { chunk?: number; cpu?: string } = {}): Promise<Float32Array> {
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu)
+  evaluate(
+    tokens: Int32Array,
+    options: { chunk?: number; cpu?: string; floatCache?: boolean } = {}
+  ): Promise<Float32Array> {
+    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache)
   }
 
   stats(): { running: number; waiting: number; cacheBytes: number } {

@@ -63,7 +63,7 @@ export interface NativeModel {
   submit(request: NativeRequest): number
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
-  evaluate(tokens: Int32Array, chunk: number, cpu?: string): Promise<Float32Array>
+  evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
   stats(): { running: number; waiting: number; cacheBytes: number }
   close(): Promise<void>
 }

@@ -8,7 +8,7 @@
 //     .info                         what the file says
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
 //     .cancel(id)
-//     .evaluate(tokens, chunk, cpu) logits of every position in a promise, tokens fed in chunks (tests and checks)
+//     .evaluate(tokens, chunk, cpu, floats) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
 //     .stats()                      {running, waiting, cacheBytes}
 //     .close()                      ends the thread and unmaps the file, in a promise
 //   Tokenizer                       see tokenizer_napi.cpp
@@ -299,22 +299,24 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
 // Logits of all positions, for tests and checks: its own pass beside the running ones.
 class EvaluateWorker final : public PromiseWorker {
  public:
-  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk)
+  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats)
       : PromiseWorker(env, "zg:evaluate"),
         checks_(engine.checks()),
         model_(engine.model()),
         level_(level),
         tokens_(std::move(tokens)),
-        chunk_(chunk) {}
+        chunk_(chunk),
+        floats_(floats) {}
 
  protected:
   void Execute() override {
     const std::lock_guard lock(checks_->mutex);
     std::unique_ptr<zg::cpu::Engine>& engine = checks_->engine;
-    if (engine == nullptr || &engine->level() != &level_) {
+    if (engine == nullptr || &engine->level() != &level_ || engine->pages().shape().floats != floats_) {
       zg::cpu::Options options;
       options.level = &level_;
       options.pages = UINT32_MAX;
+      options.float_cache = floats_;
       std::string error;
       engine.reset();
       engine = zg::cpu::Engine::load(model_, options, &error);
@@ -353,6 +355,7 @@ class EvaluateWorker final : public PromiseWorker {
   const ZgLevel& level_;
   std::vector<uint32_t> tokens_;
   size_t chunk_;
+  bool floats_;
   std::vector<float> logits_;
 };
 
@@ -371,7 +374,8 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   const ZgLevel* level = &engine.level();
   if (info.Length() > 2 && info[2].IsString()) level = level_of(info[2].As<Napi::String>().Utf8Value().c_str());
   if (level == nullptr) return fail(env, "evaluate: this machine lacks the path");
-  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk));
+  const bool floats = info.Length() > 3 && info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats);
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;

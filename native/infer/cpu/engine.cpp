@@ -194,9 +194,9 @@ void Engine::attention(size_t l, Row* rows, size_t n) {
     const float* angles = turns.at(rows[i].position);
     level_.rotate(q, m.heads, m.head_size, m.rope_dims / 2, angles, half_split);
     level_.rotate(k, m.kv_heads, m.head_size, m.rope_dims / 2, angles, half_split);
-    uint16_t* page = rows[i].sequence->page_of(rows[i].position);
-    level_.store(k, &v_[i * kv_stride_], page + shape.key_offset(l), page + shape.value_offset(l), rows[i].position % ZG_PAGE, m.kv_heads,
-                 m.head_size, shape.padded);
+    const ZgPlace to = {shape.floats ? 1 : 0, rows[i].position % ZG_PAGE, m.kv_heads, m.head_size, shape.padded, shape.key_offset(l),
+                        shape.value_offset(l)};
+    level_.store(k, &v_[i * kv_stride_], rows[i].sequence->page_of(rows[i].position), &to);
   });
   uint64_t work = 0;
   for (size_t i = 0; i < n; i++) {
@@ -219,6 +219,7 @@ void Engine::attend(size_t l, const Row& row, size_t index, size_t kv_head) {
   const size_t at = index * q_stride_ + kv_head * group * m.head_size;
   ZgAttention a{};
   a.pages = row.sequence->table();
+  a.floats = shape.floats ? 1 : 0;
   a.key_offset = shape.key_offset(l) + kv_head * m.head_size * ZG_PAGE;
   a.value_offset = shape.value_offset(l) + kv_head * shape.padded * ZG_PAGE;
   a.q = &q_[at];

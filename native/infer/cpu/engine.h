@@ -31,6 +31,8 @@ struct Options {
   const ZgLevel* level = nullptr;
   // Of the cache; each holds 16 positions.
   uint32_t pages = 4'096;
+  // Keys and values as floats: not zg-k1, for comparison with engines that keep them so.
+  bool float_cache = false;
   // New pages full of NaN: for tests.
   bool poison = false;
 };
@@ -65,7 +67,7 @@ class Engine {
 
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }
-  static PageShape page_shape(const det::Model& model);
+  static PageShape page_shape(const det::Model& model, bool floats = false);
   const det::Model& model() const { return *model_; }
   const std::shared_ptr<const det::Model>& shared_model() const { return model_; }
   const ZgLevel& level() const { return level_; }

@@ -73,8 +73,10 @@ struct ZgSlot {
 
 // Attention of the query heads of one key-value head over positions first … last.
 struct ZgAttention {
-  // Of each page of the sequence: keys of this layer and head [dimension][16], values [16][padded head size], as halves.
-  const uint16_t* const* pages;
+  // Of each page of the sequence: keys of this layer and head [dimension][16], values [16][padded head size], in cells.
+  const void* const* pages;
+  // Cells are floats, else halves.
+  int floats;
   size_t key_offset;
   size_t value_offset;
   const float* q;
@@ -90,6 +92,17 @@ struct ZgAttention {
   float cap;
   // ZG_HEADS · padded floats.
   float* scratch;
+};
+
+// Where one token's keys and values go within a page, in cells.
+struct ZgPlace {
+  int floats;
+  uint32_t slot;
+  uint32_t heads;
+  uint32_t head_size;
+  uint32_t padded;
+  size_t key_offset;
+  size_t value_offset;
 };
 
 // One level of CPU: all of the arithmetic. Every function gives the bits of native/infer/det.
@@ -114,8 +127,7 @@ struct ZgLevel {
   // RoPE of count heads; turns: the cosines of all pairs, then the sines.
   void (*rotate)(float* heads, uint32_t count, uint32_t head_size, uint32_t pairs, const float* turns, int half_split);
   // Writes one token's keys and values, floats, into its slot of a page.
-  void (*store)(const float* k, const float* v, uint16_t* keys, uint16_t* values, uint32_t slot, uint32_t heads, uint32_t head_size,
-                uint32_t padded);
+  void (*store)(const float* k, const float* v, void* page, const struct ZgPlace* to);
   void (*attend)(const struct ZgAttention* a);
   // y = fma(weight, x, y).
   void (*mix)(float* y, const float* x, size_t n, float weight);

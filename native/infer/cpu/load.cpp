@@ -28,8 +28,8 @@ void release(const det::Model& model, const det::Matrix& m) {
 
 }  // namespace
 
-PageShape Engine::page_shape(const det::Model& model) {
-  return {static_cast<uint32_t>(model.layers.size()), model.kv_heads, model.head_size, (model.head_size + 15) / 16 * 16};
+PageShape Engine::page_shape(const det::Model& model, bool floats) {
+  return {static_cast<uint32_t>(model.layers.size()), model.kv_heads, model.head_size, (model.head_size + 15) / 16 * 16, floats};
 }
 
 std::unique_ptr<Engine> Engine::load(std::shared_ptr<const det::Model> model, const Options& options, std::string* error) {
@@ -42,7 +42,7 @@ Engine::Engine(std::shared_ptr<const det::Model> model, const Options& options)
     : model_(std::move(model)),
       level_(options.level != nullptr ? *options.level : *level_by_name("")),
       workers_(std::max(1u, options.threads), options.pin),
-      pages_(std::make_unique<Pages>(page_shape(*model_), options.pages, options.poison)) {
+      pages_(std::make_unique<Pages>(page_shape(*model_, options.float_cache), options.pages, options.poison)) {
   const auto wide = [](size_t n) { return (n + ZG_ROWS - 1) / ZG_ROWS * ZG_ROWS; };
   x_stride_ = wide(model_->width);
   q_stride_ = wide(model_->q_width());

@@ -1,20 +1,21 @@
 #include "pages.h"
 
-#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 namespace zg::cpu {
 namespace {
 
 constexpr size_t kAlign = 64;
-constexpr uint16_t kHalfNan = 0x7e00;
+// Of halves as of floats.
+constexpr int kNanByte = 0xff;
 
 }  // namespace
 
 Pages::Pages(const PageShape& shape, uint32_t limit, bool poison) : shape_(shape), limit_(limit), poison_(poison) {}
 
 Pages::~Pages() {
-  for (uint16_t* p : memory_) std::free(p);
+  for (void* p : memory_) std::free(p);
 }
 
 bool Pages::take(uint32_t* page) {
@@ -22,10 +23,10 @@ bool Pages::take(uint32_t* page) {
     if (memory_.size() >= limit_) return false;
     // Loads of whole vectors may reach behind the last value.
     const size_t bytes = (shape_.bytes() + 2 * kAlign - 1) / kAlign * kAlign;
-    auto* memory = static_cast<uint16_t*>(std::aligned_alloc(kAlign, bytes));
+    void* memory = std::aligned_alloc(kAlign, bytes);
     if (memory == nullptr) return false;
     // Padding of values is read, and must not be rubbish that is slow.
-    std::fill_n(memory, bytes / sizeof(uint16_t), uint16_t{0});
+    std::memset(memory, 0, bytes);
     free_.push_back(static_cast<uint32_t>(memory_.size()));
     memory_.push_back(memory);
     users_.push_back(0);
@@ -33,7 +34,7 @@ bool Pages::take(uint32_t* page) {
   *page = free_.back();
   free_.pop_back();
   users_[*page] = 1;
-  if (poison_) std::fill_n(memory_[*page], shape_.bytes() / sizeof(uint16_t), kHalfNan);
+  if (poison_) std::memset(memory_[*page], kNanByte, shape_.bytes());
   return true;
 }
 

@@ -9,20 +9,21 @@
 
 namespace zg::cpu {
 
-// Where keys and values of a layer lie in a page, in halves.
+// Where keys and values of a layer lie in a page, in cells: halves, or floats.
 struct PageShape {
   uint32_t layers = 0;
   uint32_t kv_heads = 0;
   uint32_t head_size = 0;
   // Head size rounded up to 16: the stride of values.
   uint32_t padded = 0;
+  bool floats = false;
 
   // Keys of a head: [dimension][16 positions]; values: [16 positions][padded]. Heads one behind the other, all keys of a layer first.
   size_t key_plane() const { return size_t{kv_heads} * head_size * 16; }
   size_t value_plane() const { return size_t{kv_heads} * padded * 16; }
   size_t key_offset(size_t layer) const { return layer * (key_plane() + value_plane()); }
   size_t value_offset(size_t layer) const { return key_offset(layer) + key_plane(); }
-  size_t bytes() const { return layers * (key_plane() + value_plane()) * sizeof(uint16_t); }
+  size_t bytes() const { return layers * (key_plane() + value_plane()) * (floats ? sizeof(float) : sizeof(uint16_t)); }
 };
 
 class Pages {
@@ -38,7 +39,7 @@ class Pages {
   void share(uint32_t page) { users_[page]++; }
   // One user less; the last one frees it.
   void give_back(uint32_t page);
-  uint16_t* at(uint32_t page) { return memory_[page]; }
+  void* at(uint32_t page) { return memory_[page]; }
 
   const PageShape& shape() const { return shape_; }
   uint32_t limit() const { return limit_; }
@@ -48,7 +49,7 @@ class Pages {
   const PageShape shape_;
   const uint32_t limit_;
   const bool poison_;
-  std::vector<uint16_t*> memory_;
+  std::vector<void*> memory_;
   std::vector<uint32_t> users_;
   std::vector<uint32_t> free_;
 };
@@ -70,14 +71,14 @@ class Sequence {
   void begin_like(const Sequence& other, uint32_t positions);
 
   const std::vector<uint32_t>& pages() const { return list_; }
-  const uint16_t* const* table() const { return table_.data(); }
-  uint16_t* page_of(uint32_t position) const { return pages_->at(list_[position / 16]); }
+  const void* const* table() const { return table_.data(); }
+  void* page_of(uint32_t position) const { return pages_->at(list_[position / 16]); }
   uint32_t room() const { return static_cast<uint32_t>(list_.size()) * 16; }
 
  private:
   Pages* const pages_;
   std::vector<uint32_t> list_;
-  std::vector<const uint16_t*> table_;
+  std::vector<const void*> table_;
 };
 
 }  // namespace zg::cpu
