@@ -3,7 +3,7 @@
  * read into memory per request, and all together stay within a bound.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type HttpHandler, readBody, sendJson } from '../../../lib/adapters/http.ts'
+import { answerUnread, type HttpHandler, readBody, sendJson } from '../../../lib/adapters/http.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
 import { responseText, signatureRecord } from '../../../lib/codec/compute/response-signature.ts'
@@ -60,7 +60,7 @@ export function publicHandler(s: Service): HttpHandler {
       if (isBug(err)) s.logger.error('a request failed inside', { error: messageOf(err) })
       if (res.headersSent || res.destroyed) res.destroy()
       else {
-        closeUnread(req, res)
+        if (!req.complete && req.method !== 'GET' && req.method !== 'HEAD') answerUnread(req, res)
         sendRefusal(res, refusal, route?.plainErrors === true)
       }
     }
@@ -252,13 +252,6 @@ function preflight(res: ServerResponse): void {
     'Access-Control-Max-Age': '86400'
   })
   res.end()
-}
-
-/** A body that was not read to its end must not be taken for the next request. */
-function closeUnread(req: IncomingMessage, res: ServerResponse): void {
-  if (req.complete || req.method === 'GET' || req.method === 'HEAD') return
-  res.setHeader('Connection', 'close')
-  res.once('finish', () => req.destroy())
 }
 
 /** Bodies in memory, all requests together. */
