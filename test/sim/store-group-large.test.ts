@@ -126,13 +126,17 @@ t.test('parity made from another shard, and the holder of that shard lies for it
       })
     }
     await g.upload(0, file, seq)
-    t.ok(await g.until(() => g.isFinal(3, seq), 60_000))
+    for (const x of g.members) t.ok(await g.until(() => g.isFinal(x.index, seq), 60_000), `member ${x.index}`)
     const [stripe] = await g.members[3]!.group.stripes(file.root)
     const first = g.members.find(x => toHex(x.key.publicKey) === stripe!.holders[4])!
     // A liar that checks himself finds nothing: then another seed.
     if (first.index !== 0 && stripe!.holders[2] !== stripe!.holders[4]) {
       done = true
       t.ok(await g.until(async () => first.group.stats.wrongParity > 0, 60_000), 'found by computing again')
+      for (const x of g.members) {
+        const told = async (): Promise<boolean> => (await x.group.stripes(file.root))[0]!.epoch > stripe!.epoch
+        t.ok(await g.until(told, 60_000), `member ${x.index} knows the next epoch`)
+      }
       t.ok(await g.until(() => g.sound([seq], 3), 60_000), 'made again')
       for (const set of choices(6, 2)) {
         for (const i of set) g.members[i]!.up = false
