@@ -2,7 +2,7 @@
  * How fast does zg compute tokens on this CPU, beside llama.cpp (node-llama-cpp)? The same random model of half a billion parameters,
  * alternating runs, each contender in a process of its own; zg's process also measures what the machine reads and multiplies.
  *
- *   cd bench && npm ci && cd .. && npm run build:native
+ *   cd bench && npm ci && npm install --no-save --ignore-scripts node-llama-cpp@3.22.1 && cd .. && npm run build:native
  *   npm run bench:infer -- [--types Q8_0,Q4_0,Q4_K_M] [--threads 1,2] [--rounds 3] [--prompt 256] [--decoded 32] [--dir DIR] [--busy] [--json]
  *
  * Medians over the rounds. llama.cpp runs with flash attention on and off, and its better figure counts. --dir keeps the models; --busy
@@ -64,7 +64,7 @@ function hasPeer(): boolean {
     createRequire(import.meta.url).resolve('node-llama-cpp')
     return true
   } catch {
-    process.stderr.write('bench: node-llama-cpp is not installed (cd bench && npm ci): zg alone\n')
+    process.stderr.write('bench: node-llama-cpp is not installed (cd bench && npm install --no-save --ignore-scripts node-llama-cpp@3.22.1): zg alone\n')
     return false
   }
 }

@@ -228,6 +228,9 @@ async function drive(
   return { seconds: (last - began) / 1000, refused, refusal, latencies, blocks }
 }
 
+/** Some nodes take a minute over the receipts of a block of ten thousand transactions. */
+const RECEIPTS_MS = 300_000
+
 /** Reads the blocks' receipts and counts those of `wanted`. */
 async function check(
   rpc: RpcClient,
@@ -242,9 +245,11 @@ async function check(
     const part = blocks.slice(i, i + CHECK_BATCH)
     // One by one where a block is large: an answer has its bound.
     for (const number of part) {
-      const receipts = await rpc.call<{ transactionHash: Hex; status: Hex; gasUsed: Hex }[]>('eth_getBlockReceipts', [
-        toQuantity(number)
-      ])
+      const receipts = await rpc.call<{ transactionHash: Hex; status: Hex; gasUsed: Hex }[]>(
+        'eth_getBlockReceipts',
+        [toQuantity(number)],
+        { timeoutMs: RECEIPTS_MS }
+      )
       let ours = 0
       for (const receipt of receipts) {
         if (!wanted.has(receipt.transactionHash)) continue
