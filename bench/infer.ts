@@ -64,7 +64,9 @@ function hasPeer(): boolean {
     createRequire(import.meta.url).resolve('node-llama-cpp')
     return true
   } catch {
-    process.stderr.write('bench: node-llama-cpp is not installed (cd bench && npm install --no-save --ignore-scripts node-llama-cpp@3.22.1): zg alone\n')
+    process.stderr.write(
+      'bench: node-llama-cpp is not installed (cd bench && npm install --no-save --ignore-scripts node-llama-cpp@3.22.1): zg alone\n'
+    )
     return false
   }
 }
