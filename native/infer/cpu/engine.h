@@ -86,7 +86,6 @@ class Engine {
     const std::vector<float>* bias;
   };
 
-
   Engine(std::shared_ptr<const det::Model> model, const Options& options);
   bool pack_weights(std::string* error);
   void resize(size_t rows);
