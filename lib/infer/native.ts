@@ -55,6 +55,27 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  typicalP: number
+  /** Which of several answers to one prompt: their draws differ. */
+  choice: number
+  /** End ids are not drawn before so many tokens. */
+  minTokens: number
+  /** The prompt from this index on counts as output for the penalties. */
+  outputFrom: number
+  /** Records of the prompt's tokens but the first come before those of the answer. */
+  promptLogprobs: boolean
+  /** Made by the model's own tokenizer. */
+  grammar: NativeGrammar | undefined
+}
+
+/** A compiled grammar (native/napi/tokenizer_napi.cpp). */
+export interface NativeGrammar {
+  /** 0 no text begins so, 1 some text does, 2 it is a whole one. */
+  accepts(bytes: Uint8Array): 0 | 1 | 2
+  /** Ids that may follow. */
+  allowed(bytes: Uint8Array): Int32Array
+  /** One of the shortest texts; undefined when it is too long to be worked out. */
+  shortest(): Uint8Array | undefined
 }
 
 export interface NativeModel {

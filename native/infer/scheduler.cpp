@@ -109,7 +109,7 @@ bool Scheduler::admit() {
       pages_in_use_ += s.reserved;
       s.cache = std::make_unique<cpu::Sequence>(&engine_->pages());
       s.sampler = std::make_unique<Sampler>(s.request.sampling);
-      for (const uint32_t token : s.request.prompt) s.sampler->saw(token, false);
+      for (size_t i = 0; i < s.request.prompt.size(); i++) s.sampler->saw(s.request.prompt[i], i >= s.request.output_from, true);
       running_.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
@@ -167,7 +167,9 @@ void Scheduler::collect(std::vector<cpu::Row>* rows, std::vector<Sequence*>* own
   for (auto& s : running_) {
     if (s->drawn > 0) continue;
     const std::vector<uint32_t>& prompt = s->request.prompt;
-    for (uint32_t i = s->done; i < prompt.size() && rows->size() < room; i++) add(*s, i, prompt[i], i + 1 == prompt.size());
+    for (uint32_t i = s->done; i < prompt.size() && rows->size() < room; i++) {
+      add(*s, i, prompt[i], s->request.prompt_logprobs || i + 1 == prompt.size());
+    }
   }
 }
 
@@ -181,15 +183,27 @@ void Scheduler::sample(const cpu::Row& row, Sequence* s, std::vector<Event>* eve
   }
   if (row.logits == nullptr) return;
   Event e{.request = s->id, .has_token = true};
+  if (s->done < s->request.prompt.size()) {
+    e.token = s->request.prompt[s->done];
+    e.has_logprob = true;
+    e.logprob = s->sampler->logprob_of(row.logits, engine_->model().vocabulary, e.token, s->request.alternatives, &e.best);
+    events->push_back(std::move(e));
+    return;
+  }
   e.token = s->sampler->next(row.logits, engine_->model().vocabulary, s->done);
   if (s->request.logprobs) {
     e.has_logprob = true;
     e.logprob = s->sampler->logprob(e.token, s->request.alternatives, &e.best);
   }
-  s->sampler->saw(e.token, true);
+  if (!s->sampler->stuck()) s->sampler->saw(e.token, true);
+  if (s->sampler->stuck()) {
+    events->push_back({.request = s->id, .finish = Finish::kFailed, .failed_layer = kNoWay});
+    s->finished = true;
+    return;
+  }
   s->last = e.token;
   s->drawn++;
-  if (contains(s->request.end_ids, e.token)) {
+  if (contains(s->request.end_ids, e.token) || s->sampler->complete()) {
     e.finish = Finish::kStop;
   } else if (s->drawn >= s->request.max_tokens || s->done + 1 > limits_.context) {
     e.finish = Finish::kLength;
