@@ -85,8 +85,10 @@
         'native/infer/det/blocks.cpp',
         'native/infer/det/det_model.cpp',
         'native/infer/det/rope_table.cpp',
+        'native/infer/draft.cpp',
         'native/infer/gguf.cpp',
         'native/infer/mapping.cpp',
+        'native/infer/prefix.cpp',
         'native/infer/sampler.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
@@ -94,8 +96,11 @@
         'native/infer/tokenizer_merge.cpp',
         'native/infer/tokenizer_special.cpp',
         'native/infer/tokenizer_split.cpp',
+        'native/infer/trace.cpp',
         'native/infer/unicode.cpp',
         'native/infer/unicode_table.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp',
         'native/napi/infer_napi.cpp',
         'native/napi/tokenizer_napi.cpp'
       ]

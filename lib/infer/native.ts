@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import { ZgError } from '../base/errors.ts'
 import { loadError, nativePath } from '../native.ts'
 import type { TokenizerAddon } from './tokenizer.ts'
+import type { EngineStats } from './types.ts'
 
 export interface NativeModelInfo {
   /** `general.name`, or empty. */
@@ -35,8 +36,12 @@ export interface NativeOpenOptions {
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number
+  /** Longest wait for a start; 0: any. */
+  patienceMs: number
   /** A level by name; absent: the widest, or what `ZG_CPU` says. */
   cpu?: string
+  /** A smaller model of the same vocabulary that guesses what comes next. */
+  draft?: string
 }
 
 export interface NativeRequest {
@@ -55,6 +60,15 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  /** Whose request it is, for the order of service. */
+  account: string
+  /** Requests of equal salt share pages of equal beginnings; absent: with nobody. */
+  salt?: string
+  lookUp: boolean
+  /** Tokens of an answer that exists: followed whatever would be drawn; maxTokens is their number then. */
+  forced?: Int32Array
+  /** 32 bytes that the running hash starts with; absent: no digests. */
+  trace?: Uint8Array
 }
 
 export interface NativeModel {
@@ -64,7 +78,7 @@ export interface NativeModel {
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
   evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
-  stats(): { running: number; waiting: number; cacheBytes: number }
+  stats(): EngineStats
   close(): Promise<void>
 }
 
