@@ -583,7 +583,7 @@ Napi::Value open(const Napi::CallbackInfo& info) {
       !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
       !number_of(options.Get("cacheBytes"), 1, 9007199254740991.0, &cache) ||
       !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running) ||
-      !number_of(options.Get("patienceMs"), 0, UINT32_MAX, &patience)) {
+      (options.Has("patienceMs") && !number_of(options.Get("patienceMs"), 0, UINT32_MAX, &patience))) {
     return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting, running and patienceMs wanted");
   }
   Limits limits;
