@@ -85,8 +85,12 @@
         'native/infer/det/blocks.cpp',
         'native/infer/det/det_model.cpp',
         'native/infer/det/rope_table.cpp',
+        'native/infer/convert.cpp',
         'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
         'native/infer/mapping.cpp',
+        'native/infer/quantize.cpp',
+        'native/infer/quantize_super.cpp',
         'native/infer/sampler.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
@@ -97,6 +101,7 @@
         'native/infer/unicode.cpp',
         'native/infer/unicode_table.cpp',
         'native/napi/infer_napi.cpp',
+        'native/napi/model_files_napi.cpp',
         'native/napi/tokenizer_napi.cpp'
       ]
     },
@@ -159,6 +164,7 @@
         'native/infer/det/forward_det.cpp',
         'native/infer/det/rope_table.cpp',
         'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
         'native/infer/mapping.cpp',
         'native/infer/pool.cpp',
         'native/infer/tensor_type.cpp'

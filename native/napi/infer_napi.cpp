@@ -29,6 +29,7 @@
 
 #include "cpu/engine.h"
 #include "gguf.h"
+#include "model_files_napi.h"
 #include "scheduler.h"
 #include "tensor_type.h"
 #include "tokenizer_napi.h"
@@ -484,8 +485,10 @@ class OpenWorker final : public PromiseWorker {
     const uint64_t page_bytes = zg::cpu::Engine::page_shape(*model).bytes();
     options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
     std::string why;
-    engine_ = zg::cpu::Engine::load(std::move(model), options_, &why);
-    if (engine_ == nullptr) SetError(why);
+    engine_ = zg::cpu::Engine::load(model, options_, &why);
+    if (engine_ == nullptr) return SetError(why);
+    // Weights were read from it meanwhile.
+    if (!model->file->unchanged()) SetError("the file was changed while it was read; replace models by renaming");
   }
 
   Napi::Value result(Napi::Env env) override {
@@ -712,6 +715,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("check", Napi::Function::New(env, check));
   exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
+  initModelFiles(env, exports);
   initTokenizer(env, exports);
   return exports;
 }
