@@ -86,9 +86,13 @@
         'native/infer/det/det_model.cpp',
         'native/infer/det/rope_table.cpp',
         'native/infer/draft.cpp',
+        'native/infer/convert.cpp',
         'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
         'native/infer/mapping.cpp',
         'native/infer/prefix.cpp',
+        'native/infer/quantize.cpp',
+        'native/infer/quantize_super.cpp',
         'native/infer/sampler.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
@@ -102,6 +106,7 @@
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
         'native/napi/infer_napi.cpp',
+        'native/napi/model_files_napi.cpp',
         'native/napi/tokenizer_napi.cpp'
       ]
     },
@@ -164,6 +169,7 @@
         'native/infer/det/forward_det.cpp',
         'native/infer/det/rope_table.cpp',
         'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
         'native/infer/mapping.cpp',
         'native/infer/pool.cpp',
         'native/infer/tensor_type.cpp'

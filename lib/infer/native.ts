@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { ZgError } from '../base/errors.ts'
 import { loadError, nativePath } from '../native.ts'
+import type { FileDescription } from './model-file.ts'
 import type { TokenizerAddon } from './tokenizer.ts'
 import type { EngineStats } from './types.ts'
 
@@ -100,6 +101,17 @@ export interface InferAddon extends TokenizerAddon {
   /** Why a file of these bytes is refused, as GGUF or as a model; undefined when it is not. */
   check(bytes: Uint8Array, asModel: boolean): string | undefined
   dequantize(typeId: number, blocks: Uint8Array): Float32Array
+  /** Reads a file's header; rejects when it is no GGUF file. */
+  describe(path: string): Promise<FileDescription>
+  recipes(): string[]
+  /** Whole blocks of a type; undefined when it cannot hold one of the values. */
+  quantize(typeId: number, values: Float32Array): Uint8Array | undefined
+  quantizeFile(
+    from: string,
+    to: string,
+    recipe: string,
+    threads: number
+  ): { done: Promise<void>; progress(): [done: number, total: number]; cancel: () => void }
   /** `onEvents` gets the records that native/napi/infer_napi.cpp describes. */
   open(path: string, options: NativeOpenOptions, onEvents: (words: Uint32Array) => void): Promise<NativeModel>
 }

@@ -30,6 +30,7 @@
 
 #include "cpu/engine.h"
 #include "gguf.h"
+#include "model_files_napi.h"
 #include "scheduler.h"
 #include "tensor_type.h"
 #include "tokenizer_napi.h"
@@ -534,8 +535,10 @@ class OpenWorker final : public PromiseWorker {
     options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
     std::string why;
     const uint32_t vocabulary = model->vocabulary;
-    engine_ = zg::cpu::Engine::load(std::move(model), options_, &why);
+    engine_ = zg::cpu::Engine::load(model, options_, &why);
     if (engine_ == nullptr) return SetError(why);
+    // Weights were read from it meanwhile.
+    if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
     if (draft_path_.empty()) return;
     std::shared_ptr<const Model> draft = Model::open(draft_path_.c_str(), &error);
     if (draft == nullptr) return SetError("draft model: " + error.message);
@@ -778,6 +781,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("check", Napi::Function::New(env, check));
   exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
+  initModelFiles(env, exports);
   initTokenizer(env, exports);
   return exports;
 }
