@@ -4,7 +4,7 @@
  * anything invalid. `oneOf` is taken as `anyOf`. Properties come in the order in which the schema has them. Source: inference.md 9.
  */
 import { type Automaton, type Part, type Rule, unfit } from './automaton.ts'
-import { charsOf, except, PLAIN } from './chars.ts'
+import { charsOf, except, intersect, PLAIN } from './chars.ts'
 import { Json } from './json.ts'
 import { type Bounds, decimal, integer } from './numbers.ts'
 import { type CharNfa, parseRegex } from './regex.ts'
@@ -304,7 +304,7 @@ export class SchemaCompiler {
         const other = except(PLAIN, charsOf([...byFirst.keys()].join('')))
         if (other.length > 0) a.chars(from, other, body)
         for (const [first, tails] of byFirst) {
-          if (!/^[^"\\\u0000-\u001f]$/u.test(first)) continue
+          if (intersect(charsOf(first), PLAIN).length === 0) continue
           const next = a.node()
           a.chars(from, charsOf(first), next)
           branch(next, tails)

@@ -68,6 +68,8 @@ class Engine {
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }
   static PageShape page_shape(const det::Model& model, bool floats = false);
+  // Memory that packed weights take.
+  static uint64_t weight_bytes(const det::Model& model);
   const det::Model& model() const { return *model_; }
   const std::shared_ptr<const det::Model>& shared_model() const { return model_; }
   const ZgLevel& level() const { return level_; }
