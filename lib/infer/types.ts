@@ -182,6 +182,14 @@ export interface Engine {
    * @throws {ZgError} ERR_BAD_INPUT when the prompt is empty or does not fit the context.
    */
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
+  /**
+   * A prompt as a vector of length 1: the mean of its states behind the final norm, or the last one. Weak with models made for chats.
+   * Absent where the engine cannot.
+   */
+  embed?(
+    prompt: Int32Array,
+    options?: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal }
+  ): Promise<Float32Array>
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */
