@@ -11,7 +11,7 @@ import { endSoon, startTool } from '../harness/tools.ts'
 const SEED = Number(process.env.ZG_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const SCHEMAS = Number(process.env.SCHEMAS ?? 1_000)
 const AT_ONCE = 32
-const MAX_TOKENS = 320
+const MAX_TOKENS = 400
 // Small schemas have small answers; a long one proves no more.
 const FEW_TOKENS = 112
 
@@ -40,14 +40,21 @@ t.test(`${SCHEMAS} random schemas, every answer valid`, async t => {
   const work = async (): Promise<void> => {
     for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
       const { i, few, schema, hot } = job
-      const answer = await client.chat.completions.create({
-        model,
-        messages,
-        max_tokens: few ? FEW_TOKENS : MAX_TOKENS,
-        temperature: hot ? 1.5 : 0.7,
-        seed: SEED + i,
-        response_format: { type: 'json_schema', json_schema: { name: `s${i}`, schema, strict: true } }
-      })
+      const ask = (max: number): Promise<OpenAI.Chat.ChatCompletion> =>
+        client.chat.completions.create({
+          model,
+          messages,
+          max_tokens: max,
+          temperature: hot ? 1.5 : 0.7,
+          seed: SEED + i,
+          response_format: { type: 'json_schema', json_schema: { name: `s${i}`, schema, strict: true } }
+        })
+      let answer = await ask(few ? FEW_TOKENS : MAX_TOKENS)
+      // Where the shortest valid text takes more tokens than there are, it cannot end.
+      if (few && answer.choices[0]!.finish_reason === 'length') {
+        cut++
+        answer = await ask(MAX_TOKENS)
+      }
       const choice = answer.choices[0]!
       tokens += answer.usage!.completion_tokens
       const text = choice.message.content ?? ''
@@ -57,15 +64,13 @@ t.test(`${SCHEMAS} random schemas, every answer valid`, async t => {
       } catch (err) {
         wrong = String(err)
       }
-      // Where the shortest valid text takes more tokens than there are, it cannot end.
-      if (choice.finish_reason === 'length') cut++
       if (wrong === undefined) valid++
       else t.fail(`schema ${i}: ${wrong}`, { schema: JSON.stringify(schema), text })
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, work))
   t.equal(valid, SCHEMAS)
-  t.comment(`${tokens} tokens, ${cut} cut`)
+  t.comment(`${tokens} tokens, ${cut} asked again with more room`)
 })
 
 t.test('regular expressions, choices, grammars and free JSON', async t => {
