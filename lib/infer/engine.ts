@@ -2,7 +2,7 @@
  * The engine behind {@link Engine}: native/infer on a thread of its own, the tokenizer and chat template of the same file. A request
  * is an async generator over records that the native part delivers once a step for all requests.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { basename } from 'node:path'
@@ -12,7 +12,7 @@ import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
 import { inferAddon, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
-import type { Engine, EngineOptions, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
+import type { Engine, EngineOptions, EngineStats, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
 
 /** Positions of a sequence unless asked for otherwise. */
 export const DEFAULT_CONTEXT = 8_192
@@ -21,7 +21,7 @@ export const DEFAULT_THREADS_MAX = 8
 /** Requests that wait for room; one more is refused. */
 export const WAITING_MAX = 256
 /** Requests that share the steps. */
-export const RUNNING_MAX = 32
+export const RUNNING_MAX = 64
 /** Keys and values of all running requests, at least; more where a quarter of the free memory is more. */
 export const CACHE_MIN_BYTES = 256 * 1024 * 1024
 
@@ -44,8 +44,7 @@ export interface LocalEngine extends Engine {
    * are kept as floats, which gives other bits than serving does.
    */
   evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string; floatCache?: boolean }): Promise<Float32Array>
-  /** Requests that run and wait, and the memory set aside for their keys and values. */
-  stats(): { running: number; waiting: number; cacheBytes: number }
+  stats(): EngineStats
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
 }
@@ -67,9 +66,11 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
         threads: options.threads ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
         pin: options.pin ?? false,
         contextLength: options.contextLength ?? DEFAULT_CONTEXT,
-        cacheBytes: Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
-        waiting: WAITING_MAX,
-        running: RUNNING_MAX,
+        cacheBytes: options.cacheBytes ?? Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
+        waiting: options.waiting ?? WAITING_MAX,
+        running: options.running ?? RUNNING_MAX,
+        patienceMs: options.patienceMs ?? 0,
+        ...(options.draft === undefined ? {} : { draft: options.draft }),
         ...(options.cpu === undefined ? {} : { cpu: options.cpu })
       },
       words => answers.deliver(words)
@@ -79,7 +80,7 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
     })
   try {
     const tokenizer = openTokenizer(addon, path)
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer))
+    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), options)
   } catch (err) {
     await native.close()
     throw err
@@ -93,10 +94,19 @@ class NativeEngine implements LocalEngine {
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
+  readonly #options: EngineOptions
   #closing: Promise<void> | undefined
 
-  constructor(path: string, native: NativeModel, answers: Answers, tokenizer: ModelTokenizer, template: ChatTemplate) {
+  constructor(
+    path: string,
+    native: NativeModel,
+    answers: Answers,
+    tokenizer: ModelTokenizer,
+    template: ChatTemplate,
+    options: EngineOptions
+  ) {
     this.#native = native
+    this.#options = options
     this.#answers = answers
     this.#template = template
     this.tokenizer = tokenizer
@@ -148,6 +158,9 @@ class NativeEngine implements LocalEngine {
         const record = await answer.next()
         finished = record.finish !== undefined
         if (record.finish === 'failed') throw failure(record)
+        if (record.finish === 'expired') {
+          throw new ZgError('ERR_UNAVAILABLE', 'no capacity became free in time', { hint: 'try again later' })
+        }
         const step = this.#step(record, text)
         if (step.finish !== undefined && !finished) {
           // A stop string ends the answer here; the native part learns it now.
@@ -166,6 +179,8 @@ class NativeEngine implements LocalEngine {
 
   #step(record: TokenRecord, text: TextStream): Step {
     const step: Step = { text: '' }
+    if (record.cached > 0) step.cachedTokens = record.cached
+    if (record.trace !== undefined) step.trace = record.trace
     if (record.id !== undefined) {
       step.id = record.id
       // The token that ends an answer is no part of it.
@@ -180,7 +195,7 @@ class NativeEngine implements LocalEngine {
     }
     if (text.stopped !== undefined) {
       step.finish = 'stop'
-    } else if (record.finish !== undefined && record.finish !== 'failed') {
+    } else if (record.finish !== undefined && record.finish !== 'failed' && record.finish !== 'expired') {
       step.finish = record.finish
       step.text += text.finish()
     }
@@ -190,9 +205,13 @@ class NativeEngine implements LocalEngine {
   #submit(request: GenerateRequest): number {
     const id = submitted(() => this.#native.submit(this.#nativeRequest(request)))
     if (id === -1) {
-      throw new ZgError('ERR_UNAVAILABLE', `the engine is busy: ${WAITING_MAX} requests wait`, {
-        hint: 'try again soon'
-      })
+      throw new ZgError(
+        'ERR_UNAVAILABLE',
+        `the engine is busy: ${this.#options.waiting ?? WAITING_MAX} requests wait`,
+        {
+          hint: 'try again soon'
+        }
+      )
     }
     if (id === -2) {
       const total = request.prompt.length + request.maxTokens
@@ -204,6 +223,7 @@ class NativeEngine implements LocalEngine {
 
   #nativeRequest(request: GenerateRequest): NativeRequest {
     const { logitBias, ...sampling } = { ...DEFAULTS, ...defined(request.sampling) }
+    const account = request.account ?? ''
     return {
       ...sampling,
       topK: Math.max(0, sampling.topK),
@@ -213,7 +233,14 @@ class NativeEngine implements LocalEngine {
       prompt: request.prompt,
       maxTokens: Math.min(request.maxTokens, this.info.contextLength),
       endIds: request.ignoreEnd === true ? new Int32Array(0) : Int32Array.from(this.info.endIds),
-      logprobs: request.logprobs ?? -1
+      logprobs: request.logprobs ?? -1,
+      account,
+      // Who does not name a salt shares with himself alone; a check shares with nobody.
+      ...(request.forced === undefined
+        ? { salt: saltOf(this.#options.sharedCache === true ? '' : account, request.cacheSalt ?? '') }
+        : { forced: request.forced }),
+      lookUp: this.#options.lookUp ?? true,
+      ...(request.trace === undefined ? {} : { trace: request.trace })
     }
   }
 
@@ -224,7 +251,7 @@ class NativeEngine implements LocalEngine {
     return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache)
   }
 
-  stats(): { running: number; waiting: number; cacheBytes: number } {
+  stats(): EngineStats {
     return this.#native.stats()
   }
 
@@ -237,6 +264,13 @@ class NativeEngine implements LocalEngine {
 /** Fields that are there, so that an explicit undefined means the default. */
 function defined<T extends object>(fields: T): T {
   return Object.fromEntries(Object.entries(fields).filter(([, v]) => v !== undefined)) as T
+}
+
+/** A name of bounded length for who shares what was computed. */
+function saltOf(account: string, salt: string): string {
+  return createHash('sha256')
+    .update(JSON.stringify([account, salt]))
+    .digest('hex')
 }
 
 /** What the binding says of a wrong argument is the caller's bad input. */

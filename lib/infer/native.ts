@@ -8,6 +8,7 @@ import { ZgError } from '../base/errors.ts'
 import { loadError, nativePath } from '../native.ts'
 import type { FileDescription } from './model-file.ts'
 import type { TokenizerAddon } from './tokenizer.ts'
+import type { EngineStats } from './types.ts'
 
 export interface NativeModelInfo {
   /** `general.name`, or empty. */
@@ -36,8 +37,12 @@ export interface NativeOpenOptions {
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number
+  /** Longest wait for a start; 0: any. */
+  patienceMs: number
   /** A level by name; absent: the widest, or what `ZG_CPU` says. */
   cpu?: string
+  /** A smaller model of the same vocabulary that guesses what comes next. */
+  draft?: string
 }
 
 export interface NativeRequest {
@@ -56,6 +61,15 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  /** Whose request it is, for the order of service. */
+  account: string
+  /** Requests of equal salt share pages of equal beginnings; absent: with nobody. */
+  salt?: string
+  lookUp: boolean
+  /** Tokens of an answer that exists: followed whatever would be drawn; maxTokens is their number then. */
+  forced?: Int32Array
+  /** 32 bytes that the running hash starts with; absent: no digests. */
+  trace?: Uint8Array
 }
 
 export interface NativeModel {
@@ -65,7 +79,7 @@ export interface NativeModel {
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
   evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
-  stats(): { running: number; waiting: number; cacheBytes: number }
+  stats(): EngineStats
   close(): Promise<void>
 }
 

@@ -66,6 +66,14 @@ export interface GenerateRequest {
   /** For each token this many best alternatives with their log-probabilities; absent: none. */
   logprobs?: number
   signal?: AbortSignal
+  /** Whose request it is: accounts that were served least come first. */
+  account?: string
+  /** Requests of equal salt share what was computed of equal beginnings (default: the account). */
+  cacheSalt?: string
+  /** Tokens of an answer that exists, end token included: followed whatever would be drawn. Steps tell what would have been, with the followed token's logprob. */
+  forced?: Int32Array
+  /** 32 bytes that the running hash of inference.md 12.1 starts with; steps then carry digests. */
+  trace?: Uint8Array
 }
 
 export interface TokenLogprob {
@@ -82,6 +90,37 @@ export interface Step {
   logprob?: TokenLogprob & { top: TokenLogprob[] }
   /** Set in the last step: `stop` (end token or stop string), `length`, `cancelled`. */
   finish?: 'stop' | 'length' | 'cancelled'
+  /** Tokens of the prompt that were there already. */
+  cachedTokens?: number
+  /** Asked for by `trace`: keccak-256 of the final state that predicts the token, and the running hash with the token that follows. */
+  trace?: { hidden: Uint8Array; running: Uint8Array }
+}
+
+/** Counts since the model was opened, and what is now (native/infer/scheduler.h). */
+export interface EngineStats {
+  running: number
+  waiting: number
+  /** Accounts with requests. */
+  accounts: number
+  /** Pages of 16 positions that requests hold, that only remember a beginning, and all there may be; bytes of one. */
+  pagesUsed: number
+  pagesIdle: number
+  pages: number
+  pageBytes: number
+  steps: number
+  /** Positions computed, of prompts, drafts and answers. */
+  rows: number
+  promptTokens: number
+  /** Of prompts, that were there already. */
+  cachedTokens: number
+  tokens: number
+  drafted: number
+  accepted: number
+  preempted: number
+  cancelled: number
+  expired: number
+  /** Of the engine's thread. */
+  busySeconds: number
 }
 
 export interface Engine {
@@ -102,6 +141,8 @@ export interface Engine {
    * @throws {ZgError} ERR_BAD_INPUT when the prompt is empty or does not fit the context.
    */
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
+  /** What it does and did; absent where nothing is counted. */
+  stats?(): EngineStats
   /** Cancels what runs and frees the model. */
   close(): Promise<void>
 }
@@ -113,4 +154,16 @@ export interface EngineOptions {
   pin?: boolean
   /** Positions kept for one sequence; default: the model's, at most 8,192. */
   contextLength?: number
+  /** Requests that share the steps, and that wait for it; one more is refused. */
+  running?: number
+  waiting?: number
+  /** Longest wait for a start; absent: any. */
+  patienceMs?: number
+  /** Memory for keys and values of all requests. */
+  cacheBytes?: number
+  /** Accounts share what was computed of equal beginnings; default: each for itself. */
+  sharedCache?: boolean
+  /** Guess tokens and check several at once, with the same answers: by looking them up (default on), and by a smaller model. */
+  lookUp?: boolean
+  draft?: string
 }

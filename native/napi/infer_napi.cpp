@@ -9,12 +9,13 @@
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
 //     .cancel(id)
 //     .evaluate(tokens, chunk, cpu, floats) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
-//     .stats()                      {running, waiting, cacheBytes}
+//     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
 //   Tokenizer                       see tokenizer_napi.cpp
 //
 // onEvents(words) is called with what happened since its last call, a Uint32Array of records:
-//   id · finish (scheduler.h) · 1 with a token · token · failed layer · 1 with a logprob · its float's bits · count · count × (id, bits)
+//   id · finish (scheduler.h) · 1 with a token · token · failed layer · 1 with a logprob · its float's bits · count · cached tokens ·
+//   1 with digests · count × (id, bits) · with digests: 8 words of the state's, 8 of the running hash
 #include <napi.h>
 
 #include <bit>
@@ -47,6 +48,9 @@ constexpr uint32_t kMaxThreads = 64;
 constexpr uint32_t kMaxAlternatives = 20;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxBlockBytes = size_t{1} << 20;
+constexpr size_t kMaxNameBytes = 1'024;
+// The draft model's cache is at most this part of the model's.
+constexpr uint64_t kDraftCachePart = 4;
 
 // A level by name, or nullptr. ZG_CPU names a path of the codec as well, of which `avx512vl` is none here: the widest is taken.
 const ZgLevel* level_of(const std::string& name) {
@@ -120,8 +124,8 @@ class PromiseWorker : public Napi::AsyncWorker {
 // JavaScript thread, except notify().
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  explicit Engine(std::unique_ptr<zg::cpu::Engine> engine)
-      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)) {}
+  Engine(std::unique_ptr<zg::cpu::Engine> engine, std::unique_ptr<zg::cpu::Engine> draft)
+      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)), draft_(std::move(draft)) {}
 
   ~Engine() {
     unhook();
@@ -141,7 +145,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     hooked_ = napi_add_env_cleanup_hook(env, leave, this) == napi_ok;
     env_ = env;
     limits_ = limits;
-    scheduler_ = std::make_unique<Scheduler>(std::move(engine_), limits, [this] { notify(); });
+    scheduler_ = std::make_unique<Scheduler>(std::move(engine_), std::move(draft_), limits, [this] { notify(); });
     return hooked_ && scheduler_->start();
   }
 
@@ -212,8 +216,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::vector<uint32_t> words;
     for (const Event& e : engine->scheduler_->take()) {
       words.insert(words.end(), {e.request, static_cast<uint32_t>(e.finish), e.has_token ? 1u : 0u, e.token, e.failed_layer,
-                                 e.has_logprob ? 1u : 0u, std::bit_cast<uint32_t>(e.logprob), static_cast<uint32_t>(e.best.size())});
+                                 e.has_logprob ? 1u : 0u, std::bit_cast<uint32_t>(e.logprob), static_cast<uint32_t>(e.best.size()), e.cached,
+                                 e.has_trace ? 1u : 0u});
       for (const Alternative& a : e.best) words.insert(words.end(), {a.id, std::bit_cast<uint32_t>(a.logprob)});
+      if (e.has_trace) {
+        for (const Digest* d : {&e.hidden, &e.running}) {
+          uint32_t part[8];
+          std::memcpy(part, d->data(), sizeof part);
+          words.insert(words.end(), part, part + 8);
+        }
+      }
       if (e.finish != Finish::kNone && --engine->open_requests_ == 0) engine->events_.Unref(env);
     }
     if (words.empty()) return;
@@ -238,6 +250,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   unsigned threads_;
   // Until it starts.
   std::unique_ptr<zg::cpu::Engine> engine_;
+  std::unique_ptr<zg::cpu::Engine> draft_;
   std::shared_ptr<Checks> checks_ = std::make_shared<Checks>();
   Limits limits_;
   Events events_;
@@ -289,6 +302,25 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   double n = 0;
   if (!number_of(o.Get("maxTokens"), 1, UINT32_MAX, &n)) return "maxTokens is a whole number from 1 on";
   out->max_tokens = static_cast<uint32_t>(n);
+  if (o.Has("forced")) {
+    if (!ids_of(o.Get("forced"), vocabulary, &out->forced) || out->forced.empty() ||
+        out->prompt.size() + out->forced.size() > size_t{engine.limits().context} + 1) {
+      return "forced tokens are an Int32Array of ids in the vocabulary that the context has room for";
+    }
+    out->max_tokens = static_cast<uint32_t>(out->forced.size());
+  }
+  if (o.Get("account").IsString()) out->account = o.Get("account").As<Napi::String>().Utf8Value();
+  if (o.Get("salt").IsString()) out->salt = o.Get("salt").As<Napi::String>().Utf8Value();
+  if (out->account.size() > kMaxNameBytes || (out->salt && out->salt->size() > kMaxNameBytes)) return "account and salt have at most 1024 bytes";
+  if (o.Get("lookUp").IsBoolean()) out->look_up = o.Get("lookUp").As<Napi::Boolean>().Value();
+  const Napi::Value trace = o.Get("trace");
+  if (!trace.IsUndefined()) {
+    if (!trace.IsTypedArray() || trace.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+        trace.As<Napi::TypedArray>().ByteLength() != sizeof(Digest)) {
+      return "trace is the 32 bytes that the running hash starts with";
+    }
+    std::memcpy(out->trace.emplace().data(), trace.As<Napi::Uint8Array>().Data(), sizeof(Digest));
+  }
   if (!ids_of(o.Get("endIds"), vocabulary, &out->end_ids)) return "endIds are an Int32Array of ids in the vocabulary";
   // -1: none wanted.
   if (!number_of(o.Get("logprobs"), -1, kMaxAlternatives, &n)) return "logprobs are from 0 to 20, or -1 for none";
@@ -447,11 +479,27 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
   o.Set("evaluate",
         Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value { return evaluate(info, *engine); }));
   o.Set("stats", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
-          const Scheduler::Stats s = engine->closing() ? Scheduler::Stats{} : engine->scheduler().stats();
+          const Stats s = engine->closing() ? Stats{} : engine->scheduler().stats();
           Napi::Object out = Napi::Object::New(info.Env());
-          out.Set("running", s.running);
-          out.Set("waiting", s.waiting);
-          out.Set("cacheBytes", static_cast<double>(s.cache_bytes));
+          const auto set = [&](const char* name, uint64_t value) { out.Set(name, static_cast<double>(value)); };
+          set("running", s.running);
+          set("waiting", s.waiting);
+          set("accounts", s.accounts);
+          set("pagesUsed", s.pages_used);
+          set("pagesIdle", s.pages_idle);
+          set("pages", s.pages);
+          set("pageBytes", s.page_bytes);
+          set("steps", s.steps);
+          set("rows", s.rows);
+          set("promptTokens", s.prompt_tokens);
+          set("cachedTokens", s.cached_tokens);
+          set("tokens", s.tokens);
+          set("drafted", s.drafted);
+          set("accepted", s.accepted);
+          set("preempted", s.preempted);
+          set("cancelled", s.cancelled);
+          set("expired", s.expired);
+          out.Set("busySeconds", static_cast<double>(s.busy_ns) / 1e9);
           return out;
         }));
   o.Set("close", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -467,10 +515,11 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
 
 class OpenWorker final : public PromiseWorker {
  public:
-  OpenWorker(Napi::Env env, std::string path, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
+  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
              const Napi::Function& on_events)
       : PromiseWorker(env, "zg:open"),
         path_(std::move(path)),
+        draft_path_(std::move(draft)),
         options_(options),
         cache_bytes_(cache_bytes),
         limits_(limits),
@@ -485,14 +534,24 @@ class OpenWorker final : public PromiseWorker {
     const uint64_t page_bytes = zg::cpu::Engine::page_shape(*model).bytes();
     options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
     std::string why;
+    const uint32_t vocabulary = model->vocabulary;
     engine_ = zg::cpu::Engine::load(model, options_, &why);
     if (engine_ == nullptr) return SetError(why);
     // Weights were read from it meanwhile.
-    if (!model->file->unchanged()) SetError("the file was changed while it was read; replace models by renaming");
+    if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
+    if (draft_path_.empty()) return;
+    std::shared_ptr<const Model> draft = Model::open(draft_path_.c_str(), &error);
+    if (draft == nullptr) return SetError("draft model: " + error.message);
+    if (draft->vocabulary != vocabulary) {
+      return SetError("the draft model has " + std::to_string(draft->vocabulary) + " tokens, the model " + std::to_string(vocabulary));
+    }
+    options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / kDraftCachePart / zg::cpu::Engine::page_shape(*draft).bytes(), UINT32_MAX));
+    draft_ = zg::cpu::Engine::load(std::move(draft), options_, &why);
+    if (draft_ == nullptr) SetError(why);
   }
 
   Napi::Value result(Napi::Env env) override {
-    const auto engine = std::make_shared<Engine>(std::move(engine_));
+    const auto engine = std::make_shared<Engine>(std::move(engine_), std::move(draft_));
     if (!engine->start(env, on_events_.Value(), limits_)) {
       if (!env.IsExceptionPending()) fail(env, "the engine's thread cannot be started");
       return env.Undefined();
@@ -502,11 +561,13 @@ class OpenWorker final : public PromiseWorker {
 
  private:
   std::string path_;
+  std::string draft_path_;
   zg::cpu::Options options_;
   uint64_t cache_bytes_;
   Limits limits_;
   Napi::FunctionReference on_events_;
   std::unique_ptr<zg::cpu::Engine> engine_;
+  std::unique_ptr<zg::cpu::Engine> draft_;
 };
 
 Napi::Value open(const Napi::CallbackInfo& info) {
@@ -520,16 +581,19 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   double cache = 0;
   double waiting = 0;
   double running = 0;
+  double patience = 0;
   if (!number_of(options.Get("threads"), 1, kMaxThreads, &threads) ||
       !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
       !number_of(options.Get("cacheBytes"), 1, 9007199254740991.0, &cache) ||
-      !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running)) {
-    return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting and running wanted");
+      !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running) ||
+      (options.Has("patienceMs") && !number_of(options.Get("patienceMs"), 0, UINT32_MAX, &patience))) {
+    return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting, running and patienceMs wanted");
   }
   Limits limits;
   limits.context = static_cast<uint32_t>(context);
   limits.waiting = static_cast<uint32_t>(waiting);
   limits.running = static_cast<uint32_t>(running);
+  limits.patience_ms = static_cast<uint32_t>(patience);
   zg::cpu::Options engine;
   engine.threads = static_cast<unsigned>(threads);
   engine.pin = options.Get("pin").ToBoolean();
@@ -538,7 +602,9 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   if (engine.level == nullptr) return fail(env, "open: this machine lacks the path");
   std::string path = info[0].As<Napi::String>().Utf8Value();
   if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
-  auto* worker = new OpenWorker(env, std::move(path), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
+  std::string draft = options.Get("draft").IsString() ? options.Get("draft").As<Napi::String>().Utf8Value() : "";
+  if (draft.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
+  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
