@@ -7,12 +7,22 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { basename } from 'node:path'
 import { messageOf, ZgError } from '../base/errors.ts'
+import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
 import { inferAddon, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
-import type { Engine, EngineOptions, EngineStats, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
+import type {
+  AdapterChoice,
+  Engine,
+  EngineOptions,
+  EngineStats,
+  GenerateRequest,
+  ModelInfo,
+  Sampling,
+  Step
+} from './types.ts'
 
 /** Positions of a sequence unless asked for otherwise. */
 export const DEFAULT_CONTEXT = 8_192
@@ -43,7 +53,10 @@ export interface LocalEngine extends Engine {
    * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
-  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string; floatCache?: boolean }): Promise<Float32Array>
+  evaluate(
+    tokens: Int32Array,
+    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+  ): Promise<Float32Array>
   stats(): EngineStats
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
@@ -80,7 +93,8 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
     })
   try {
     const tokenizer = openTokenizer(addon, path)
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), options)
+    const adapters = await Adapters.load(native, options.adapters ?? [])
+    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
   } catch (err) {
     await native.close()
     throw err
@@ -94,6 +108,7 @@ class NativeEngine implements LocalEngine {
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
+  readonly #adapters: Adapters
   readonly #options: EngineOptions
   #closing: Promise<void> | undefined
 
@@ -103,9 +118,11 @@ class NativeEngine implements LocalEngine {
     answers: Answers,
     tokenizer: ModelTokenizer,
     template: ChatTemplate,
+    adapters: Adapters,
     options: EngineOptions
   ) {
     this.#native = native
+    this.#adapters = adapters
     this.#options = options
     this.#answers = answers
     this.#template = template
@@ -126,6 +143,10 @@ class NativeEngine implements LocalEngine {
       cpu,
       chatTemplate: tokenizer.info.chatTemplate
     }
+  }
+
+  get adapters(): Adapters['infos'] {
+    return this.#adapters.infos
   }
 
   chatPrompt: Engine['chatPrompt'] = (messages, options = {}) =>
@@ -224,6 +245,7 @@ class NativeEngine implements LocalEngine {
   #nativeRequest(request: GenerateRequest): NativeRequest {
     const { logitBias, ...sampling } = { ...DEFAULTS, ...defined(request.sampling) }
     const account = request.account ?? ''
+    const adapters = this.#adapters.pairs(request.adapters)
     return {
       ...sampling,
       topK: Math.max(0, sampling.topK),
@@ -240,15 +262,17 @@ class NativeEngine implements LocalEngine {
         ? { salt: saltOf(this.#options.sharedCache === true ? '' : account, request.cacheSalt ?? '') }
         : { forced: request.forced }),
       lookUp: this.#options.lookUp ?? true,
-      ...(request.trace === undefined ? {} : { trace: request.trace })
+      ...(request.trace === undefined ? {} : { trace: request.trace }),
+      ...(adapters === undefined ? {} : { adapters })
     }
   }
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean } = {}
+    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
   ): Promise<Float32Array> {
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache)
+    const adapters = this.#adapters.pairs(options.adapters)
+    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
   }
 
   stats(): EngineStats {
