@@ -61,6 +61,17 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  typicalP: number
+  /** Which of several answers to one prompt: their draws differ. */
+  choice: number
+  /** End ids are not drawn before so many tokens. */
+  minTokens: number
+  /** The prompt from this index on counts as output for the penalties. */
+  outputFrom: number
+  /** Records of the prompt's tokens but the first come before those of the answer. */
+  promptLogprobs: boolean
+  /** Made by the model's own tokenizer. */
+  grammar: NativeGrammar | undefined
   /** Whose request it is, for the order of service. */
   account: string
   /** Requests of equal salt share pages of equal beginnings; absent: with nobody. */
@@ -72,6 +83,16 @@ export interface NativeRequest {
   trace?: Uint8Array
   /** Changes to the weights, applied in this order. */
   adapters?: [id: number, strength: number][]
+}
+
+/** A compiled grammar (native/napi/tokenizer_napi.cpp). */
+export interface NativeGrammar {
+  /** 0 no text begins so, 1 some text does, 2 it is a whole one. */
+  accepts(bytes: Uint8Array): 0 | 1 | 2
+  /** Ids that may follow. */
+  allowed(bytes: Uint8Array): Int32Array
+  /** One of the shortest texts; undefined when it is too long to be worked out. */
+  shortest(): Uint8Array | undefined
 }
 
 export interface NativeModel {

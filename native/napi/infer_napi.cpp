@@ -280,6 +280,10 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
   if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
   out->top_k = static_cast<uint32_t>(top_k);
+  if (!float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
+  double choice = 0;
+  if (!number_of(o.Get("choice"), 0, UINT32_MAX, &choice)) return "choice is a whole number";
+  out->choice = static_cast<uint32_t>(choice);
   bool lossless = false;
   if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
   out->seed = o.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);
@@ -361,7 +365,19 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   if (!number_of(o.Get("logprobs"), -1, kMaxAlternatives, &n)) return "logprobs are from 0 to 20, or -1 for none";
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
-  return sampling_of(o, vocabulary, &out->sampling);
+  out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
+  if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
+  out->output_from = static_cast<uint32_t>(n);
+  if (const char* fault = sampling_of(o, vocabulary, &out->sampling)) return fault;
+  if (!number_of(o.Get("minTokens"), 0, UINT32_MAX, &n)) return "minTokens is a whole number";
+  out->sampling.min_tokens = static_cast<uint32_t>(n);
+  out->sampling.end_ids = out->end_ids;
+  // The last token is drawn at the context's last position.
+  const auto room = static_cast<uint32_t>(engine.limits().context + 1 - out->prompt.size());
+  out->sampling.budget = std::min(out->max_tokens, room);
+  if (o.Get("grammar").IsUndefined()) return nullptr;
+  out->sampling.grammar = grammar_of(o.Get("grammar"), vocabulary);
+  return out->sampling.grammar == nullptr ? "grammar was not compiled for this vocabulary" : nullptr;
 }
 
 // Logits of all positions, for tests and checks: its own pass beside the running ones.
