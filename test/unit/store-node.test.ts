@@ -783,9 +783,9 @@ t.test('a reorganisation takes submissions back and brings them again with other
   t.equal(result.lemma.at(-1), toHex(s.chain.root(0)))
 })
 
-t.test('a reorganisation is seen at the same height, and when headers pushed before it are all there is', async t => {
+t.test('a reorganisation is seen at the same height', async t => {
   const s = await setup(t)
-  const [a, b, c] = [testFile(content(300)), testFile(content(500)), testFile(content(1000))]
+  const [a, b] = [testFile(content(300)), testFile(content(500))]
   await submit(s, a!)
   s.chain.mine(3)
   await synced(s)
@@ -794,17 +794,13 @@ t.test('a reorganisation is seen at the same height, and when headers pushed bef
   s.chain.submit([b!])
   s.chain.mine(3)
   t.equal(s.chain.height, height)
-  const first = async () => (await call(s, 'zgs_getFileInfoByTxSeq', 0)).result?.tx.dataMerkleRoot
-  await waitFor(async () => (await first()) === toHex(b!.root), { what: 'the new chain of the same height' })
-  // From now on no header is told any more: what was told before belongs to a chain that is gone.
-  s.chain.intercept = (method, [number]) =>
-    method === 'eth_getHeaderByNumber' && Number(number) > height ? rpcFailure() : undefined
-  s.chain.reorg(4)
-  s.chain.submit([c!])
-  s.chain.mine(6)
-  await waitFor(async () => (await first()) === toHex(c!.root), { what: 'the new chain, above old headers' })
-  t.equal((await call(s, 'zgs_getStatus')).result.nextTxSeq, 1)
+  await waitFor(async () => (await first(s)) === toHex(b!.root), { what: 'the new chain of the same height' })
 })
+
+/** Root of the file of submission 0. */
+async function first(s: Setup): Promise<unknown> {
+  return (await call(s, 'zgs_getFileInfoByTxSeq', 0)).result?.tx.dataMerkleRoot
+}
 
 t.test("a flow root that is not the contract's stops the node loudly, nothing of that page is written", async t => {
   let fatal: unknown
