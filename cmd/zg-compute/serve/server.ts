@@ -301,9 +301,12 @@ interface Model {
 async function loadModel(o: ServeOptions, s: Service, closers: Edge['closers']): Promise<Model> {
   const [engine, hash, file] = await Promise.all([o.openEngine(), hashFile(o.modelPath), stat(o.modelPath)])
   closers.push(() => engine.close())
-  s.modelNames = [engine.info.name]
+  const adapters = engine.adapters ?? []
+  // A request may name an adapter as its model.
+  s.modelNames = [engine.info.name, ...adapters.map(a => a.name)]
   s.modelCreated = Math.floor(file.mtimeMs / 1000)
-  s.fingerprint = `zg-${composeHash(`${hash} ${NUMERIC}`).slice(0, 12)}`
+  const changes = await Promise.all(adapters.map(async a => ` ${await hashFile(a.path)} ${a.strength}`))
+  s.fingerprint = `zg-${composeHash(`${hash} ${NUMERIC}${changes.join('')}`).slice(0, 12)}`
   s.engine = engine
   return { name: engine.info.name, hash }
 }

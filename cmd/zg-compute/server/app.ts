@@ -11,11 +11,12 @@ import { TokenRefusal } from '../../../lib/codec/compute/session-token.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import { sha256 } from '../../../lib/crypto/hash.ts'
 import { ApiError, parseBody } from '../../../lib/infer/openai.ts'
+import { adapterList } from '../../../lib/infer/openai-adapters.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { answer } from './answer.ts'
 import { apiError, BusyError, isBug, notFound, refusalReason, sendRefusal } from './errors.ts'
 import type { Rate } from './gate.ts'
-import { modelEntry } from './models.ts'
+import { adapterEntries, modelEntry } from './models.ts'
 import type { Kind } from './plan.ts'
 
 /** A request's body. */
@@ -97,6 +98,8 @@ function findRoute(s: Service, path: string, bodies: Budget): Route | undefined 
   }
   if (path === '/v1/models' || path === '/v1/proxy/models')
     return get('models', async (_req, res) => listModels(s, res))
+  if (path === '/lora-adapters')
+    return get('lora-adapters', async (_req, res) => sendJson(res, 200, adapterList(s.engine?.adapters)))
   const model = /^\/v1(?:\/proxy)?\/models\/(.+)$/.exec(path)
   if (model !== null) return get('models', async (_req, res) => oneModel(s, res, model[1]!))
   const target = s.paid
@@ -201,14 +204,16 @@ function rateHeaders(r: Rate): Record<string, string> {
 function listModels(s: Service, res: ServerResponse): void {
   const entry = modelEntry(s)
   if (entry === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
-  sendJson(res, 200, { object: 'list', data: [entry] })
+  sendJson(res, 200, { object: 'list', data: [entry, ...adapterEntries(s)] })
 }
 
 function oneModel(s: Service, res: ServerResponse, name: string): void {
   const entry = modelEntry(s)
   if (entry === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
-  if (!s.modelNames.includes(decodeName(name))) throw notFound('no such model', 'model_not_found')
-  sendJson(res, 200, entry)
+  const wanted = decodeName(name)
+  const adapter = adapterEntries(s).find(a => a.id === wanted)
+  if (adapter === undefined && !s.modelNames.includes(wanted)) throw notFound('no such model', 'model_not_found')
+  sendJson(res, 200, adapter ?? entry)
 }
 
 function decodeName(text: string): string {

@@ -50,5 +50,17 @@ export function modelEntry(s: Service): Record<string, unknown> | undefined {
   }
 }
 
+/** Adapters as models of their own, which a request may name; `parent` is the model that they change. */
+export function adapterEntries(s: Service): Record<string, unknown>[] {
+  const base = modelEntry(s)
+  if (base === undefined) return []
+  return (s.engine!.adapters ?? []).map(a => ({
+    ...base,
+    id: a.name,
+    parent: base.id,
+    ...('name' in base ? { name: a.name } : {})
+  }))
+}
+
 /** How our answers can be checked: signed, and re-executed bit by bit. */
 export const VERIFIABILITY = 'OpML'

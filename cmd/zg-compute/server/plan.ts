@@ -8,6 +8,7 @@ import {
   parseCompletion,
   type RequestLimits
 } from '../../../lib/infer/openai.ts'
+import { parseAdapters } from '../../../lib/infer/openai-adapters.ts'
 import type { Usage } from '../../../lib/infer/openai-answer.ts'
 import type { Engine, GenerateRequest } from '../../../lib/infer/types.ts'
 import type { Random } from '../../../lib/ports/random.ts'
@@ -54,6 +55,7 @@ export function planRequest(
   // The model comes first: a request meant for another one may have fields that only that one knows.
   if (typeof body.model === 'string' && !o.models.includes(body.model))
     throw notFound(`model '${body.model.slice(0, 100)}' is not served here, '${o.models[0]}' is`, 'model_not_found')
+  const adapters = parseAdapters(body, engine.adapters)
   const request = kind === 'chat' ? parseChat(body, limits) : parseCompletion(body, limits)
   const prompts =
     kind === 'chat' ? [chatPrompt(engine, request as ChatRequest)] : textPrompts(engine, request as CompletionRequest)
@@ -84,6 +86,7 @@ export function planRequest(
         stop: request.stop,
         ignoreEnd: request.ignoreEnd
       }
+      if (adapters !== undefined) generate.adapters = adapters
       if (request.logprobs !== undefined) generate.logprobs = request.logprobs
       tasks.push({ index, request: most === 0 ? undefined : generate, prefix: text })
       maxTokens += most
