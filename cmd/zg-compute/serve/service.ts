@@ -38,6 +38,7 @@ export interface Counters {
   completionTokens: { inc(by?: number): void }
   fees: { inc(by?: number): void }
   firstTokenSeconds: { observe(value: number): void }
+  tokenSeconds: { observe(value: number): void }
 }
 
 export interface Service {
@@ -75,6 +76,11 @@ export function makeCounters(metrics: Metrics): Counters {
       'first_token_seconds',
       'time to the first token',
       [0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+    ),
+    tokenSeconds: metrics.histogram(
+      'between_tokens_seconds',
+      'time from a token of a request to its next',
+      [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1]
     )
   }
 }
