@@ -74,6 +74,8 @@
       'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math']},
       'sources': [
+        'native/infer/cpu/adapt.cpp',
+        'native/infer/cpu/adapter.cpp',
         'native/infer/cpu/engine.cpp',
         'native/infer/cpu/generic.cpp',
         'native/infer/cpu/levels.cpp',
@@ -148,6 +150,8 @@
       'libraries': ['-lpthread'],
       'sources': [
         'native/infer/cpu/check.cpp',
+        'native/infer/cpu/adapt.cpp',
+        'native/infer/cpu/adapter.cpp',
         'native/infer/cpu/engine.cpp',
         'native/infer/cpu/generic.cpp',
         'native/infer/cpu/levels.cpp',

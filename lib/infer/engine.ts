@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { basename } from 'node:path'
 import { messageOf, ZgError } from '../base/errors.ts'
+import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
@@ -14,6 +15,7 @@ import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } 
 import { TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
 import type {
+  AdapterChoice,
   AnswerGrammar,
   Engine,
   EngineOptions,
@@ -59,7 +61,10 @@ export interface LocalEngine extends Engine {
    * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
-  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string; floatCache?: boolean }): Promise<Float32Array>
+  evaluate(
+    tokens: Int32Array,
+    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+  ): Promise<Float32Array>
   stats(): EngineStats
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
@@ -96,7 +101,8 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
     })
   try {
     const tokenizer = openTokenizer(addon, path)
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), options)
+    const adapters = await Adapters.load(native, options.adapters ?? [])
+    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
   } catch (err) {
     await native.close()
     throw err
@@ -110,6 +116,7 @@ class NativeEngine implements LocalEngine {
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
+  readonly #adapters: Adapters
   /** By the constraint as JSON, the latest used last. */
   readonly #grammars = new Map<string, Promise<AnswerGrammar>>()
   readonly #options: EngineOptions
@@ -121,9 +128,11 @@ class NativeEngine implements LocalEngine {
     answers: Answers,
     tokenizer: ModelTokenizer,
     template: ChatTemplate,
+    adapters: Adapters,
     options: EngineOptions
   ) {
     this.#native = native
+    this.#adapters = adapters
     this.#options = options
     this.#answers = answers
     this.#template = template
@@ -144,6 +153,10 @@ class NativeEngine implements LocalEngine {
       cpu,
       chatTemplate: tokenizer.info.chatTemplate
     }
+  }
+
+  get adapters(): Adapters['infos'] {
+    return this.#adapters.infos
   }
 
   chatPrompt: Engine['chatPrompt'] = (messages, options = {}) =>
@@ -282,6 +295,7 @@ class NativeEngine implements LocalEngine {
   #nativeRequest(request: GenerateRequest): NativeRequest {
     const { logitBias, ...sampling } = { ...DEFAULTS, ...defined(request.sampling) }
     const account = request.account ?? ''
+    const adapters = this.#adapters.pairs(request.adapters)
     return {
       ...sampling,
       topK: Math.max(0, sampling.topK),
@@ -305,7 +319,8 @@ class NativeEngine implements LocalEngine {
           : { salt: saltOf(this.#options.sharedCache === true ? '' : account, request.cacheSalt ?? '') }
         : { forced: request.forced }),
       lookUp: this.#options.lookUp ?? true,
-      ...(request.trace === undefined ? {} : { trace: request.trace })
+      ...(request.trace === undefined ? {} : { trace: request.trace }),
+      ...(adapters === undefined ? {} : { adapters })
     }
   }
 
@@ -344,9 +359,10 @@ class NativeEngine implements LocalEngine {
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean } = {}
+    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
   ): Promise<Float32Array> {
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache)
+    const adapters = this.#adapters.pairs(options.adapters)
+    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
   }
 
   stats(): EngineStats {

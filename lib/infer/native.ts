@@ -83,6 +83,8 @@ export interface NativeRequest {
   forced?: Int32Array
   /** 32 bytes that the running hash starts with; absent: no digests. */
   trace?: Uint8Array
+  /** Changes to the weights, applied in this order. */
+  adapters?: [id: number, strength: number][]
 }
 
 /** A compiled grammar (native/napi/tokenizer_napi.cpp). */
@@ -101,7 +103,15 @@ export interface NativeModel {
   submit(request: NativeRequest): number
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
-  evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
+  evaluate(
+    tokens: Int32Array,
+    chunk: number,
+    cpu?: string,
+    floatCache?: boolean,
+    adapters?: [id: number, strength: number][]
+  ): Promise<Float32Array>
+  /** Reads a change to the weights, which requests then name by its id. */
+  loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>
   stats(): EngineStats
   close(): Promise<void>
 }

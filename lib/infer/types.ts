@@ -101,6 +101,24 @@ export interface GenerateRequest {
   forced?: Int32Array
   /** 32 bytes that the running hash of inference.md 12.1 starts with; steps then carry digests. */
   trace?: Uint8Array
+  /** Adapters by their names, with their strengths, applied in this order; absent: those that are on by themselves. */
+  adapters?: readonly AdapterChoice[]
+}
+
+export interface AdapterChoice {
+  name: string
+  /** Times what the adapter itself says; 0: not at all. */
+  strength: number
+}
+
+/** A LoRA adapter beside a model's weights. */
+export interface AdapterInfo {
+  readonly name: string
+  readonly path: string
+  readonly rank: number
+  readonly bytes: number
+  /** What a request gets that names no adapters; 0: only those that name it. */
+  readonly strength: number
 }
 
 export interface TokenLogprob {
@@ -192,6 +210,8 @@ export interface Engine {
     prompt: Int32Array,
     options?: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal }
   ): Promise<Float32Array>
+  /** LoRA adapters that requests may name, in order; absent where there are none. */
+  readonly adapters?: readonly AdapterInfo[]
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */
@@ -214,6 +234,8 @@ export interface EngineOptions {
   cacheBytes?: number
   /** Accounts share what was computed of equal beginnings; default: each for itself. */
   sharedCache?: boolean
+  /** LoRA adapters to read with the model; strength is what requests get that name none, default 1. */
+  adapters?: readonly { path: string; name?: string; strength?: number }[]
   /** Guess tokens and check several at once, with the same answers: by looking them up (default on), and by a smaller model. */
   lookUp?: boolean
   draft?: string

@@ -314,7 +314,11 @@ void Scheduler::collect_decoding(std::vector<cpu::Row>* rows, std::vector<Span>*
     const std::vector<uint32_t>& draft = guesses[i];
     spans->push_back({task, rows->size(), 1 + draft.size()});
     for (uint32_t j = 0; j <= draft.size(); j++) {
-      rows->push_back({.sequence = task->cache.get(), .position = task->done + j, .token = j == 0 ? task->tokens.back() : draft[j - 1], .wants_logits = true});
+      rows->push_back({.sequence = task->cache.get(),
+                       .position = task->done + j,
+                       .token = j == 0 ? task->tokens.back() : draft[j - 1],
+                       .wants_logits = true,
+                       .adapters = task->request.adapters.get()});
     }
   }
 }
@@ -370,7 +374,11 @@ void Scheduler::collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* 
       const bool told = pooled || (task->request.prompt_logprobs && i + 1 < prompt && i >= task->told);
       const bool wants = told || (task->request.forced.empty() ? i + 1 == end : i + 1 >= prompt);
       if (wants && (told || !task->request.forced.empty()) && ++forced > kForcedRows) break;
-      rows->push_back({.sequence = task->cache.get(), .position = static_cast<uint32_t>(i), .token = task->tokens[i], .wants_logits = wants});
+      rows->push_back({.sequence = task->cache.get(),
+                       .position = static_cast<uint32_t>(i),
+                       .token = task->tokens[i],
+                       .wants_logits = wants,
+                       .adapters = task->request.adapters.get()});
     }
     if (rows->size() > first) spans->push_back({task, first, rows->size() - first});
   }

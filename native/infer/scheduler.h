@@ -52,6 +52,8 @@ struct Request {
   bool look_up = true;
   // Where the running hash starts; absent: no digests.
   std::optional<Digest> trace;
+  // Changes to the weights; nullptr: none. Its salt must differ from that of requests with others.
+  std::shared_ptr<const cpu::AdapterSet> adapters;
 };
 
 enum class Finish : uint32_t {
