@@ -44,6 +44,7 @@ ZG_INLINE uint16_t half_of(float a) { return (uint16_t)_mm_extract_epi16(_mm_cvt
 
 // Bytes of weights that are asked for in advance.
 constexpr int kAhead = 1'024;
+constexpr int kFarAhead = 6'144;
 
 constexpr int8_t kIq4[16] = ZG_TABLE_IQ4;
 constexpr int8_t kMx[16] = ZG_TABLE_MX;
@@ -227,6 +228,17 @@ ZG_INLINE __m256 block_token(const __m256i* w, const Factors& f, const int8_t* q
   return acc;
 }
 
+// Asks for weights in advance. With one or two tokens the processor's own guesses keep memory busy, and requests of ours would take their
+// place in the first cache's few; with more a tile takes so long that it forgets to guess.
+template <int kCode, int N>
+ZG_INLINE void ask_ahead(const uint8_t* at) {
+  if constexpr (N > 2) {
+    for (int line = 0; line < ZG_TILE_BYTES(kCode); line += 64) _mm_prefetch((const char*)at + line + kFarAhead, _MM_HINT_T0);
+  } else if constexpr (kCode == ZG_CODE_8) {
+    for (int line = 0; line < ZG_TILE_BYTES(kCode); line += 64) _mm_prefetch((const char*)at + line + kAhead, _MM_HINT_T1);
+  }
+}
+
 // A row group times N tokens.
 template <int kType, int kCode, int kOffset, int kScale, int N>
 static void product_group(const uint8_t* at, uint32_t blocks, const ZgTokens& x, float* y, size_t stride) {
@@ -237,13 +249,18 @@ static void product_group(const uint8_t* at, uint32_t blocks, const ZgTokens& x,
     const uint32_t count = blocks - first < 8 ? blocks - first : 8;
     const uint8_t* aux = at;
     at += ZG_SEGMENT_AUX(kScale, count);
+    if constexpr (N == 1) {
+      // Of a long row the weights push the activations out of the first cache.
+      const char* ahead = (const char*)x.q + 32 * (size_t)(first + 8);
+      for (int line = 0; line < 256; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.d + 2 * (size_t)(first + 8)), _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.sums + 3 * (size_t)(first + 8)), _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.sums + 3 * (size_t)(first + 8)) + 64, _MM_HINT_T0);
+    }
     __m256 acc[2][N];
     for (int t = 0; t < N; t++) acc[0][t] = acc[1][t] = _mm256_setzero_ps();
     for (uint32_t j = 0; j < count; j++, at += kBytes) {
-      // Of 4-bit tiles the processor's own guesses are better.
-      if constexpr (kCode == ZG_CODE_8) {
-        for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)at + line + kAhead, _MM_HINT_T1);
-      }
+      ask_ahead<kCode, N>(at);
       const size_t b = first + j;
       const int8_t* q = x.q + b * N * 32;
       const float* d = x.d + b * 2 * N;
