@@ -84,6 +84,70 @@ await tool({
       load: async () => (await import('./verbs/models.ts')).models
     },
     {
+      name: 'models inspect',
+      args: '<file>',
+      summary: 'show what a model file holds, the memory it needs and its root',
+      examples: [
+        'zg-compute models inspect llama.gguf',
+        'zg-compute models inspect llama.gguf --json | jq .memory.total'
+      ],
+      options: [
+        { flags: '--context <n>', help: 'positions of a sequence to reckon with', parse: parseInteger(16, 1_048_576) },
+        { flags: '--no-hash', help: 'leave the root out: it reads the whole file', env: false }
+      ],
+      exits: { 65: 'no model file', 66: 'file missing' },
+      load: async () => (await import('./verbs/model-files.ts')).inspect
+    },
+    {
+      name: 'models hash',
+      args: '<file...>',
+      summary: "print a model's root on 0G Storage, by which it is named",
+      examples: ['zg-compute models hash llama.gguf', 'zg-compute models hash part-*.gguf'],
+      options: [],
+      exits: { 66: 'file missing' },
+      load: async () => (await import('./verbs/model-files.ts')).hash
+    },
+    {
+      name: 'models pull',
+      args: '<root>',
+      summary: 'fetch a model from storage by its root, every byte checked',
+      examples: ['zg-compute models pull $ROOT', 'zg-compute models pull $ROOT -o llama.gguf'],
+      options: [
+        { flags: '-o, --output <file>', help: 'file to write; default: named by the root, here', env: false },
+        { flags: '-f, --force', help: 'replace an existing file', env: false },
+        { flags: '--indexer <url>', help: 'indexer to ask for nodes', parse: parseUrl, env: 'ZG_STORE_INDEXER' },
+        {
+          flags: '--node <url>',
+          help: 'storage node to use instead of an indexer, repeatable',
+          parse: parseUrl,
+          repeat: true,
+          env: 'ZG_STORE_NODES'
+        }
+      ],
+      exits: { 65: 'what is stored there is no model', 69: 'no node holds it', 73: 'output exists' },
+      load: async () => (await import('./verbs/model-files.ts')).pull
+    },
+    {
+      name: 'models quantize',
+      args: '<file> <output>',
+      summary: 'make a smaller model of one in F32, F16 or BF16',
+      examples: [
+        'zg-compute models quantize llama-f16.gguf llama-q4_k_m.gguf',
+        'zg-compute models quantize llama-f16.gguf llama-q8_0.gguf --type q8_0'
+      ],
+      options: [
+        {
+          flags: '-t, --type <name>',
+          help: 'F16, BF16, Q8_0, Q6_K, Q5_K, Q5_K_M, Q5_1, Q5_0, Q4_K, Q4_K_M, Q4_1, Q4_0, IQ4_NL, IQ4_XS, MXFP4, Q3_K, Q2_K or F32',
+          default: 'Q4_K_M'
+        },
+        { flags: '--threads <n>', help: 'threads to use', parse: parseInteger(1, 64) },
+        { flags: '-f, --force', help: 'replace an existing file', env: false }
+      ],
+      exits: { 65: 'quantized already, or a value that the type cannot hold', 66: 'file missing', 73: 'output exists' },
+      load: async () => (await import('./verbs/model-files.ts')).quantize
+    },
+    {
       name: 'chat',
       args: '[prompt...]',
       summary: 'talk to a model; with an argument or a pipe, one answer',

@@ -9,14 +9,27 @@ export interface TokenRecord {
   id: number | undefined
   logprob: number | undefined
   top: { id: number; logprob: number }[]
-  finish: 'stop' | 'length' | 'cancelled' | 'failed' | undefined
+  finish: 'stop' | 'length' | 'cancelled' | 'failed' | 'expired' | undefined
   /** With `failed`: counted from 1; 0 is lack of memory. */
   failedLayer: number
+  /** Tokens of the prompt that were there already. */
+  cached: number
+  /** keccak-256 of the state that predicts the token, and the running hash with it. */
+  trace: { hidden: Uint8Array; running: Uint8Array } | undefined
 }
 
-const HEADER_WORDS = 8
-const FINISHES = [undefined, 'stop', 'length', 'cancelled', 'failed'] as const
-const CANCELLED: TokenRecord = { id: undefined, logprob: undefined, top: [], finish: 'cancelled', failedLayer: 0 }
+const HEADER_WORDS = 10
+const DIGEST_WORDS = 8
+const FINISHES = [undefined, 'stop', 'length', 'cancelled', 'failed', 'expired'] as const
+const CANCELLED: TokenRecord = {
+  id: undefined,
+  logprob: undefined,
+  top: [],
+  finish: 'cancelled',
+  failedLayer: 0,
+  cached: 0,
+  trace: undefined
+}
 
 class Answer {
   readonly #records: TokenRecord[] = []
@@ -66,7 +79,7 @@ export class Answers {
       const count = words[at + 7]!
       const answer = this.#open.get(words[at]!)
       if (answer !== undefined) answer.push(record(words, floats, at))
-      at += HEADER_WORDS + 2 * count
+      at += HEADER_WORDS + 2 * count + (words[at + 9] === 1 ? 2 * DIGEST_WORDS : 0)
     }
   }
 }
@@ -81,6 +94,13 @@ function record(words: Uint32Array, floats: Float32Array, at: number): TokenReco
     logprob: words[at + 5] === 1 ? floats[at + 6] : undefined,
     top,
     finish: FINISHES[words[at + 1]!],
-    failedLayer: words[at + 4]!
+    failedLayer: words[at + 4]!,
+    cached: words[at + 8]!,
+    trace: words[at + 9] === 1 ? digests(words, at + HEADER_WORDS + 2 * words[at + 7]!) : undefined
   }
+}
+
+function digests(words: Uint32Array, at: number): NonNullable<TokenRecord['trace']> {
+  const digest = (from: number): Uint8Array => new Uint8Array(words.slice(from, from + DIGEST_WORDS).buffer)
+  return { hidden: digest(at), running: digest(at + DIGEST_WORDS) }
 }

@@ -6,7 +6,9 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { ZgError } from '../base/errors.ts'
 import { loadError, nativePath } from '../native.ts'
+import type { FileDescription } from './model-file.ts'
 import type { TokenizerAddon } from './tokenizer.ts'
+import type { EngineStats } from './types.ts'
 
 export interface NativeModelInfo {
   /** `general.name`, or empty. */
@@ -35,8 +37,12 @@ export interface NativeOpenOptions {
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number
+  /** Longest wait for a start; 0: any. */
+  patienceMs: number
   /** A level by name; absent: the widest, or what `ZG_CPU` says. */
   cpu?: string
+  /** A smaller model of the same vocabulary that guesses what comes next. */
+  draft?: string
 }
 
 export interface NativeRequest {
@@ -55,6 +61,38 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  typicalP: number
+  /** Which of several answers to one prompt: their draws differ. */
+  choice: number
+  /** End ids are not drawn before so many tokens. */
+  minTokens: number
+  /** The prompt from this index on counts as output for the penalties. */
+  outputFrom: number
+  /** Records of the prompt's tokens but the first come before those of the answer. */
+  promptLogprobs: boolean
+  /** Made by the model's own tokenizer. */
+  grammar: NativeGrammar | undefined
+  /** Whose request it is, for the order of service. */
+  account: string
+  /** Requests of equal salt share pages of equal beginnings; absent: with nobody. */
+  salt?: string
+  lookUp: boolean
+  /** Tokens of an answer that exists: followed whatever would be drawn; maxTokens is their number then. */
+  forced?: Int32Array
+  /** 32 bytes that the running hash starts with; absent: no digests. */
+  trace?: Uint8Array
+  /** Changes to the weights, applied in this order. */
+  adapters?: [id: number, strength: number][]
+}
+
+/** A compiled grammar (native/napi/tokenizer_napi.cpp). */
+export interface NativeGrammar {
+  /** 0 no text begins so, 1 some text does, 2 it is a whole one. */
+  accepts(bytes: Uint8Array): 0 | 1 | 2
+  /** Ids that may follow. */
+  allowed(bytes: Uint8Array): Int32Array
+  /** One of the shortest texts; undefined when it is too long to be worked out. */
+  shortest(): Uint8Array | undefined
 }
 
 export interface NativeModel {
@@ -63,8 +101,16 @@ export interface NativeModel {
   submit(request: NativeRequest): number
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
-  evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
-  stats(): { running: number; waiting: number; cacheBytes: number }
+  evaluate(
+    tokens: Int32Array,
+    chunk: number,
+    cpu?: string,
+    floatCache?: boolean,
+    adapters?: [id: number, strength: number][]
+  ): Promise<Float32Array>
+  /** Reads a change to the weights, which requests then name by its id. */
+  loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>
+  stats(): EngineStats
   close(): Promise<void>
 }
 
@@ -86,6 +132,17 @@ export interface InferAddon extends TokenizerAddon {
   /** Why a file of these bytes is refused, as GGUF or as a model; undefined when it is not. */
   check(bytes: Uint8Array, asModel: boolean): string | undefined
   dequantize(typeId: number, blocks: Uint8Array): Float32Array
+  /** Reads a file's header; rejects when it is no GGUF file. */
+  describe(path: string): Promise<FileDescription>
+  recipes(): string[]
+  /** Whole blocks of a type; undefined when it cannot hold one of the values. */
+  quantize(typeId: number, values: Float32Array): Uint8Array | undefined
+  quantizeFile(
+    from: string,
+    to: string,
+    recipe: string,
+    threads: number
+  ): { done: Promise<void>; progress(): [done: number, total: number]; cancel: () => void }
   /** `onEvents` gets the records that native/napi/infer_napi.cpp describes. */
   open(path: string, options: NativeOpenOptions, onEvents: (words: Uint32Array) => void): Promise<NativeModel>
 }

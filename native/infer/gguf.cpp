@@ -216,11 +216,13 @@ bool Strings::next(std::string_view* out) {
   return true;
 }
 
-std::unique_ptr<File> File::open(const char* path, Error* error) noexcept {
+std::unique_ptr<File> File::open_part(const char* path, Error* error) noexcept {
   auto mapping = std::make_unique<Mapping>();
   if (!mapping->open(path, error)) return nullptr;
   auto file = parse(mapping->data(), mapping->size(), error);
-  if (file != nullptr) file->mapping_ = std::move(mapping);
+  if (file == nullptr) return nullptr;
+  file->mapping_ = std::move(mapping);
+  file->paths_.emplace_back(path);
   return file;
 }
 

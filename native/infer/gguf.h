@@ -87,6 +87,8 @@ struct Tensor {
   // Of the description and of the data in the file.
   uint64_t info_offset = 0;
   uint64_t data_offset = 0;
+  // Of a model in several files, the one it lies in, from 0.
+  uint32_t part = 0;
 };
 
 // Maps a file for reading; unmapped with the object.
@@ -113,8 +115,11 @@ class Mapping {
 
 class File {
  public:
-  // Opens and checks a file, or nullptr with the reason in error.
+  // Opens and checks a file, or nullptr with the reason in error. When it is one of several that a model was split over (split.count),
+  // all of them are opened: the metadata are the first one's, the tensors everybody's. Any part may be named.
   static std::unique_ptr<File> open(const char* path, Error* error) noexcept;
+  // One file alone, whatever it says about others.
+  static std::unique_ptr<File> open_part(const char* path, Error* error) noexcept;
   // The same for bytes in memory, which must outlive the File.
   static std::unique_ptr<File> parse(const uint8_t* data, size_t size, Error* error) noexcept;
 
@@ -137,19 +142,29 @@ class File {
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
   const uint8_t* data() const { return data_; }
-  uint64_t size() const { return size_; }
-  // True when the bytes are a mapped file's, false when they are somebody's memory.
-  bool mapped() const { return mapping_ != nullptr; }
-  // False when the file was changed in place or cut since it was opened.
-  bool unchanged() const { return mapping_ == nullptr || mapping_->unchanged(); }
+  // Of all parts.
+  uint64_t size() const;
+  // True when the bytes from begin to end are a mapped file's, false when they are somebody's memory.
+  bool maps(const uint8_t* begin, const uint8_t* end) const;
+  // False when a file was changed in place or cut since it was opened.
+  bool unchanged() const;
+  // Paths of the parts in order; one path for a whole file, none for bytes in memory.
+  const std::vector<std::string>& paths() const { return paths_; }
+  // True when the file is a part and the others are not here.
+  bool is_lone_part() const;
 
  private:
+  static std::unique_ptr<File> open_parts(std::unique_ptr<File> named, uint32_t count, Error* error);
+  bool join(std::unique_ptr<File> part, uint32_t index, Error* error);
   bool read(Error* error);
   bool read_metadata(Error* error);
   bool read_tensors(Error* error);
   bool place_tensors(uint64_t base, Error* error);
 
   std::unique_ptr<Mapping> mapping_;
+  std::vector<std::string> paths_;
+  // The parts behind the first, which the tensors' pointers and names lead into.
+  std::vector<std::unique_ptr<File>> parts_;
   const uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
   uint64_t at_ = 0;

@@ -1,32 +1,56 @@
-// Runs requests: one thread owns the forward pass and shares each of its steps between all sequences (inference.md section 8). Every
-// sequence that decodes gets one token a step; what is left of a step goes to prompts, first come first served.
+// Runs requests: one thread owns the forward pass and shares each of its steps between all sequences (inference.md 8). Every sequence that
+// decodes gets one token a step, or several with a draft; what is left of a step goes to prompts in chunks.
+//
+// Who comes next is the account that was served least. A request starts when its prompt fits into the cache; when the cache runs out later,
+// the youngest one gives its pages back and is computed again, with the same result.
 #pragma once
 
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "cpu/engine.h"
+#include "draft.h"
+#include "prefix.h"
 #include "sampler.h"
+#include "trace.h"
 
 namespace zg::infer {
 
 struct Request {
   // At least one id, each below the vocabulary's size.
   std::vector<uint32_t> prompt;
-  // At least one.
+  // Tokens of an answer that exists: each is followed whatever would be drawn, and events tell what would have been.
+  std::vector<uint32_t> forced;
+  // At least one; as many as forced ones.
   uint32_t max_tokens = 1;
   SamplingOptions sampling;
   std::vector<uint32_t> end_ids;
+  // The prompt from here on was drawn before: it counts as part of the answer.
+  uint32_t output_from = UINT32_MAX;
+  // An event for each token of the prompt but the first, with its log-probability, comes before those of the answer.
+  bool prompt_logprobs = false;
   bool logprobs = false;
   uint32_t alternatives = 0;
+  // Whose request it is, for the order of service.
+  std::string account;
+  // Requests of equal salt share pages of equal beginnings; absent: with nobody.
+  std::optional<std::string> salt;
+  // Guess tokens by looking them up.
+  bool look_up = true;
+  // Where the running hash starts; absent: no digests.
+  std::optional<Digest> trace;
+  // Changes to the weights; nullptr: none. Its salt must differ from that of requests with others.
+  std::shared_ptr<const cpu::AdapterSet> adapters;
 };
 
 enum class Finish : uint32_t {
@@ -37,33 +61,71 @@ enum class Finish : uint32_t {
   kCancelled = 3,
   // Values stopped being finite, or memory ran out.
   kFailed = 4,
+  // Waited longer than allowed.
+  kExpired = 5,
 };
+
+// In place of a layer.
+constexpr uint32_t kNoWay = UINT32_MAX;
 
 struct Event {
   uint32_t request = 0;
   Finish finish = Finish::kNone;
   bool has_token = false;
+  // The one drawn.
   uint32_t token = 0;
-  // With kFailed: see Row; 0 is lack of memory.
+  // With kFailed: see Row; 0 is lack of memory, kNoWay a grammar that cannot be followed.
   uint32_t failed_layer = 0;
   bool has_logprob = false;
+  // Of the token that follows: the drawn one, or the forced one.
   float logprob = 0;
   std::vector<Alternative> best{};
+  // Tokens of the prompt whose keys and values were there already.
+  uint32_t cached = 0;
+  bool has_trace = false;
+  // Of the final state that predicts the token; the running hash with the token that follows.
+  Digest hidden{}, running{};
 };
 
 struct Limits {
   // Positions of a sequence, prompt and answer together.
   uint32_t context = 0;
   uint32_t waiting = 256;
-  uint32_t running = 32;
+  uint32_t running = 64;
+  // Longest wait for a start; 0: any.
+  uint32_t patience_ms = 0;
 };
 
 enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped };
 
+// Counts since the start, and what is now.
+struct Stats {
+  uint32_t running = 0;
+  uint32_t waiting = 0;
+  uint32_t accounts = 0;
+  // Pages that sequences hold, that only remember a beginning, and all there may be; bytes of one.
+  uint32_t pages_used = 0;
+  uint32_t pages_idle = 0;
+  uint32_t pages = 0;
+  uint64_t page_bytes = 0;
+  uint64_t steps = 0;
+  uint64_t rows = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t cached_tokens = 0;
+  uint64_t tokens = 0;
+  uint64_t drafted = 0;
+  uint64_t accepted = 0;
+  uint64_t preempted = 0;
+  uint64_t cancelled = 0;
+  uint64_t expired = 0;
+  uint64_t busy_ns = 0;
+};
+
 class Scheduler {
  public:
   // The engine's pages bound what runs at once. notify is called on the scheduler's thread when take() has something after it had nothing.
-  Scheduler(std::unique_ptr<cpu::Engine> engine, Limits limits, std::function<void()> notify);
+  // draft: a smaller model of the same vocabulary, or nullptr.
+  Scheduler(std::unique_ptr<cpu::Engine> engine, std::unique_ptr<cpu::Engine> draft, Limits limits, std::function<void()> notify);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -78,44 +140,46 @@ class Scheduler {
   std::vector<Event> take();
   // Ends the thread: running and waiting requests end without further events. Safe to call twice and from two threads.
   void stop();
-
-  struct Stats {
-    uint32_t running = 0;
-    uint32_t waiting = 0;
-    uint64_t cache_bytes = 0;
-  };
   Stats stats();
 
  private:
-  struct Sequence {
-    uint32_t id = 0;
-    Request request;
-    std::unique_ptr<cpu::Sequence> cache;
-    std::unique_ptr<Sampler> sampler;
-    // Pages set aside.
-    uint32_t reserved = 0;
-    // Positions computed, and ids drawn of which the last is not computed yet.
-    uint32_t done = 0;
-    uint32_t drawn = 0;
-    uint32_t last = 0;
-    bool finished = false;
-    std::atomic<bool> cancelled{false};
+  struct Account;
+  struct Task;
+  struct Queue;
+  struct Span {
+    Task* task;
+    size_t first;
+    size_t count;
   };
 
   static void* enter(void* self);
   void work();
   bool admit();
+  bool begin(Task* task);
+  void yield_to_poorer();
   void step();
-  void collect(std::vector<cpu::Row>* rows, std::vector<Sequence*>* owners);
-  void sample(const cpu::Row& row, Sequence* sequence, std::vector<Event>* events);
-  void finish_cancelled(std::vector<Event>* events);
+  void collect(std::vector<cpu::Row>* rows, std::vector<Span>* spans);
+  void collect_decoding(std::vector<cpu::Row>* rows, std::vector<Span>* spans);
+  void collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* spans);
+  std::vector<std::vector<uint32_t>> drafts(const std::vector<Task*>& decoding);
+  bool make_room(Task* task, size_t positions);
+  bool share_known(Task* task);
+  void remember(Task* task);
+  void preempt(Task* task);
+  void release(Task* task);
+  void use(const Span& span, const std::vector<cpu::Row>& rows);
+  bool sample(const cpu::Row& row, Task* task);
+  void finish(Task* task, Event event);
   void remove_finished();
-  void publish(std::vector<Event> events);
+  void publish();
 
   // The thread's own.
   const std::unique_ptr<cpu::Engine> engine_;
+  std::unique_ptr<DraftModel> draft_;
   const Limits limits_;
   const std::function<void()> notify_;
+  std::unique_ptr<PrefixCache> prefixes_;
+  std::vector<Event> fresh_;
 
   pthread_t thread_{};
   bool started_ = false;
@@ -126,10 +190,11 @@ class Scheduler {
   // Ends the forward pass between two layers.
   std::atomic<bool> abort_{false};
   uint32_t next_id_ = 1;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
-  // Changed by the thread alone, under the mutex.
-  std::vector<std::unique_ptr<Sequence>> running_;
-  uint32_t pages_in_use_ = 0;
+  // Under the mutex; tasks of it are the thread's alone but for their mark of cancellation.
+  const std::unique_ptr<Queue> queue_;
+  // Oldest first. Changed by the thread alone, under the mutex.
+  std::vector<std::unique_ptr<Task>> running_;
+  Stats stats_;
   std::vector<Event> events_;
 };
 

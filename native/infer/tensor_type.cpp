@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "det/blocks.h"
+
 namespace zg {
 
 float half_to_float(uint16_t half) noexcept {
@@ -172,6 +174,12 @@ void mxfp4(const uint8_t* p, size_t count, float* out) {
   }
 }
 
+// Rarer types: by way of the engine's own blocks.
+template <det::Type T>
+void by_blocks(const uint8_t* p, size_t count, float* out) {
+  det::dequantize(T, p, count, out);
+}
+
 constexpr TypeInfo kTypes[] = {
     {0, "F32", 1, 4, f32},
     {1, "F16", 1, 2, f16},
@@ -180,8 +188,8 @@ constexpr TypeInfo kTypes[] = {
     {6, "Q5_0", 32, 22, q5_0},
     {7, "Q5_1", 32, 24, q5_1},
     {8, "Q8_0", 32, 34, q8_0},
-    {10, "Q2_K", 256, 84, nullptr},
-    {11, "Q3_K", 256, 110, nullptr},
+    {10, "Q2_K", 256, 84, by_blocks<det::Type::kQ2_K>},
+    {11, "Q3_K", 256, 110, by_blocks<det::Type::kQ3_K>},
     {12, "Q4_K", 256, 144, q4_k},
     {13, "Q5_K", 256, 176, q5_k},
     {14, "Q6_K", 256, 210, q6_k},
@@ -192,7 +200,7 @@ constexpr TypeInfo kTypes[] = {
     {20, "IQ4_NL", 32, 18, iq4_nl},
     {21, "IQ3_S", 256, 110, nullptr},
     {22, "IQ2_S", 256, 82, nullptr},
-    {23, "IQ4_XS", 256, 136, nullptr},
+    {23, "IQ4_XS", 256, 136, by_blocks<det::Type::kIQ4_XS>},
     {24, "I8", 1, 1, nullptr},
     {25, "I16", 1, 2, nullptr},
     {26, "I32", 1, 4, nullptr},

@@ -8,13 +8,15 @@
 //     .info                         what the file says
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
 //     .cancel(id)
-//     .evaluate(tokens, chunk, cpu, floats) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
-//     .stats()                      {running, waiting, cacheBytes}
+//     .loadAdapter(path)            a change to the weights (cpu/adapter.h), in a promise: {id, name, rank, bytes}; requests name the id
+//     .evaluate(tokens, chunk, cpu, floats, adapters) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
+//     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
 //   Tokenizer                       see tokenizer_napi.cpp
 //
 // onEvents(words) is called with what happened since its last call, a Uint32Array of records:
-//   id · finish (scheduler.h) · 1 with a token · token · failed layer · 1 with a logprob · its float's bits · count · count × (id, bits)
+//   id · finish (scheduler.h) · 1 with a token · token · failed layer · 1 with a logprob · its float's bits · count · cached tokens ·
+//   1 with digests · count × (id, bits) · with digests: 8 words of the state's, 8 of the running hash
 #include <napi.h>
 
 #include <bit>
@@ -29,6 +31,7 @@
 
 #include "cpu/engine.h"
 #include "gguf.h"
+#include "model_files_napi.h"
 #include "scheduler.h"
 #include "tensor_type.h"
 #include "tokenizer_napi.h"
@@ -44,8 +47,14 @@ const ZgLevel* level_in_use = nullptr;
 
 constexpr uint32_t kMaxThreads = 64;
 constexpr uint32_t kMaxAlternatives = 20;
+// Of one request, and of one model.
+constexpr uint32_t kMaxAdapters = 8;
+constexpr size_t kMaxLoadedAdapters = 256;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxBlockBytes = size_t{1} << 20;
+constexpr size_t kMaxNameBytes = 1'024;
+// The draft model's cache is at most this part of the model's.
+constexpr uint64_t kDraftCachePart = 4;
 
 // A level by name, or nullptr. ZG_CPU names a path of the codec as well, of which `avx512vl` is none here: the widest is taken.
 const ZgLevel* level_of(const std::string& name) {
@@ -119,8 +128,8 @@ class PromiseWorker : public Napi::AsyncWorker {
 // JavaScript thread, except notify().
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  explicit Engine(std::unique_ptr<zg::cpu::Engine> engine)
-      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)) {}
+  Engine(std::unique_ptr<zg::cpu::Engine> engine, std::unique_ptr<zg::cpu::Engine> draft)
+      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)), draft_(std::move(draft)) {}
 
   ~Engine() {
     unhook();
@@ -140,7 +149,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
     hooked_ = napi_add_env_cleanup_hook(env, leave, this) == napi_ok;
     env_ = env;
     limits_ = limits;
-    scheduler_ = std::make_unique<Scheduler>(std::move(engine_), limits, [this] { notify(); });
+    scheduler_ = std::make_unique<Scheduler>(std::move(engine_), std::move(draft_), limits, [this] { notify(); });
     return hooked_ && scheduler_->start();
   }
 
@@ -172,6 +181,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::unique_ptr<zg::cpu::Engine> engine;
   };
   const std::shared_ptr<Checks>& checks() const { return checks_; }
+  // Changes to the weights that requests may name by their index here.
+  std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() { return adapters_; }
+  const std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() const { return adapters_; }
   const ZgLevel& level() const { return *level_; }
   unsigned threads() const { return threads_; }
 
@@ -211,8 +223,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::vector<uint32_t> words;
     for (const Event& e : engine->scheduler_->take()) {
       words.insert(words.end(), {e.request, static_cast<uint32_t>(e.finish), e.has_token ? 1u : 0u, e.token, e.failed_layer,
-                                 e.has_logprob ? 1u : 0u, std::bit_cast<uint32_t>(e.logprob), static_cast<uint32_t>(e.best.size())});
+                                 e.has_logprob ? 1u : 0u, std::bit_cast<uint32_t>(e.logprob), static_cast<uint32_t>(e.best.size()), e.cached,
+                                 e.has_trace ? 1u : 0u});
       for (const Alternative& a : e.best) words.insert(words.end(), {a.id, std::bit_cast<uint32_t>(a.logprob)});
+      if (e.has_trace) {
+        for (const Digest* d : {&e.hidden, &e.running}) {
+          uint32_t part[8];
+          std::memcpy(part, d->data(), sizeof part);
+          words.insert(words.end(), part, part + 8);
+        }
+      }
       if (e.finish != Finish::kNone && --engine->open_requests_ == 0) engine->events_.Unref(env);
     }
     if (words.empty()) return;
@@ -237,7 +257,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   unsigned threads_;
   // Until it starts.
   std::unique_ptr<zg::cpu::Engine> engine_;
+  std::unique_ptr<zg::cpu::Engine> draft_;
   std::shared_ptr<Checks> checks_ = std::make_shared<Checks>();
+  std::vector<std::shared_ptr<const zg::cpu::Adapter>> adapters_;
   Limits limits_;
   Events events_;
   napi_env env_ = nullptr;
@@ -258,6 +280,10 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
   if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
   out->top_k = static_cast<uint32_t>(top_k);
+  if (!float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
+  double choice = 0;
+  if (!number_of(o.Get("choice"), 0, UINT32_MAX, &choice)) return "choice is a whole number";
+  out->choice = static_cast<uint32_t>(choice);
   bool lossless = false;
   if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
   out->seed = o.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);
@@ -277,6 +303,32 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   return nullptr;
 }
 
+// Adapters from pairs [id, strength], in this order; an absent value is none. salt, where there is one, is made that of exactly these.
+const char* adapters_of(const Napi::Value& value, const Engine& engine, std::shared_ptr<const zg::cpu::AdapterSet>* out, std::string* salt) {
+  constexpr const char* kFault = "adapters are up to 8 pairs of an id and a strength from -100 to 100";
+  if (value.IsUndefined()) return nullptr;
+  if (!value.IsArray() || value.As<Napi::Array>().Length() > kMaxAdapters) return kFault;
+  const auto list = value.As<Napi::Array>();
+  auto set = std::make_shared<zg::cpu::AdapterSet>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value item = list.Get(i);
+    if (!item.IsArray()) return kFault;
+    const auto pair = item.As<Napi::Array>();
+    const Napi::Value strength = pair.Get(1u);
+    double id = 0;
+    if (!strength.IsNumber() || !(std::fabs(strength.As<Napi::Number>().DoubleValue()) <= 100)) return kFault;
+    if (!number_of(pair.Get(0u), 0, UINT32_MAX, &id) || id >= static_cast<double>(engine.adapters().size())) return "no such adapter";
+    const auto index = static_cast<size_t>(id);
+    const float factor = strength.As<Napi::Number>().FloatValue();
+    // Without effect; and pages that others computed without it stay good.
+    if (factor == 0) continue;
+    set->push_back({engine.adapters()[index], factor});
+    if (salt != nullptr) *salt += "+" + std::to_string(index) + "x" + std::to_string(std::bit_cast<uint32_t>(factor));
+  }
+  if (!set->empty()) *out = std::move(set);
+  return nullptr;
+}
+
 const char* request_of(const Napi::Value& value, const Engine& engine, Request* out) {
   if (!value.IsObject()) return "a request is an object";
   const auto o = value.As<Napi::Object>();
@@ -288,25 +340,59 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   double n = 0;
   if (!number_of(o.Get("maxTokens"), 1, UINT32_MAX, &n)) return "maxTokens is a whole number from 1 on";
   out->max_tokens = static_cast<uint32_t>(n);
+  if (o.Has("forced")) {
+    if (!ids_of(o.Get("forced"), vocabulary, &out->forced) || out->forced.empty() ||
+        out->prompt.size() + out->forced.size() > size_t{engine.limits().context} + 1) {
+      return "forced tokens are an Int32Array of ids in the vocabulary that the context has room for";
+    }
+    out->max_tokens = static_cast<uint32_t>(out->forced.size());
+  }
+  if (o.Get("account").IsString()) out->account = o.Get("account").As<Napi::String>().Utf8Value();
+  if (o.Get("salt").IsString()) out->salt = o.Get("salt").As<Napi::String>().Utf8Value();
+  if (out->account.size() > kMaxNameBytes || (out->salt && out->salt->size() > kMaxNameBytes)) return "account and salt have at most 1024 bytes";
+  if (const char* fault = adapters_of(o.Get("adapters"), engine, &out->adapters, out->salt ? &*out->salt : nullptr)) return fault;
+  if (o.Get("lookUp").IsBoolean()) out->look_up = o.Get("lookUp").As<Napi::Boolean>().Value();
+  const Napi::Value trace = o.Get("trace");
+  if (!trace.IsUndefined()) {
+    if (!trace.IsTypedArray() || trace.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+        trace.As<Napi::TypedArray>().ByteLength() != sizeof(Digest)) {
+      return "trace is the 32 bytes that the running hash starts with";
+    }
+    std::memcpy(out->trace.emplace().data(), trace.As<Napi::Uint8Array>().Data(), sizeof(Digest));
+  }
   if (!ids_of(o.Get("endIds"), vocabulary, &out->end_ids)) return "endIds are an Int32Array of ids in the vocabulary";
   // -1: none wanted.
   if (!number_of(o.Get("logprobs"), -1, kMaxAlternatives, &n)) return "logprobs are from 0 to 20, or -1 for none";
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
-  return sampling_of(o, vocabulary, &out->sampling);
+  out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
+  if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
+  out->output_from = static_cast<uint32_t>(n);
+  if (const char* fault = sampling_of(o, vocabulary, &out->sampling)) return fault;
+  if (!number_of(o.Get("minTokens"), 0, UINT32_MAX, &n)) return "minTokens is a whole number";
+  out->sampling.min_tokens = static_cast<uint32_t>(n);
+  out->sampling.end_ids = out->end_ids;
+  // The last token is drawn at the context's last position.
+  const auto room = static_cast<uint32_t>(engine.limits().context + 1 - out->prompt.size());
+  out->sampling.budget = std::min(out->max_tokens, room);
+  if (o.Get("grammar").IsUndefined()) return nullptr;
+  out->sampling.grammar = grammar_of(o.Get("grammar"), vocabulary);
+  return out->sampling.grammar == nullptr ? "grammar was not compiled for this vocabulary" : nullptr;
 }
 
 // Logits of all positions, for tests and checks: its own pass beside the running ones.
 class EvaluateWorker final : public PromiseWorker {
  public:
-  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats)
+  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats,
+                 std::shared_ptr<const zg::cpu::AdapterSet> adapters)
       : PromiseWorker(env, "zg:evaluate"),
         checks_(engine.checks()),
         model_(engine.model()),
         level_(level),
         tokens_(std::move(tokens)),
         chunk_(chunk),
-        floats_(floats) {}
+        floats_(floats),
+        adapters_(std::move(adapters)) {}
 
  protected:
   void Execute() override {
@@ -330,7 +416,7 @@ class EvaluateWorker final : public PromiseWorker {
     for (size_t from = 0; from < tokens_.size(); from += chunk_) {
       rows.clear();
       for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
-        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true});
+        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true, .adapters = adapters_.get()});
       }
       if (!engine->run(&rows)) return SetError("no memory");
       for (const zg::cpu::Row& row : rows) {
@@ -356,6 +442,7 @@ class EvaluateWorker final : public PromiseWorker {
   std::vector<uint32_t> tokens_;
   size_t chunk_;
   bool floats_;
+  std::shared_ptr<const zg::cpu::AdapterSet> adapters_;
   std::vector<float> logits_;
 };
 
@@ -375,11 +462,46 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   if (info.Length() > 2 && info[2].IsString()) level = level_of(info[2].As<Napi::String>().Utf8Value().c_str());
   if (level == nullptr) return fail(env, "evaluate: this machine lacks the path");
   const bool floats = info.Length() > 3 && info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
-  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats);
+  std::shared_ptr<const zg::cpu::AdapterSet> adapters;
+  if (info.Length() > 4) {
+    if (const char* fault = adapters_of(info[4], engine, &adapters, nullptr)) return fail(env, fault);
+  }
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters));
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
 }
+
+class AdapterWorker final : public PromiseWorker {
+ public:
+  AdapterWorker(Napi::Env env, std::shared_ptr<Engine> engine, std::string path)
+      : PromiseWorker(env, "zg:adapter"), engine_(std::move(engine)), model_(engine_->model()), path_(std::move(path)) {}
+
+ protected:
+  void Execute() override {
+    gguf::Error error;
+    adapter_ = zg::cpu::Adapter::open(path_.c_str(), *model_, &error);
+    if (adapter_ == nullptr) SetError(error.message);
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    auto& all = engine_->adapters();
+    if (engine_->closing() || all.size() >= kMaxLoadedAdapters) return fail(env, "the model is closed, or has 256 adapters");
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("id", static_cast<uint32_t>(all.size()));
+    o.Set("name", text_of(env, adapter_->name()));
+    o.Set("rank", adapter_->rank());
+    o.Set("bytes", static_cast<double>(adapter_->bytes()));
+    all.push_back(std::move(adapter_));
+    return o;
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<const Model> model_;
+  std::string path_;
+  std::shared_ptr<const zg::cpu::Adapter> adapter_;
+};
 
 class CloseWorker final : public PromiseWorker {
  public:
@@ -443,14 +565,39 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
           if (!engine->closing()) engine->scheduler().cancel(static_cast<uint32_t>(id));
           return info.Env().Undefined();
         }));
+  o.Set("loadAdapter", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          if (info.Length() < 1 || !info[0].IsString() || engine->closing()) return fail(info.Env(), "loadAdapter: a path and an open model wanted");
+          std::string path = info[0].As<Napi::String>().Utf8Value();
+          if (path.find('\0') != std::string::npos) return fail(info.Env(), "loadAdapter: a path has no NUL");
+          auto* worker = new AdapterWorker(info.Env(), engine, std::move(path));
+          const Napi::Promise promise = worker->promise();
+          worker->Queue();
+          return promise;
+        }));
   o.Set("evaluate",
         Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value { return evaluate(info, *engine); }));
   o.Set("stats", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
-          const Scheduler::Stats s = engine->closing() ? Scheduler::Stats{} : engine->scheduler().stats();
+          const Stats s = engine->closing() ? Stats{} : engine->scheduler().stats();
           Napi::Object out = Napi::Object::New(info.Env());
-          out.Set("running", s.running);
-          out.Set("waiting", s.waiting);
-          out.Set("cacheBytes", static_cast<double>(s.cache_bytes));
+          const auto set = [&](const char* name, uint64_t value) { out.Set(name, static_cast<double>(value)); };
+          set("running", s.running);
+          set("waiting", s.waiting);
+          set("accounts", s.accounts);
+          set("pagesUsed", s.pages_used);
+          set("pagesIdle", s.pages_idle);
+          set("pages", s.pages);
+          set("pageBytes", s.page_bytes);
+          set("steps", s.steps);
+          set("rows", s.rows);
+          set("promptTokens", s.prompt_tokens);
+          set("cachedTokens", s.cached_tokens);
+          set("tokens", s.tokens);
+          set("drafted", s.drafted);
+          set("accepted", s.accepted);
+          set("preempted", s.preempted);
+          set("cancelled", s.cancelled);
+          set("expired", s.expired);
+          out.Set("busySeconds", static_cast<double>(s.busy_ns) / 1e9);
           return out;
         }));
   o.Set("close", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -466,10 +613,11 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
 
 class OpenWorker final : public PromiseWorker {
  public:
-  OpenWorker(Napi::Env env, std::string path, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
+  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
              const Napi::Function& on_events)
       : PromiseWorker(env, "zg:open"),
         path_(std::move(path)),
+        draft_path_(std::move(draft)),
         options_(options),
         cache_bytes_(cache_bytes),
         limits_(limits),
@@ -484,12 +632,24 @@ class OpenWorker final : public PromiseWorker {
     const uint64_t page_bytes = zg::cpu::Engine::page_shape(*model).bytes();
     options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
     std::string why;
-    engine_ = zg::cpu::Engine::load(std::move(model), options_, &why);
-    if (engine_ == nullptr) SetError(why);
+    const uint32_t vocabulary = model->vocabulary;
+    engine_ = zg::cpu::Engine::load(model, options_, &why);
+    if (engine_ == nullptr) return SetError(why);
+    // Weights were read from it meanwhile.
+    if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
+    if (draft_path_.empty()) return;
+    std::shared_ptr<const Model> draft = Model::open(draft_path_.c_str(), &error);
+    if (draft == nullptr) return SetError("draft model: " + error.message);
+    if (draft->vocabulary != vocabulary) {
+      return SetError("the draft model has " + std::to_string(draft->vocabulary) + " tokens, the model " + std::to_string(vocabulary));
+    }
+    options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / kDraftCachePart / zg::cpu::Engine::page_shape(*draft).bytes(), UINT32_MAX));
+    draft_ = zg::cpu::Engine::load(std::move(draft), options_, &why);
+    if (draft_ == nullptr) SetError(why);
   }
 
   Napi::Value result(Napi::Env env) override {
-    const auto engine = std::make_shared<Engine>(std::move(engine_));
+    const auto engine = std::make_shared<Engine>(std::move(engine_), std::move(draft_));
     if (!engine->start(env, on_events_.Value(), limits_)) {
       if (!env.IsExceptionPending()) fail(env, "the engine's thread cannot be started");
       return env.Undefined();
@@ -499,11 +659,13 @@ class OpenWorker final : public PromiseWorker {
 
  private:
   std::string path_;
+  std::string draft_path_;
   zg::cpu::Options options_;
   uint64_t cache_bytes_;
   Limits limits_;
   Napi::FunctionReference on_events_;
   std::unique_ptr<zg::cpu::Engine> engine_;
+  std::unique_ptr<zg::cpu::Engine> draft_;
 };
 
 Napi::Value open(const Napi::CallbackInfo& info) {
@@ -517,16 +679,19 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   double cache = 0;
   double waiting = 0;
   double running = 0;
+  double patience = 0;
   if (!number_of(options.Get("threads"), 1, kMaxThreads, &threads) ||
       !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
       !number_of(options.Get("cacheBytes"), 1, 9007199254740991.0, &cache) ||
-      !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running)) {
-    return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting and running wanted");
+      !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running) ||
+      (options.Has("patienceMs") && !number_of(options.Get("patienceMs"), 0, UINT32_MAX, &patience))) {
+    return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting, running and patienceMs wanted");
   }
   Limits limits;
   limits.context = static_cast<uint32_t>(context);
   limits.waiting = static_cast<uint32_t>(waiting);
   limits.running = static_cast<uint32_t>(running);
+  limits.patience_ms = static_cast<uint32_t>(patience);
   zg::cpu::Options engine;
   engine.threads = static_cast<unsigned>(threads);
   engine.pin = options.Get("pin").ToBoolean();
@@ -535,7 +700,9 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   if (engine.level == nullptr) return fail(env, "open: this machine lacks the path");
   std::string path = info[0].As<Napi::String>().Utf8Value();
   if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
-  auto* worker = new OpenWorker(env, std::move(path), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
+  std::string draft = options.Get("draft").IsString() ? options.Get("draft").As<Napi::String>().Utf8Value() : "";
+  if (draft.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
+  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -712,6 +879,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("check", Napi::Function::New(env, check));
   exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
+  initModelFiles(env, exports);
   initTokenizer(env, exports);
   return exports;
 }

@@ -1,6 +1,6 @@
 /** Options of `zg-compute serve`. Light: cli.ts imports this file for the help. */
 import { ZgError } from '../../../lib/base/errors.ts'
-import { parseAmount, parseDuration } from '../../../lib/base/units.ts'
+import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 
@@ -26,7 +26,26 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 256) },
   { flags: '--context <n>', help: 'positions of a sequence', parse: parseInteger(16, 1_048_576) },
-  { flags: '--parallel <n>', help: 'requests at once; others wait', default: '8', parse: parseInteger(1, 32) },
+  { flags: '--parallel <n>', help: 'requests at once; others wait', default: '64', parse: parseInteger(1, 1024) },
+  {
+    flags: '--queue <n>',
+    help: 'requests that may wait; one more gets 429',
+    default: '256',
+    parse: parseInteger(1, 65_536)
+  },
+  {
+    flags: '--cache <size>',
+    help: 'memory for keys and values of all requests (default: a quarter of what is free)',
+    parse: parseSize
+  },
+  {
+    flags: '--shared-cache',
+    help: 'what was computed of a prompt serves all users: faster, but its speed tells what others asked',
+    advanced: true
+  },
+  { flags: '--draft <file>', help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead' },
+  { flags: '--no-lookup', help: 'do not guess tokens by looking them up in the text', advanced: true },
+  { flags: '--pin', help: "keep each of the engine's threads to a core", advanced: true },
   {
     flags: '--settle-after <time>',
     help: 'settle what is older than this',

@@ -10,7 +10,11 @@ import { findSigner, isDevnet } from '../../../lib/clients/accounts.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import { openEngine } from '../../../lib/infer/engine.ts'
+import { QUEUE_WAIT_MS } from '../server/slots.ts'
 import { type PaidOptions, type ServeOptions, startServer } from './server.ts'
+
+/** The engine queues the choices of a request one by one, four at a time. */
+const WAITING_FACTOR = 4
 
 /** A Unix socket's path may have this many bytes; without a word about it the listen call fails. */
 const SOCKET_PATH_MAX = 107
@@ -20,7 +24,16 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const modelPath = (opts.model as string | undefined) ?? join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
   const engineOptions = {
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
-    ...(opts.context === undefined ? {} : { contextLength: opts.context as number })
+    ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
+    ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
+    ...(opts.draft === undefined ? {} : { draft: opts.draft as string }),
+    running: opts.parallel as number,
+    // A request may have several choices; the house's own bound comes first.
+    waiting: WAITING_FACTOR * (opts.queue as number),
+    patienceMs: QUEUE_WAIT_MS,
+    sharedCache: opts.sharedCache === true,
+    lookUp: opts.lookup !== false,
+    pin: opts.pin === true
   }
   const options: ServeOptions = {
     modelPath,
@@ -32,6 +45,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     port: opts.port as number,
     host: opts.host as string,
     parallel: opts.parallel as number,
+    queue: opts.queue as number,
     adminPort: opts.adminPort as number,
     log: module => ctx.log(module)
   }

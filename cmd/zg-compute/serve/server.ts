@@ -48,6 +48,7 @@ import { Gate } from '../server/gate.ts'
 import { VERIFIABILITY } from '../server/models.ts'
 import { Slots } from '../server/slots.ts'
 import { adminMethods } from './admin.ts'
+import { engineMetrics } from './engine-metrics.ts'
 import { makeCounters, type Service } from './service.ts'
 import { SettleLoop } from './settle-loop.ts'
 import { signerKey } from './signer-key.ts'
@@ -93,8 +94,9 @@ export interface ServeOptions {
   port: number
   host: string
   allowedHosts?: string[]
-  /** Generations at once. */
+  /** Requests that the engine runs at once, and that may wait for it. */
   parallel: number
+  queue?: number
   /** Loopback port for /health, /ready and /metrics; absent: none. */
   adminPort?: number
   paid?: PaidOptions
@@ -128,7 +130,7 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     }
   }
   const state: { trouble: string | undefined; fatal: unknown } = { trouble: undefined, fatal: undefined }
-  const slots = new Slots(o.parallel, clock)
+  const slots = new Slots(o.parallel, clock, o.queue)
   const service: Service = {
     engine: undefined,
     modelNames: [],
@@ -146,7 +148,8 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     ready: () => readiness()
   }
   metrics.gauge('running', 'generations under way', () => slots.running)
-  metrics.gauge('waiting', 'requests that wait for a slot', () => slots.waiting)
+  metrics.gauge('waiting', 'requests that wait for the engine', () => slots.waiting)
+  engineMetrics(metrics, () => service.engine)
   let paid: PaidParts | undefined
 
   function readiness(): Readiness {

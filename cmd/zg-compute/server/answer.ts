@@ -1,7 +1,7 @@
 /**
  * One paid (or plain) request from its parsed body to its last byte:
  *
- *     plan ─► hold the money ─► wait for a slot ─► generate, write as it comes ─► record the fee and the signature ─► the last bytes
+ *     plan ─► hold the money ─► take a place ─► generate, write as it comes ─► record the fee and the signature ─► the last bytes
  *
  * The end of the body leaves only after fee and signature are on the disk, so a client that asks at once finds both. A client that left
  * is billed for the tokens made until then; a request that failed before anything reached the client costs nothing.
@@ -46,6 +46,8 @@ export interface AnswerRequest {
   body: Record<string, unknown>
   /** Who pays; undefined on the plain server. */
   user: Uint8Array | undefined
+  /** Who asks, on the plain server: a name for the order of service. */
+  account: string
   headers: Record<string, string>
 }
 
@@ -106,7 +108,7 @@ class Run {
     try {
       const broker = this.#broker
       if (broker !== undefined) release = await broker.gate.reserve(this.#a.user!, this.#most(broker))
-      free = await this.#s.slots.take(this.#stop.signal)
+      free = this.#s.slots.take(this.#stop.signal)
       if (this.#plan.stream) await this.#stream()
       else await this.#whole()
     } catch (err) {
@@ -229,7 +231,8 @@ class Run {
   }
 
   async *#counted(request: NonNullable<Plan['tasks'][number]['request']>): AsyncGenerator<Step, void, void> {
-    for await (const step of this.#engine.generate({ ...request, signal: this.#stop.signal })) {
+    const account = this.#a.user === undefined ? this.#a.account : toHex(this.#a.user)
+    for await (const step of this.#engine.generate({ ...request, account, signal: this.#stop.signal })) {
       if (step.id !== undefined) {
         this.#made++
         this.#firstMs ??= this.#s.clock.monotonic() - this.#beganMs

@@ -9,6 +9,7 @@ import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
 import { responseText, signatureRecord } from '../../../lib/codec/compute/response-signature.ts'
 import { TokenRefusal } from '../../../lib/codec/compute/session-token.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
+import { sha256 } from '../../../lib/crypto/hash.ts'
 import { ApiError, parseBody } from '../../../lib/infer/openai.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { answer } from './answer.ts'
@@ -179,7 +180,14 @@ async function generate(
     if (b.book.full) throw new BusyError(503, 'overloaded', 'too many requests are not settled yet', 60)
   }
   const bytes = await bodies.read(req)
-  await answer(s, { kind, bytes, body: parseBody(bytes), user, headers }, req, res)
+  const body = parseBody(bytes)
+  await answer(s, { kind, bytes, body, user, account: callerOf(req, body), headers }, req, res)
+}
+
+/** On the plain server callers are told apart by key and `user`, so that one of them cannot crowd out the others. */
+function callerOf(req: IncomingMessage, body: Record<string, unknown>): string {
+  const user = typeof body.user === 'string' ? body.user : ''
+  return toHex(sha256(Buffer.from(JSON.stringify([req.headers.authorization ?? '', user])))).slice(0, 34)
 }
 
 function rateHeaders(r: Rate): Record<string, string> {

@@ -1,79 +1,71 @@
 /**
- * How many requests run at once and how many may wait. The engine shares its threads between requests, so more at once only makes
- * all of them slower; a queue without bound would only make clients wait for answers they have given up on.
+ * How many requests are in the house: those the engine runs and those that wait for it, in the order that it chooses by account. A queue
+ * without bound would only make clients wait for answers they have given up on, so one more is told at once when to come back.
  */
 import type { Clock } from '../../../lib/ports/clock.ts'
 import { BusyError } from './errors.ts'
 
-/** Requests that wait for a free slot. */
+/** Requests that wait for the engine, unless `--queue` says otherwise. */
 export const QUEUE_MAX = 256
-/** Longest wait for one. */
+/** Longest wait for it. */
 export const QUEUE_WAIT_MS = 60_000
-
-interface Waiting {
-  go: () => void
-}
+/** What is told to come back sooner or later than this is told this. */
+const RETRY_MIN_SECONDS = 1
+const RETRY_MAX_SECONDS = 60
+/** Weight of the latest request in the mean of their durations. */
+const LATEST = 0.1
 
 export class Slots {
   readonly #clock: Clock
   readonly #size: number
-  #running = 0
-  readonly #queue: Waiting[] = []
+  readonly #queue: number
+  #inside = 0
+  /** Mean duration of a request; 0: none ended yet. */
+  #meanMs = 0
 
-  constructor(size: number, clock: Clock) {
-    this.#size = size
+  /**
+   * @param size - requests that the engine runs at once.
+   * @param queue - those that may wait for it.
+   */
+  constructor(size: number, clock: Clock, queue: number = QUEUE_MAX) {
     this.#clock = clock
+    this.#size = size
+    this.#queue = queue
   }
 
   get running(): number {
-    return this.#running
+    return Math.min(this.#inside, this.#size)
   }
 
   get waiting(): number {
-    return this.#queue.length
+    return Math.max(0, this.#inside - this.#size)
   }
 
   /**
-   * Waits for a slot; the answer frees it.
-   * @throws {BusyError} 503 when too many wait or it took too long; the signal's reason when the client left.
+   * Takes a place; the answer gives it back.
+   * @throws {BusyError} 429 when all are taken; the signal's reason when the client left.
    */
-  async take(signal: AbortSignal): Promise<() => void> {
+  take(signal: AbortSignal): () => void {
     signal.throwIfAborted()
-    if (this.#running >= this.#size) {
-      if (this.#queue.length >= QUEUE_MAX)
-        throw new BusyError(503, 'overloaded', 'too many requests are waiting, try again later', 5)
-      await new Promise<void>((resolve, reject) => {
-        const entry: Waiting = {
-          go: () => {
-            end()
-            resolve()
-          }
-        }
-        const leave = (err: unknown): void => {
-          end()
-          this.#queue.splice(this.#queue.indexOf(entry), 1)
-          reject(err)
-        }
-        const onAbort = (): void => leave(signal.reason)
-        const cancel = this.#clock.after(QUEUE_WAIT_MS, () =>
-          leave(new BusyError(503, 'overloaded', 'no capacity became free in time, try again later', 5))
-        )
-        const end = (): void => {
-          cancel()
-          signal.removeEventListener('abort', onAbort)
-        }
-        signal.addEventListener('abort', onAbort, { once: true })
-        this.#queue.push(entry)
-      })
-    } else this.#running++
+    if (this.#inside >= this.#size + this.#queue) {
+      throw new BusyError(429, 'overloaded', 'too many requests are waiting, try again later', this.#retrySeconds())
+    }
+    this.#inside++
+    const began = this.#clock.monotonic()
     let freed = false
     return () => {
       if (freed) return
       freed = true
-      // Handed over, not freed: nobody who comes now overtakes the queue.
-      const next = this.#queue.shift()
-      if (next === undefined) this.#running--
-      else next.go()
+      this.#inside--
+      const took = this.#clock.monotonic() - began
+      this.#meanMs = this.#meanMs === 0 ? took : this.#meanMs + LATEST * (took - this.#meanMs)
     }
+  }
+
+  /** Until about a tenth of the places are free again, at the rate at which requests end. */
+  #retrySeconds(): number {
+    const places = Math.max(1, (this.#size + this.#queue) / 10)
+    const seconds = Math.ceil(((this.#meanMs / 1000) * places) / (this.#size + this.#queue))
+    return Math.min(RETRY_MAX_SECONDS, Math.max(RETRY_MIN_SECONDS, seconds))
   }
 }

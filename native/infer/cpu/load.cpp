@@ -16,12 +16,11 @@ size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Pages of the file that hold the matrix are not needed any more; they come back from the file when they are.
 void release(const det::Model& model, const det::Matrix& m) {
-  if (model.file == nullptr || !model.file->mapped() || !m.present()) return;
+  if (model.file == nullptr || !m.present()) return;
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(m.data) + page - 1) / page * page;
   const uintptr_t end = reinterpret_cast<uintptr_t>(m.row(m.rows)) / page * page;
-  const auto file = reinterpret_cast<uintptr_t>(model.file->data());
-  if (begin < end && begin >= file && end <= file + model.file->size()) {
+  if (begin < end && model.file->maps(reinterpret_cast<const uint8_t*>(begin), reinterpret_cast<const uint8_t*>(end))) {
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   }
 }
@@ -54,53 +53,68 @@ Engine::Engine(std::shared_ptr<const det::Model> model, const Options& options)
 
 Engine::~Engine() = default;
 
+namespace {
+
+struct Part {
+  const det::Matrix* from;
+  // Rows of one matrix, and how many lie behind one another.
+  size_t rows;
+  size_t count;
+};
+
+// The matrices of a layer in the order of Engine::Layer's members.
+std::vector<Part> parts_of(const det::Model& m, const det::Layer& l) {
+  const size_t experts = std::max(m.experts, 1u);
+  return {{&l.q, l.q.rows, 1},       {&l.k, l.k.rows, 1},       {&l.v, l.v.rows, 1},        {&l.o, l.o.rows, 1},
+          {&l.gate, m.feed, experts}, {&l.up, m.feed, experts}, {&l.down, m.width, experts}, {&l.router, l.router.rows, 1}};
+}
+
+size_t bytes_of(const std::vector<Part>& parts) {
+  size_t bytes = 0;
+  for (const Part& p : parts) {
+    if (p.from->present()) bytes += aligned(packed_bytes(packed_shape(*p.from, p.rows), p.count));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+uint64_t Engine::weight_bytes(const det::Model& m) {
+  uint64_t bytes = bytes_of({{&m.output, m.output.rows, 1}});
+  for (const det::Layer& l : m.layers) bytes += bytes_of(parts_of(m, l));
+  return bytes;
+}
+
 bool Engine::pack_weights(std::string* error) {
-  struct Item {
-    const det::Matrix* from;
-    Packed* to;
-    size_t rows;
-    size_t count;
-  };
   const det::Model& m = *model_;
   const bool unsigned_q8 = level_.unsigned_q8 != 0;
-  const auto pack_all = [&](std::vector<Item> items) {
-    std::erase_if(items, [](const Item& i) { return !i.from->present(); });
-    size_t bytes = 0;
-    for (const Item& i : items) {
-      *i.to = packed_shape(*i.from, i.rows);
-      bytes += aligned(zg::cpu::packed_bytes(*i.to, i.count));
-    }
+  const auto pack_all = [&](const std::vector<Part>& parts, const std::vector<Packed*>& to) {
+    const size_t bytes = bytes_of(parts);
     auto memory = std::make_unique<Memory>();
     if (!memory->allocate(bytes)) {
       *error = "no memory for " + std::to_string(bytes >> 20) + " MiB of weights";
       return false;
     }
     uint8_t* at = memory->data();
-    for (const Item& i : items) {
-      pack(*i.from, i.rows, i.count, unsigned_q8, at, i.to, &workers_);
-      at += aligned(zg::cpu::packed_bytes(*i.to, i.count));
-      packed_bytes_ += zg::cpu::packed_bytes(*i.to, i.count);
-      if (i.from->data != m.embedding.data) release(m, *i.from);
+    for (size_t i = 0; i < parts.size(); i++) {
+      const Part& p = parts[i];
+      if (!p.from->present()) continue;
+      *to[i] = packed_shape(*p.from, p.rows);
+      pack(*p.from, p.rows, p.count, unsigned_q8, at, to[i], &workers_);
+      const size_t own = zg::cpu::packed_bytes(*to[i], p.count);
+      at += aligned(own);
+      packed_bytes_ += own;
+      if (p.from->data != m.embedding.data) release(m, *p.from);
     }
     memory_.push_back(std::move(memory));
     return true;
   };
   layers_.resize(m.layers.size());
-  const size_t experts = std::max(m.experts, 1u);
   for (size_t i = 0; i < m.layers.size(); i++) {
-    const det::Layer& l = m.layers[i];
     Layer& p = layers_[i];
-    const bool ok = pack_all({{&l.q, &p.q, l.q.rows, 1},
-                              {&l.k, &p.k, l.k.rows, 1},
-                              {&l.v, &p.v, l.v.rows, 1},
-                              {&l.o, &p.o, l.o.rows, 1},
-                              {&l.router, &p.router, l.router.rows, 1},
-                              {&l.gate, &p.gate, m.feed, experts},
-                              {&l.up, &p.up, m.feed, experts},
-                              {&l.down, &p.down, m.width, experts}});
-    if (!ok) return false;
+    if (!pack_all(parts_of(m, m.layers[i]), {&p.q, &p.k, &p.v, &p.o, &p.gate, &p.up, &p.down, &p.router})) return false;
   }
-  return pack_all({{&m.output, &output_, m.output.rows, 1}});
+  return pack_all({{&m.output, m.output.rows, 1}}, {&output_});
 }
 
 }  // namespace zg::cpu

@@ -30,6 +30,7 @@ bool Pages::take(uint32_t* page) {
     free_.push_back(static_cast<uint32_t>(memory_.size()));
     memory_.push_back(memory);
     users_.push_back(0);
+    kept_.push_back(0);
   }
   *page = free_.back();
   free_.pop_back();
@@ -40,6 +41,18 @@ bool Pages::take(uint32_t* page) {
 
 void Pages::give_back(uint32_t page) {
   if (--users_[page] == 0) free_.push_back(page);
+  if (idle(page)) idle_++;
+}
+
+void Pages::keep(uint32_t page) {
+  users_[page]++;
+  kept_[page] = 1;
+}
+
+void Pages::forget(uint32_t page) {
+  if (idle(page)) idle_--;
+  kept_[page] = 0;
+  give_back(page);
 }
 
 bool Sequence::reserve(uint32_t positions) {
@@ -72,6 +85,20 @@ void Sequence::begin_like(const Sequence& other, uint32_t positions) {
     list_.push_back(other.list_[i]);
     table_.push_back(other.table_[i]);
   }
+}
+
+void Sequence::append(uint32_t page) {
+  pages_->share(page);
+  list_.push_back(page);
+  table_.push_back(pages_->at(page));
+}
+
+void Sequence::replace(size_t index, uint32_t page) {
+  if (list_[index] == page) return;
+  pages_->share(page);
+  pages_->give_back(list_[index]);
+  list_[index] = page;
+  table_[index] = pages_->at(page);
 }
 
 }  // namespace zg::cpu

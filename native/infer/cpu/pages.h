@@ -36,14 +36,24 @@ class Pages {
 
   // A page with one user, or false when all are taken or there is no memory.
   bool take(uint32_t* page);
-  void share(uint32_t page) { users_[page]++; }
+  void share(uint32_t page) {
+    if (kept_[page] != 0 && users_[page] == 1) idle_--;
+    users_[page]++;
+  }
   // One user less; the last one frees it.
   void give_back(uint32_t page);
+  // A user that only remembers what the page holds: while there is no other, the page counts as idle. At most one a page.
+  void keep(uint32_t page);
+  void forget(uint32_t page);
+  bool idle(uint32_t page) const { return kept_[page] != 0 && users_[page] == 1; }
   void* at(uint32_t page) { return memory_[page]; }
 
   const PageShape& shape() const { return shape_; }
   uint32_t limit() const { return limit_; }
+  // Taken, idle ones included; of these the idle ones; and those that can be taken.
   uint32_t in_use() const { return static_cast<uint32_t>(memory_.size() - free_.size()); }
+  uint32_t idle() const { return idle_; }
+  uint32_t free() const { return limit_ - in_use(); }
 
  private:
   const PageShape shape_;
@@ -51,7 +61,9 @@ class Pages {
   const bool poison_;
   std::vector<void*> memory_;
   std::vector<uint32_t> users_;
+  std::vector<uint8_t> kept_;
   std::vector<uint32_t> free_;
+  uint32_t idle_ = 0;
 };
 
 // Positions of one sequence, from 0. Gives its pages back when it ends.
@@ -69,6 +81,10 @@ class Sequence {
   // Begins with the first `positions` (a multiple of 16) of another sequence of the same pages, which are shared and must not be
   // written any more. Only while empty.
   void begin_like(const Sequence& other, uint32_t positions);
+  // Begins with this page of somebody else's, or goes on with it.
+  void append(uint32_t page);
+  // Page number index becomes another one that holds the same, shared.
+  void replace(size_t index, uint32_t page);
 
   const std::vector<uint32_t>& pages() const { return list_; }
   const void* const* table() const { return table_.data(); }

@@ -54,9 +54,7 @@ class Loader {
     std::string_view title;
     if (!file_.get("general.name", &title, error_)) return false;
     m_.name = title;
-    uint32_t parts = 1;
-    if (!file_.get("split.count", &parts, error_)) return false;
-    if (parts > 1) return fail(error_, "the model is split over " + std::to_string(parts) + " files; join them first");
+    if (file_.is_lone_part()) return fail(error_, "the bytes are one part of a model that is split over several files");
     return true;
   }
 
