@@ -36,6 +36,8 @@ export class HeadWatch {
   #newest: Head | undefined
   #up = false
   #sound = false
+  /** The last head given out was a pushed one: only then are the pushed headers known to be on its chain. */
+  #told = false
   /** A head came while nobody waited: the next wait ends at once. */
   #news = false
   #wake: (() => void) | undefined
@@ -51,21 +53,25 @@ export class HeadWatch {
   /** The newest block, pushed or asked for. @throws {ZgError} as the chain does. */
   async head(): Promise<Head> {
     const asOfMs = this.#clock.monotonic()
-    if (this.#up && this.#newest !== undefined && asOfMs - this.#newest.asOfMs < this.#freshMs) return this.#newest
+    this.#told = this.#up && this.#newest !== undefined && asOfMs - this.#newest.asOfMs < this.#freshMs
+    if (this.#told) return this.#newest!
     const number = await this.#client.blockNumber()
     // A development node went back and has made no block since.
     if (this.#newest !== undefined && number < this.#newest.number) this.#forget()
     return { number, asOfMs }
   }
 
-  /** The header of a block if it was pushed and is on the chain that was pushed last. */
+  /**
+   * The header of a block if it was pushed and is on the chain of the head that {@link head} gave last. A head that was asked for may
+   * be on another chain than what was pushed before: with it, every block is asked for.
+   */
   header(number: number): RpcHeader | undefined {
-    return this.#headers.get(number)
+    return this.#told ? this.#headers.get(number) : undefined
   }
 
   /** True when it is certain that no block of the range has a log of the address (0x hex). */
   quiet(address: string, from: number, to: number): boolean {
-    if (!this.#sound) return false
+    if (!this.#sound || !this.#told) return false
     const may = this.#bloomTest(address)
     for (let n = from; n <= to; n++) {
       const bloom = this.#headers.get(n)?.logsBloom

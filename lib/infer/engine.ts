@@ -7,12 +7,25 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { basename } from 'node:path'
 import { messageOf, ZgError } from '../base/errors.ts'
+import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
-import { inferAddon, type NativeModel, type NativeRequest } from './native.ts'
+import { type Constraint, compileConstraint } from './grammar/constraint.ts'
+import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
-import type { Engine, EngineOptions, EngineStats, GenerateRequest, ModelInfo, Sampling, Step } from './types.ts'
+import type {
+  AdapterChoice,
+  AnswerGrammar,
+  Engine,
+  EngineOptions,
+  EngineStats,
+  GenerateRequest,
+  ModelInfo,
+  Sampling,
+  Step,
+  TokenLogprob
+} from './types.ts'
 
 /** Positions of a sequence unless asked for otherwise. */
 export const DEFAULT_CONTEXT = 8_192
@@ -30,12 +43,17 @@ const DEFAULTS: Sampling = {
   topP: 1,
   topK: 0,
   minP: 0,
+  typicalP: 1,
   repetitionPenalty: 1,
   frequencyPenalty: 0,
   presencePenalty: 0,
   logitBias: new Map(),
-  seed: 0n
+  seed: 0n,
+  choice: 0
 }
+
+/** Compiled constraints that are kept; clients send the same schema again and again. */
+export const GRAMMARS_MAX = 64
 
 /** What tests and checks need beyond {@link Engine}. */
 export interface LocalEngine extends Engine {
@@ -43,7 +61,10 @@ export interface LocalEngine extends Engine {
    * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
-  evaluate(tokens: Int32Array, options?: { chunk?: number; cpu?: string; floatCache?: boolean }): Promise<Float32Array>
+  evaluate(
+    tokens: Int32Array,
+    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+  ): Promise<Float32Array>
   stats(): EngineStats
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
@@ -80,7 +101,8 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
     })
   try {
     const tokenizer = openTokenizer(addon, path)
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), options)
+    const adapters = await Adapters.load(native, options.adapters ?? [])
+    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
   } catch (err) {
     await native.close()
     throw err
@@ -94,6 +116,9 @@ class NativeEngine implements LocalEngine {
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
+  readonly #adapters: Adapters
+  /** By the constraint as JSON, the latest used last. */
+  readonly #grammars = new Map<string, Promise<AnswerGrammar>>()
   readonly #options: EngineOptions
   #closing: Promise<void> | undefined
 
@@ -103,9 +128,11 @@ class NativeEngine implements LocalEngine {
     answers: Answers,
     tokenizer: ModelTokenizer,
     template: ChatTemplate,
+    adapters: Adapters,
     options: EngineOptions
   ) {
     this.#native = native
+    this.#adapters = adapters
     this.#options = options
     this.#answers = answers
     this.#template = template
@@ -128,10 +155,31 @@ class NativeEngine implements LocalEngine {
     }
   }
 
+  get adapters(): Adapters['infos'] {
+    return this.#adapters.infos
+  }
+
   chatPrompt: Engine['chatPrompt'] = (messages, options = {}) =>
     chatPrompt(this.tokenizer, this.#template, messages, options)
 
   textPrompt: Engine['textPrompt'] = text => this.tokenizer.prompt(text)
+
+  constrain(constraint: Constraint): Promise<AnswerGrammar> {
+    const key = JSON.stringify(constraint)
+    const known = this.#grammars.get(key)
+    this.#grammars.delete(key)
+    const made = known ?? this.#compile(constraint)
+    this.#grammars.set(key, made)
+    if (this.#grammars.size > GRAMMARS_MAX) this.#grammars.delete(this.#grammars.keys().next().value!)
+    // What was refused is refused again, by its own words.
+    made.catch(() => this.#grammars.delete(key))
+    return made
+  }
+
+  async #compile(constraint: Constraint): Promise<AnswerGrammar> {
+    const { words, ignored } = compileConstraint(constraint)
+    return { native: await this.tokenizer.grammar(words), ignored }
+  }
 
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void> {
     const { contextLength, name } = this.info
@@ -145,7 +193,7 @@ class NativeEngine implements LocalEngine {
 
   async *#run(request: GenerateRequest): AsyncGenerator<Step, void, void> {
     const { signal } = request
-    const text = new TextStream(request.stop ?? [])
+    const text = new TextStream(request.stop ?? [], { keepStop: request.keepStop === true })
     if (signal?.aborted === true) return yield { text: '', finish: 'cancelled' }
     if (request.maxTokens <= 0) return yield { text: '', finish: 'length' }
     const id = this.#submit(request)
@@ -153,6 +201,9 @@ class NativeEngine implements LocalEngine {
     const abort = (): void => this.#native.cancel(id)
     signal?.addEventListener('abort', abort, { once: true })
     let finished = false
+    const ends = new Set(this.#endIds(request))
+    // Records of the prompt come before those of the answer.
+    let prompt = request.promptLogprobs === true ? request.prompt.length - 1 : 0
     try {
       while (!finished) {
         const record = await answer.next()
@@ -161,7 +212,12 @@ class NativeEngine implements LocalEngine {
         if (record.finish === 'expired') {
           throw new ZgError('ERR_UNAVAILABLE', 'no capacity became free in time', { hint: 'try again later' })
         }
-        const step = this.#step(record, text)
+        if (prompt > 0 && !finished) {
+          prompt--
+          yield { text: '', prompt: true, id: record.id!, logprob: this.#logprob(record) }
+          continue
+        }
+        const step = this.#step(record, text, ends, request)
         if (step.finish !== undefined && !finished) {
           // A stop string ends the answer here; the native part learns it now.
           abort()
@@ -177,29 +233,40 @@ class NativeEngine implements LocalEngine {
     }
   }
 
-  #step(record: TokenRecord, text: TextStream): Step {
+  #step(record: TokenRecord, text: TextStream, ends: ReadonlySet<number>, request: GenerateRequest): Step {
     const step: Step = { text: '' }
+    // The token that ends an answer is no part of it.
+    const ended = record.finish === 'stop' && record.id !== undefined && ends.has(record.id)
     if (record.cached > 0) step.cachedTokens = record.cached
     if (record.trace !== undefined) step.trace = record.trace
     if (record.id !== undefined) {
       step.id = record.id
-      // The token that ends an answer is no part of it.
-      if (record.finish !== 'stop') step.text = text.push(this.tokenizer.piece(record.id))
-      if (record.logprob !== undefined) {
-        const named = (id: number, logprob: number) => ({ id, logprob, bytes: this.tokenizer.piece(id, true) })
-        step.logprob = {
-          ...named(record.id, record.logprob),
-          top: record.top.map(t => named(t.id, t.logprob))
-        }
-      }
+      if (!ended) step.text = text.push(this.tokenizer.piece(record.id, request.visible?.has(record.id) === true))
+      if (record.logprob !== undefined) step.logprob = this.#logprob(record)
     }
     if (text.stopped !== undefined) {
       step.finish = 'stop'
+      step.stopReason = text.stopped
     } else if (record.finish !== undefined && record.finish !== 'failed' && record.finish !== 'expired') {
       step.finish = record.finish
+      if (ended && request.stopIds?.includes(record.id!) === true) step.stopReason = record.id!
       step.text += text.finish()
     }
     return step
+  }
+
+  #logprob(record: TokenRecord): NonNullable<Step['logprob']> {
+    const named = (id: number, logprob: number): TokenLogprob => ({
+      id,
+      logprob,
+      bytes: this.tokenizer.piece(id, true)
+    })
+    return { ...named(record.id!, record.logprob ?? 0), top: record.top.map(t => named(t.id, t.logprob)) }
+  }
+
+  #endIds(request: GenerateRequest): number[] {
+    const own = request.ignoreEnd === true ? [] : this.info.endIds
+    return [...new Set([...own, ...(request.stopIds ?? [])])]
   }
 
   #submit(request: GenerateRequest): number {
@@ -224,6 +291,7 @@ class NativeEngine implements LocalEngine {
   #nativeRequest(request: GenerateRequest): NativeRequest {
     const { logitBias, ...sampling } = { ...DEFAULTS, ...defined(request.sampling) }
     const account = request.account ?? ''
+    const adapters = this.#adapters.pairs(request.adapters)
     return {
       ...sampling,
       topK: Math.max(0, sampling.topK),
@@ -232,23 +300,31 @@ class NativeEngine implements LocalEngine {
       biasValues: Float32Array.from(logitBias.values()),
       prompt: request.prompt,
       maxTokens: Math.min(request.maxTokens, this.info.contextLength),
-      endIds: request.ignoreEnd === true ? new Int32Array(0) : Int32Array.from(this.info.endIds),
+      endIds: Int32Array.from(this.#endIds(request)),
       logprobs: request.logprobs ?? -1,
+      minTokens: request.minTokens ?? 0,
+      outputFrom: request.outputFrom ?? request.prompt.length,
+      promptLogprobs: request.promptLogprobs === true,
+      grammar: request.grammar?.native as NativeGrammar | undefined,
       account,
-      // Who does not name a salt shares with himself alone; a check shares with nobody.
+      // Who does not name a salt shares with himself alone; a check shares with nobody, nor does who wants to know the prompt's odds.
       ...(request.forced === undefined
-        ? { salt: saltOf(this.#options.sharedCache === true ? '' : account, request.cacheSalt ?? '') }
+        ? request.promptLogprobs === true
+          ? {}
+          : { salt: saltOf(this.#options.sharedCache === true ? '' : account, request.cacheSalt ?? '') }
         : { forced: request.forced }),
       lookUp: this.#options.lookUp ?? true,
-      ...(request.trace === undefined ? {} : { trace: request.trace })
+      ...(request.trace === undefined ? {} : { trace: request.trace }),
+      ...(adapters === undefined ? {} : { adapters })
     }
   }
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean } = {}
+    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
   ): Promise<Float32Array> {
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache)
+    const adapters = this.#adapters.pairs(options.adapters)
+    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
   }
 
   stats(): EngineStats {
@@ -282,7 +358,13 @@ function submitted(call: () => number): number {
   }
 }
 
+/** In place of a layer: the grammar cannot be followed any further (native/infer/scheduler.h). */
+const NO_WAY = 0xffffffff
+
 function failure(record: TokenRecord): ZgError {
+  if (record.failedLayer === NO_WAY) {
+    return new ZgError('ERR_BAD_INPUT', 'the grammar is too ambiguous, or needs characters that the vocabulary lacks')
+  }
   if (record.failedLayer === 0) return new ZgError('ERR_UNAVAILABLE', 'no memory left for keys and values')
   return new ZgError('ERR_CORRUPT', `the model's values stop being finite in layer ${record.failedLayer}`)
 }

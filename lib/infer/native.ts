@@ -61,6 +61,17 @@ export interface NativeRequest {
   seed: bigint
   biasIds: Int32Array
   biasValues: Float32Array
+  typicalP: number
+  /** Which of several answers to one prompt: their draws differ. */
+  choice: number
+  /** End ids are not drawn before so many tokens. */
+  minTokens: number
+  /** The prompt from this index on counts as output for the penalties. */
+  outputFrom: number
+  /** Records of the prompt's tokens but the first come before those of the answer. */
+  promptLogprobs: boolean
+  /** Made by the model's own tokenizer. */
+  grammar: NativeGrammar | undefined
   /** Whose request it is, for the order of service. */
   account: string
   /** Requests of equal salt share pages of equal beginnings; absent: with nobody. */
@@ -70,6 +81,18 @@ export interface NativeRequest {
   forced?: Int32Array
   /** 32 bytes that the running hash starts with; absent: no digests. */
   trace?: Uint8Array
+  /** Changes to the weights, applied in this order. */
+  adapters?: [id: number, strength: number][]
+}
+
+/** A compiled grammar (native/napi/tokenizer_napi.cpp). */
+export interface NativeGrammar {
+  /** 0 no text begins so, 1 some text does, 2 it is a whole one. */
+  accepts(bytes: Uint8Array): 0 | 1 | 2
+  /** Ids that may follow. */
+  allowed(bytes: Uint8Array): Int32Array
+  /** One of the shortest texts; undefined when it is too long to be worked out. */
+  shortest(): Uint8Array | undefined
 }
 
 export interface NativeModel {
@@ -78,7 +101,15 @@ export interface NativeModel {
   submit(request: NativeRequest): number
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
-  evaluate(tokens: Int32Array, chunk: number, cpu?: string, floatCache?: boolean): Promise<Float32Array>
+  evaluate(
+    tokens: Int32Array,
+    chunk: number,
+    cpu?: string,
+    floatCache?: boolean,
+    adapters?: [id: number, strength: number][]
+  ): Promise<Float32Array>
+  /** Reads a change to the weights, which requests then name by its id. */
+  loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>
   stats(): EngineStats
   close(): Promise<void>
 }

@@ -21,13 +21,15 @@ export class TextStream {
   stopped: string | undefined
   /** Longest first. */
   readonly #stops: Stop[]
+  readonly #keepStop: boolean
   /** Bytes that are not decoded yet: the longest suffix of all bytes that is the beginning of a stop string. */
   #held = new Uint8Array(0)
   // Keeps up to three bytes of an unfinished character, and gives U+FFFD once for each maximal bad part.
   readonly #decoder = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
 
-  /** @param stops - empty ones are ignored. */
-  constructor(stops: readonly string[] = []) {
+  /** @param stops - empty ones are ignored. @param o.keepStop - the stop string that was met is emitted. */
+  constructor(stops: readonly string[] = [], o: { keepStop?: boolean } = {}) {
+    this.#keepStop = o.keepStop === true
     const encoder = new TextEncoder()
     this.#stops = stops
       .filter(text => text !== '')
@@ -51,7 +53,7 @@ export class TextStream {
       if (stop === undefined) continue
       this.stopped = stop.text
       this.#held = new Uint8Array(0)
-      return this.#decoder.decode(all.subarray(0, end - stop.bytes.length))
+      return this.#decoder.decode(all.subarray(0, this.#keepStop ? end : end - stop.bytes.length))
     }
     const keep = this.#open(all)
     this.#held = all.slice(keep)

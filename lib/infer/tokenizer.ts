@@ -3,6 +3,7 @@
  * JavaScript objects.
  */
 import { messageOf, ZgError } from '../base/errors.ts'
+import type { NativeGrammar } from './native.ts'
 import type { Tokenizer } from './types.ts'
 
 /** Text of one call, in UTF-8; engines bound it further by the context. native/infer/tokenizer.h has the same. */
@@ -38,6 +39,7 @@ interface NativeTokenizer {
   guard(text: string, mark: string): string
   piece(id: number, special: boolean): Uint8Array
   decode(ids: Int32Array, special: boolean): Uint8Array
+  compile(words: Uint32Array): Promise<NativeGrammar>
 }
 
 export interface TokenizerInfo {
@@ -72,6 +74,8 @@ export interface ModelTokenizer extends Tokenizer {
   prompt(text: string): Int32Array
   /** The text of a control token, '' for undefined. */
   name(id: number | undefined): string
+  /** An automaton (lib/infer/grammar) for this vocabulary. @throws {ZgError} ERR_BAD_INPUT when no text of it ever ends. */
+  grammar(words: Uint32Array): Promise<NativeGrammar>
 }
 
 const loose = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
@@ -115,7 +119,11 @@ export function openTokenizer(addon: TokenizerAddon, path: string, options: { pr
       return loose.decode(native.decode(ids instanceof Int32Array ? ids : Int32Array.from(ids), false))
     },
     prompt: text => withBos(info, encode(text)),
-    name: id => (id === undefined ? '' : loose.decode(native.piece(id, true)))
+    name: id => (id === undefined ? '' : loose.decode(native.piece(id, true))),
+    grammar: words =>
+      native.compile(words).catch((err: unknown) => {
+        throw new ZgError('ERR_BAD_INPUT', messageOf(err), { cause: err })
+      })
   }
 }
 

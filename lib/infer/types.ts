@@ -2,6 +2,7 @@
  * The face of the inference engine. What stands behind it may change (a faster engine, a GPU); servers and clients know only this.
  * Numbers of tokens count ids of the model's vocabulary; text is UTF-8.
  */
+import type { Constraint } from './grammar/constraint.ts'
 
 export interface ModelInfo {
   /** `general.name`, else the file's name without extension. */
@@ -47,12 +48,24 @@ export interface Sampling {
   topP: number
   topK: number
   minP: number
+  /** Least probability that the most typical tokens cover; 1 is off. */
+  typicalP: number
   repetitionPenalty: number
   frequencyPenalty: number
   presencePenalty: number
   logitBias: ReadonlyMap<number, number>
-  /** Draws are a pure function of (seed, position). */
+  /** Draws are a pure function of (seed, position, choice). */
   seed: bigint
+  /** Which of several answers to one prompt this is, from 0. */
+  choice: number
+}
+
+/** What an answer may be, compiled for one model by {@link Engine.constrain}. */
+export interface AnswerGrammar {
+  /** For that engine alone. */
+  readonly native: unknown
+  /** Keywords of the schema that nobody looked at. */
+  readonly ignored: readonly string[]
 }
 
 export interface GenerateRequest {
@@ -62,7 +75,21 @@ export interface GenerateRequest {
   sampling: Partial<Sampling>
   /** Strings that end the answer; they and what follows are not part of it. */
   stop?: readonly string[]
+  /** The stop string that was met is part of the answer. */
+  keepStop?: boolean
+  /** Further ids that end the answer; they are no part of it. */
+  stopIds?: readonly number[]
   ignoreEnd?: boolean
+  /** Nothing ends the answer before so many tokens. */
+  minTokens?: number
+  /** The answer is a text of it. Where its shortest text fits into `maxTokens`, the answer comes to an end within them. */
+  grammar?: AnswerGrammar
+  /** The prompt from this index on was made by an earlier part of the same answer. */
+  outputFrom?: number
+  /** With `logprobs`: steps for the prompt's tokens come first. */
+  promptLogprobs?: boolean
+  /** Control tokens whose names are part of the text. */
+  visible?: ReadonlySet<number>
   /** For each token this many best alternatives with their log-probabilities; absent: none. */
   logprobs?: number
   signal?: AbortSignal
@@ -74,6 +101,24 @@ export interface GenerateRequest {
   forced?: Int32Array
   /** 32 bytes that the running hash of inference.md 12.1 starts with; steps then carry digests. */
   trace?: Uint8Array
+  /** Adapters by their names, with their strengths, applied in this order; absent: those that are on by themselves. */
+  adapters?: readonly AdapterChoice[]
+}
+
+export interface AdapterChoice {
+  name: string
+  /** Times what the adapter itself says; 0: not at all. */
+  strength: number
+}
+
+/** A LoRA adapter beside a model's weights. */
+export interface AdapterInfo {
+  readonly name: string
+  readonly path: string
+  readonly rank: number
+  readonly bytes: number
+  /** What a request gets that names no adapters; 0: only those that name it. */
+  readonly strength: number
 }
 
 export interface TokenLogprob {
@@ -82,14 +127,17 @@ export interface TokenLogprob {
   bytes: Uint8Array
 }
 
-/** A step of an answer. Its text holds whole characters only and never part of a stop string. */
+/** A step of an answer (or, with `prompt`, a token of the prompt that was asked for). Its text holds whole characters only and never part of a stop string. */
 export interface Step {
   /** The token drawn; absent in a last step that only flushes text. */
   id?: number
   text: string
+  prompt?: true
   logprob?: TokenLogprob & { top: TokenLogprob[] }
   /** Set in the last step: `stop` (end token or stop string), `length`, `cancelled`. */
   finish?: 'stop' | 'length' | 'cancelled'
+  /** With `stop`: the string or id that ended the answer; absent when its grammar did. */
+  stopReason?: string | number
   /** Tokens of the prompt that were there already. */
   cachedTokens?: number
   /** Asked for by `trace`: keccak-256 of the final state that predicts the token, and the running hash with the token that follows. */
@@ -132,8 +180,19 @@ export interface Engine {
    */
   chatPrompt(
     messages: readonly ChatMessage[],
-    options?: { tools?: unknown[]; addGenerationPrompt?: boolean }
+    options?: {
+      tools?: unknown[]
+      addGenerationPrompt?: boolean
+      extra?: Record<string, unknown>
+      /** The last message is the beginning of the answer: the prompt ends with it. */
+      continueFinal?: boolean
+    }
   ): Int32Array
+  /**
+   * Compiles what an answer may be.
+   * @throws {ZgError} ERR_BAD_INPUT when it is malformed, not supported or too large.
+   */
+  constrain(constraint: Constraint): Promise<AnswerGrammar>
   /** A plain text prompt, with BOS where the model asks for it. */
   textPrompt(text: string): Int32Array
   /**
@@ -141,6 +200,8 @@ export interface Engine {
    * @throws {ZgError} ERR_BAD_INPUT when the prompt is empty or does not fit the context.
    */
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
+  /** LoRA adapters that requests may name, in order; absent where there are none. */
+  readonly adapters?: readonly AdapterInfo[]
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */
@@ -163,6 +224,8 @@ export interface EngineOptions {
   cacheBytes?: number
   /** Accounts share what was computed of equal beginnings; default: each for itself. */
   sharedCache?: boolean
+  /** LoRA adapters to read with the model; strength is what requests get that name none, default 1. */
+  adapters?: readonly { path: string; name?: string; strength?: number }[]
   /** Guess tokens and check several at once, with the same answers: by looking them up (default on), and by a smaller model. */
   lookUp?: boolean
   draft?: string

@@ -72,7 +72,10 @@ bool DraftModel::feed(std::vector<Job*>* jobs) {
         job->most = 0;
         continue;
       }
-      Sampler sampler(*job->sampling);
+      // A guess need not keep to the grammar: what breaks it is not accepted.
+      SamplingOptions sampling = *job->sampling;
+      sampling.grammar = nullptr;
+      Sampler sampler(std::move(sampling));
       job->draft.push_back(sampler.next(part[i].logits, model().vocabulary, part[i].position + 1));
     }
   }

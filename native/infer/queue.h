@@ -35,6 +35,8 @@ struct Scheduler::Task {
   // Positions computed, of the tokens that stand.
   uint32_t done = 0;
   uint32_t drawn = 0;
+  // Tokens of the prompt that were told.
+  uint32_t told = 0;
   uint32_t cached = 0;
   bool began = false;
   bool finished = false;

@@ -1,6 +1,8 @@
 #include "sampler.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "det/rules.h"
 
@@ -30,7 +32,15 @@ uint64_t philox(uint64_t seed, uint32_t position, uint32_t choice) noexcept {
   return uint64_t{c[0]} << 32 | c[1];
 }
 
-void Sampler::saw(uint32_t token, bool output) {
+Sampler::Sampler(SamplingOptions options) : options_(std::move(options)) {
+  if (options_.grammar != nullptr) constraint_ = std::make_unique<Constraint>(options_.grammar, options_.end_ids, options_.budget);
+}
+
+void Sampler::saw(uint32_t token, bool output, bool before) {
+  if (output && !before) {
+    drawn_++;
+    if (constraint_ != nullptr) constraint_->advance(token);
+  }
   const bool repetition = options_.repetition_penalty != 1;
   const bool counted = options_.frequency_penalty != 0 || options_.presence_penalty != 0;
   if (!repetition && !(counted && output)) return;
@@ -38,9 +48,15 @@ void Sampler::saw(uint32_t token, bool output) {
   if (output) seen.output++;
 }
 
-// Steps 2 and 3: bias, then the penalties.
+// Steps 1 to 3: what is not allowed, bias, then the penalties.
 void Sampler::adjust(const float* logits, size_t count) {
   logits_.assign(logits, logits + count);
+  if (constraint_ != nullptr) constraint_->apply(logits_.data(), count);
+  if (drawn_ < options_.min_tokens) {
+    for (const uint32_t id : options_.end_ids) {
+      if (id < count) logits_[id] = -std::numeric_limits<float>::infinity();
+    }
+  }
   for (const auto& [id, bias] : options_.bias) {
     if (id < count) logits_[id] += bias;
   }
@@ -59,17 +75,24 @@ void Sampler::adjust(const float* logits, size_t count) {
 
 uint32_t Sampler::next(const float* logits, size_t count, uint64_t position) {
   adjust(logits, count);
+  const uint32_t token = choose(count, position);
+  return constraint_ == nullptr || constraint_->stuck() ? token : constraint_->settle(token);
+}
+
+uint32_t Sampler::choose(size_t count, uint64_t position) {
   const auto largest = static_cast<uint32_t>(std::max_element(logits_.begin(), logits_.end()) - logits_.begin());
   if (options_.temperature < 1e-5f) return largest;
-  candidates_.resize(count);
+  candidates_.clear();
   ordered_ = 0;
   const float most = logits_[largest] / options_.temperature;
   for (size_t i = 0; i < count; i++) {
+    // Neither allowed nor ever drawn.
+    if (logits_[i] == -std::numeric_limits<float>::infinity() && i != largest) continue;
     const float value = logits_[i] / options_.temperature;
     // At most 1, and the product with 2³² is exact. A logit so large that the division overflows gives no number: no weight.
     const float e = det::zexp(value - most);
     const uint64_t weight = e >= 0 ? static_cast<uint64_t>(static_cast<double>(e) * 4294967296.0) : 0;
-    candidates_[i] = {value, static_cast<uint32_t>(i), weight};
+    candidates_.push_back({value, static_cast<uint32_t>(i), weight});
   }
   return draw(position);
 }
@@ -126,7 +149,8 @@ uint32_t Sampler::draw(uint64_t position) {
     candidates_.resize(kept);
     sum = running;
   }
-  const uint64_t x = philox(options_.seed, static_cast<uint32_t>(position), 0);
+  if (options_.typical_p < 1) keep_typical(&sum);
+  const uint64_t x = philox(options_.seed, static_cast<uint32_t>(position), options_.choice);
   const auto r = static_cast<uint64_t>(static_cast<unsigned __int128>(x) * sum >> 64);
   uint64_t running = 0;
   for (size_t i = 0; i < candidates_.size(); i++) {
@@ -137,6 +161,43 @@ uint32_t Sampler::draw(uint64_t position) {
   return candidates_.front().id;
 }
 
+// Locally typical sampling (Meister et al. 2023): tokens whose surprise lies nearest to the mean surprise, at least one, ties by id. All
+// in one order, so that the sums have the same bits everywhere; the library's logarithm is not used.
+void Sampler::keep_typical(uint64_t* sum) {
+  if (*sum == 0) return;
+  order(candidates_.size());
+  const auto surprise = [sum](const Candidate& c) {
+    return c.weight == 0 ? 1e30f : -det::zlog(static_cast<float>(static_cast<double>(c.weight) / static_cast<double>(*sum)));
+  };
+  double mean = 0;
+  for (const Candidate& c : candidates_) {
+    if (c.weight > 0) mean += static_cast<double>(c.weight) / static_cast<double>(*sum) * static_cast<double>(surprise(c));
+  }
+  std::vector<std::pair<double, Candidate>> by_shift;
+  by_shift.reserve(candidates_.size());
+  for (const Candidate& c : candidates_) by_shift.emplace_back(std::fabs(static_cast<double>(surprise(c)) - mean), c);
+  std::sort(by_shift.begin(), by_shift.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : a.second.id < b.second.id;
+  });
+  const unsigned __int128 least = static_cast<unsigned __int128>(fixed_point(options_.typical_p)) * *sum;
+  uint64_t running = 0;
+  size_t kept = 0;
+  while (kept < by_shift.size()) {
+    candidates_[kept] = by_shift[kept].second;
+    running += candidates_[kept++].weight;
+    if (static_cast<unsigned __int128>(running) << 32 >= least) break;
+  }
+  candidates_.resize(kept);
+  ordered_ = 0;
+  order(kept);
+  *sum = running;
+}
+
+float Sampler::logprob_of(const float* logits, size_t count, uint32_t token, size_t alternatives, std::vector<Alternative>* best) {
+  logits_.assign(logits, logits + count);
+  return logprob(token, alternatives, best);
+}
+
 float Sampler::logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const {
   const float most = *std::max_element(logits_.begin(), logits_.end());
   double sum = 0;
@@ -144,9 +205,13 @@ float Sampler::logprob(uint32_t token, size_t alternatives, std::vector<Alternat
   const float log_sum = det::zlog(static_cast<float>(sum));
   const auto value = [&](uint32_t id) { return (logits_[id] - most) - log_sum; };
   if (alternatives > 0 && best != nullptr) {
-    const size_t kept = std::min(alternatives, logits_.size());
-    std::vector<uint32_t> ids(logits_.size());
-    for (size_t i = 0; i < ids.size(); i++) ids[i] = static_cast<uint32_t>(i);
+    std::vector<uint32_t> ids;
+    ids.reserve(logits_.size());
+    for (size_t i = 0; i < logits_.size(); i++) {
+      // Masked tokens are no alternatives.
+      if (logits_[i] != -std::numeric_limits<float>::infinity()) ids.push_back(static_cast<uint32_t>(i));
+    }
+    const size_t kept = std::min(alternatives, ids.size());
     std::partial_sort(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(kept), ids.end(),
                       [this](uint32_t a, uint32_t b) { return before(logits_[a], a, logits_[b], b); });
     for (size_t i = 0; i < kept; i++) best->push_back({ids[i], value(ids[i])});

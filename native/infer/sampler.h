@@ -4,9 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "constraint.h"
 
 namespace zg::infer {
 
@@ -23,6 +26,17 @@ struct SamplingOptions {
   // Added to the logits of these ids.
   std::vector<std::pair<uint32_t, float>> bias;
   uint64_t seed = 0;
+  // Which of several answers to one prompt this is: their draws differ.
+  uint32_t choice = 0;
+  // Of what min-p leaves, the most typical tokens of so much probability; 1: all.
+  float typical_p = 1;
+  // Tokens that end an answer are not drawn before so many others.
+  uint32_t min_tokens = 0;
+  std::vector<uint32_t> end_ids{};
+  // The answer is a text of it; nullptr: any.
+  std::shared_ptr<Grammar> grammar{};
+  // Tokens of the answer, within which it is brought to an end.
+  uint32_t budget = 0;
 };
 
 struct Alternative {
@@ -32,10 +46,10 @@ struct Alternative {
 
 class Sampler {
  public:
-  explicit Sampler(SamplingOptions options) : options_(std::move(options)) {}
+  explicit Sampler(SamplingOptions options);
 
-  // Counts a token of the prompt or of the answer for the penalties.
-  void saw(uint32_t token, bool output);
+  // Counts a token of the prompt or of the answer for the penalties; before: it was drawn by an earlier request whose answer goes on here.
+  void saw(uint32_t token, bool output, bool before = false);
 
   // Chooses among count logits. position: index the token will have in the whole sequence, prompt included. With alternatives > 0
   // or chosen_logprob set also gives log-probabilities after bias and penalties at temperature 1.
@@ -43,6 +57,13 @@ class Sampler {
 
   // Log-probability of the token that next() chose last, and the best so many, best first.
   float logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const;
+  // The same for other logits as they are, without bias, penalties and grammar: for tokens of the prompt.
+  float logprob_of(const float* logits, size_t count, uint32_t token, size_t alternatives, std::vector<Alternative>* best);
+
+  // The answer is whole under its grammar: nothing more is to be drawn.
+  bool complete() const { return constraint_ != nullptr && constraint_->complete(); }
+  // The grammar cannot be followed any further with this vocabulary.
+  bool stuck() const { return constraint_ != nullptr && constraint_->stuck(); }
 
  private:
   struct Seen {
@@ -55,7 +76,9 @@ class Sampler {
   };
 
   void adjust(const float* logits, size_t count);
+  uint32_t choose(size_t count, uint64_t position);
   uint32_t draw(uint64_t position);
+  void keep_typical(uint64_t* sum);
   // Brings the first `wanted` candidates into order, the rest behind them.
   void order(size_t wanted);
   uint64_t total(size_t count) const;
@@ -65,6 +88,8 @@ class Sampler {
   std::vector<float> logits_;
   std::vector<Candidate> candidates_;
   size_t ordered_ = 0;
+  std::unique_ptr<Constraint> constraint_;
+  uint32_t drawn_ = 0;
 };
 
 // Philox4x32-10: the first two words of the block for this key and counter, the first one high.

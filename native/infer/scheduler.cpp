@@ -186,7 +186,8 @@ bool Scheduler::begin(Task* task) {
   }
   if (task->sampler == nullptr) {
     task->sampler = std::make_unique<Sampler>(task->request.sampling);
-    for (const uint32_t token : task->request.prompt) task->sampler->saw(token, false);
+    const Request& r = task->request;
+    for (size_t i = 0; i < r.prompt.size(); i++) task->sampler->saw(r.prompt[i], i >= r.output_from, true);
   }
   if (!task->began) {
     task->began = true;
@@ -313,7 +314,11 @@ void Scheduler::collect_decoding(std::vector<cpu::Row>* rows, std::vector<Span>*
     const std::vector<uint32_t>& draft = guesses[i];
     spans->push_back({task, rows->size(), 1 + draft.size()});
     for (uint32_t j = 0; j <= draft.size(); j++) {
-      rows->push_back({.sequence = task->cache.get(), .position = task->done + j, .token = j == 0 ? task->tokens.back() : draft[j - 1], .wants_logits = true});
+      rows->push_back({.sequence = task->cache.get(),
+                       .position = task->done + j,
+                       .token = j == 0 ? task->tokens.back() : draft[j - 1],
+                       .wants_logits = true,
+                       .adapters = task->request.adapters.get()});
     }
   }
 }
@@ -365,9 +370,14 @@ void Scheduler::collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* 
     // Nothing follows the last of an answer that exists.
     const size_t end = task->tokens.size() - (task->request.forced.empty() ? 0 : 1);
     for (size_t i = task->done; i < end && rows->size() < room; i++) {
-      const bool wants = task->request.forced.empty() ? i + 1 == end : i + 1 >= prompt;
-      if (wants && !task->request.forced.empty() && ++forced > kForcedRows) break;
-      rows->push_back({.sequence = task->cache.get(), .position = static_cast<uint32_t>(i), .token = task->tokens[i], .wants_logits = wants});
+      const bool told = task->request.prompt_logprobs && i + 1 < prompt && i >= task->told;
+      const bool wants = told || (task->request.forced.empty() ? i + 1 == end : i + 1 >= prompt);
+      if (wants && (told || !task->request.forced.empty()) && ++forced > kForcedRows) break;
+      rows->push_back({.sequence = task->cache.get(),
+                       .position = static_cast<uint32_t>(i),
+                       .token = task->tokens[i],
+                       .wants_logits = wants,
+                       .adapters = task->request.adapters.get()});
     }
     if (rows->size() > first) spans->push_back({task, first, rows->size() - first});
   }
@@ -409,6 +419,14 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   const Request& request = task->request;
   const size_t vocabulary = engine_->model().vocabulary;
   const bool forced = !request.forced.empty();
+  if (task->done < request.prompt.size()) {
+    // A token of the prompt, once: after a preemption it was told already.
+    Event e{.has_token = true, .token = request.prompt[task->done], .has_logprob = true};
+    e.logprob = task->sampler->logprob_of(row.logits, vocabulary, e.token, request.alternatives, &e.best);
+    task->told = task->done;
+    finish(task, std::move(e));
+    return true;
+  }
   Event e{.has_token = true, .cached = task->cached};
   e.token = task->sampler->next(row.logits, vocabulary, task->done);
   const uint32_t follows = forced ? task->tokens[task->done] : e.token;
@@ -421,7 +439,11 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
     e.hidden = hidden_digest(row.hidden, engine_->model().width);
     e.running = task->running_hash = next_hash(task->running_hash, follows, logits_digest(row.logits, vocabulary));
   }
-  task->sampler->saw(follows, true);
+  if (!task->sampler->stuck()) task->sampler->saw(follows, true);
+  if (task->sampler->stuck()) {
+    finish(task, {.finish = Finish::kFailed, .failed_layer = kNoWay});
+    return false;
+  }
   if (!forced) task->tokens.push_back(follows);
   task->drawn++;
   {
@@ -430,7 +452,7 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   }
   if (forced) {
     if (task->done + 1 == task->tokens.size()) e.finish = Finish::kLength;
-  } else if (contains(request.end_ids, follows)) {
+  } else if (contains(request.end_ids, follows) || task->sampler->complete()) {
     e.finish = Finish::kStop;
   } else if (task->drawn >= request.max_tokens || task->done + 1 > limits_.context) {
     e.finish = Finish::kLength;

@@ -35,6 +35,10 @@ struct Request {
   uint32_t max_tokens = 1;
   SamplingOptions sampling;
   std::vector<uint32_t> end_ids;
+  // The prompt from here on was drawn before: it counts as part of the answer.
+  uint32_t output_from = UINT32_MAX;
+  // An event for each token of the prompt but the first, with its log-probability, comes before those of the answer.
+  bool prompt_logprobs = false;
   bool logprobs = false;
   uint32_t alternatives = 0;
   // Whose request it is, for the order of service.
@@ -45,6 +49,8 @@ struct Request {
   bool look_up = true;
   // Where the running hash starts; absent: no digests.
   std::optional<Digest> trace;
+  // Changes to the weights; nullptr: none. Its salt must differ from that of requests with others.
+  std::shared_ptr<const cpu::AdapterSet> adapters;
 };
 
 enum class Finish : uint32_t {
@@ -59,13 +65,16 @@ enum class Finish : uint32_t {
   kExpired = 5,
 };
 
+// In place of a layer.
+constexpr uint32_t kNoWay = UINT32_MAX;
+
 struct Event {
   uint32_t request = 0;
   Finish finish = Finish::kNone;
   bool has_token = false;
   // The one drawn.
   uint32_t token = 0;
-  // With kFailed: see Row; 0 is lack of memory.
+  // With kFailed: see Row; 0 is lack of memory, kNoWay a grammar that cannot be followed.
   uint32_t failed_layer = 0;
   bool has_logprob = false;
   // Of the token that follows: the drawn one, or the forced one.

@@ -8,7 +8,8 @@
 //     .info                         what the file says
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
 //     .cancel(id)
-//     .evaluate(tokens, chunk, cpu, floats) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
+//     .loadAdapter(path)            a change to the weights (cpu/adapter.h), in a promise: {id, name, rank, bytes}; requests name the id
+//     .evaluate(tokens, chunk, cpu, floats, adapters) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
 //     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
 //   Tokenizer                       see tokenizer_napi.cpp
@@ -46,6 +47,9 @@ const ZgLevel* level_in_use = nullptr;
 
 constexpr uint32_t kMaxThreads = 64;
 constexpr uint32_t kMaxAlternatives = 20;
+// Of one request, and of one model.
+constexpr uint32_t kMaxAdapters = 8;
+constexpr size_t kMaxLoadedAdapters = 256;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxBlockBytes = size_t{1} << 20;
 constexpr size_t kMaxNameBytes = 1'024;
@@ -177,6 +181,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
     std::unique_ptr<zg::cpu::Engine> engine;
   };
   const std::shared_ptr<Checks>& checks() const { return checks_; }
+  // Changes to the weights that requests may name by their index here.
+  std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() { return adapters_; }
+  const std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() const { return adapters_; }
   const ZgLevel& level() const { return *level_; }
   unsigned threads() const { return threads_; }
 
@@ -252,6 +259,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unique_ptr<zg::cpu::Engine> engine_;
   std::unique_ptr<zg::cpu::Engine> draft_;
   std::shared_ptr<Checks> checks_ = std::make_shared<Checks>();
+  std::vector<std::shared_ptr<const zg::cpu::Adapter>> adapters_;
   Limits limits_;
   Events events_;
   napi_env env_ = nullptr;
@@ -272,6 +280,10 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
   if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
   out->top_k = static_cast<uint32_t>(top_k);
+  if (!float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
+  double choice = 0;
+  if (!number_of(o.Get("choice"), 0, UINT32_MAX, &choice)) return "choice is a whole number";
+  out->choice = static_cast<uint32_t>(choice);
   bool lossless = false;
   if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
   out->seed = o.Get("seed").As<Napi::BigInt>().Uint64Value(&lossless);
@@ -288,6 +300,32 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
     if (!(std::fabs(bias[i]) <= 1000)) return "a bias is from -1000 to 1000";
     out->bias.emplace_back(ids[i], bias[i]);
   }
+  return nullptr;
+}
+
+// Adapters from pairs [id, strength], in this order; an absent value is none. salt, where there is one, is made that of exactly these.
+const char* adapters_of(const Napi::Value& value, const Engine& engine, std::shared_ptr<const zg::cpu::AdapterSet>* out, std::string* salt) {
+  constexpr const char* kFault = "adapters are up to 8 pairs of an id and a strength from -100 to 100";
+  if (value.IsUndefined()) return nullptr;
+  if (!value.IsArray() || value.As<Napi::Array>().Length() > kMaxAdapters) return kFault;
+  const auto list = value.As<Napi::Array>();
+  auto set = std::make_shared<zg::cpu::AdapterSet>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value item = list.Get(i);
+    if (!item.IsArray()) return kFault;
+    const auto pair = item.As<Napi::Array>();
+    const Napi::Value strength = pair.Get(1u);
+    double id = 0;
+    if (!strength.IsNumber() || !(std::fabs(strength.As<Napi::Number>().DoubleValue()) <= 100)) return kFault;
+    if (!number_of(pair.Get(0u), 0, UINT32_MAX, &id) || id >= static_cast<double>(engine.adapters().size())) return "no such adapter";
+    const auto index = static_cast<size_t>(id);
+    const float factor = strength.As<Napi::Number>().FloatValue();
+    // Without effect; and pages that others computed without it stay good.
+    if (factor == 0) continue;
+    set->push_back({engine.adapters()[index], factor});
+    if (salt != nullptr) *salt += "+" + std::to_string(index) + "x" + std::to_string(std::bit_cast<uint32_t>(factor));
+  }
+  if (!set->empty()) *out = std::move(set);
   return nullptr;
 }
 
@@ -312,6 +350,7 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   if (o.Get("account").IsString()) out->account = o.Get("account").As<Napi::String>().Utf8Value();
   if (o.Get("salt").IsString()) out->salt = o.Get("salt").As<Napi::String>().Utf8Value();
   if (out->account.size() > kMaxNameBytes || (out->salt && out->salt->size() > kMaxNameBytes)) return "account and salt have at most 1024 bytes";
+  if (const char* fault = adapters_of(o.Get("adapters"), engine, &out->adapters, out->salt ? &*out->salt : nullptr)) return fault;
   if (o.Get("lookUp").IsBoolean()) out->look_up = o.Get("lookUp").As<Napi::Boolean>().Value();
   const Napi::Value trace = o.Get("trace");
   if (!trace.IsUndefined()) {
@@ -326,20 +365,34 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   if (!number_of(o.Get("logprobs"), -1, kMaxAlternatives, &n)) return "logprobs are from 0 to 20, or -1 for none";
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
-  return sampling_of(o, vocabulary, &out->sampling);
+  out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
+  if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
+  out->output_from = static_cast<uint32_t>(n);
+  if (const char* fault = sampling_of(o, vocabulary, &out->sampling)) return fault;
+  if (!number_of(o.Get("minTokens"), 0, UINT32_MAX, &n)) return "minTokens is a whole number";
+  out->sampling.min_tokens = static_cast<uint32_t>(n);
+  out->sampling.end_ids = out->end_ids;
+  // The last token is drawn at the context's last position.
+  const auto room = static_cast<uint32_t>(engine.limits().context + 1 - out->prompt.size());
+  out->sampling.budget = std::min(out->max_tokens, room);
+  if (o.Get("grammar").IsUndefined()) return nullptr;
+  out->sampling.grammar = grammar_of(o.Get("grammar"), vocabulary);
+  return out->sampling.grammar == nullptr ? "grammar was not compiled for this vocabulary" : nullptr;
 }
 
 // Logits of all positions, for tests and checks: its own pass beside the running ones.
 class EvaluateWorker final : public PromiseWorker {
  public:
-  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats)
+  EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats,
+                 std::shared_ptr<const zg::cpu::AdapterSet> adapters)
       : PromiseWorker(env, "zg:evaluate"),
         checks_(engine.checks()),
         model_(engine.model()),
         level_(level),
         tokens_(std::move(tokens)),
         chunk_(chunk),
-        floats_(floats) {}
+        floats_(floats),
+        adapters_(std::move(adapters)) {}
 
  protected:
   void Execute() override {
@@ -363,7 +416,7 @@ class EvaluateWorker final : public PromiseWorker {
     for (size_t from = 0; from < tokens_.size(); from += chunk_) {
       rows.clear();
       for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
-        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true});
+        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true, .adapters = adapters_.get()});
       }
       if (!engine->run(&rows)) return SetError("no memory");
       for (const zg::cpu::Row& row : rows) {
@@ -389,6 +442,7 @@ class EvaluateWorker final : public PromiseWorker {
   std::vector<uint32_t> tokens_;
   size_t chunk_;
   bool floats_;
+  std::shared_ptr<const zg::cpu::AdapterSet> adapters_;
   std::vector<float> logits_;
 };
 
@@ -408,11 +462,46 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   if (info.Length() > 2 && info[2].IsString()) level = level_of(info[2].As<Napi::String>().Utf8Value().c_str());
   if (level == nullptr) return fail(env, "evaluate: this machine lacks the path");
   const bool floats = info.Length() > 3 && info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
-  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats);
+  std::shared_ptr<const zg::cpu::AdapterSet> adapters;
+  if (info.Length() > 4) {
+    if (const char* fault = adapters_of(info[4], engine, &adapters, nullptr)) return fail(env, fault);
+  }
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters));
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
 }
+
+class AdapterWorker final : public PromiseWorker {
+ public:
+  AdapterWorker(Napi::Env env, std::shared_ptr<Engine> engine, std::string path)
+      : PromiseWorker(env, "zg:adapter"), engine_(std::move(engine)), model_(engine_->model()), path_(std::move(path)) {}
+
+ protected:
+  void Execute() override {
+    gguf::Error error;
+    adapter_ = zg::cpu::Adapter::open(path_.c_str(), *model_, &error);
+    if (adapter_ == nullptr) SetError(error.message);
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    auto& all = engine_->adapters();
+    if (engine_->closing() || all.size() >= kMaxLoadedAdapters) return fail(env, "the model is closed, or has 256 adapters");
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("id", static_cast<uint32_t>(all.size()));
+    o.Set("name", text_of(env, adapter_->name()));
+    o.Set("rank", adapter_->rank());
+    o.Set("bytes", static_cast<double>(adapter_->bytes()));
+    all.push_back(std::move(adapter_));
+    return o;
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<const Model> model_;
+  std::string path_;
+  std::shared_ptr<const zg::cpu::Adapter> adapter_;
+};
 
 class CloseWorker final : public PromiseWorker {
  public:
@@ -475,6 +564,15 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
           if (info.Length() < 1 || !number_of(info[0], 1, UINT32_MAX, &id)) return fail(info.Env(), "cancel: an id wanted");
           if (!engine->closing()) engine->scheduler().cancel(static_cast<uint32_t>(id));
           return info.Env().Undefined();
+        }));
+  o.Set("loadAdapter", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          if (info.Length() < 1 || !info[0].IsString() || engine->closing()) return fail(info.Env(), "loadAdapter: a path and an open model wanted");
+          std::string path = info[0].As<Napi::String>().Utf8Value();
+          if (path.find('\0') != std::string::npos) return fail(info.Env(), "loadAdapter: a path has no NUL");
+          auto* worker = new AdapterWorker(info.Env(), engine, std::move(path));
+          const Napi::Promise promise = worker->promise();
+          worker->Queue();
+          return promise;
         }));
   o.Set("evaluate",
         Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value { return evaluate(info, *engine); }));

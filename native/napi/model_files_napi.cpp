@@ -130,7 +130,7 @@ class DescribeWorker final : public Worker {
     }
     std::string_view chat;
     gguf::Error ignored;
-    if (file.get("tokenizer.chat_template", &chat, &ignored)) texts_.emplace_back("chatTemplate", chat);
+    if (file.get("tokenizer.chat_template", &chat, &ignored) && !chat.empty()) texts_.emplace_back("chatTemplate", chat);
   }
 
   Napi::Object shape(Napi::Env env) {

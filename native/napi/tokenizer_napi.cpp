@@ -8,10 +8,17 @@
 //     .encodeGuarded(text, mark)    Int32Array: control tokens by name, but not in guarded parts
 //     .piece(id, special)           Uint8Array; empty for ids that are not there
 //     .decode(ids, special)         Uint8Array, from an Int32Array
+//     .compile(words)               a Grammar in a promise (native/infer/grammar.h says what the words are); rejects when they are malformed
+//                                   or no text ends
+//   Grammar                         what a request carries as `grammar`
+//     .accepts(bytes)               0 no text begins so, 1 some text begins so, 2 it is a whole text (tests and checks)
+//     .allowed(bytes)               Int32Array: tokens that may follow (tests and checks)
+//     .shortest()                   Uint8Array: one of the shortest texts; undefined when it is too long
 #include "tokenizer_napi.h"
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -37,6 +44,129 @@ Napi::Value ids_of(Napi::Env env, const std::vector<int32_t>& ids) {
   return out;
 }
 
+// The vocabulary as a trie, made at the first grammar.
+struct Vocabulary {
+  std::shared_ptr<zg::Tokenizer> tokenizer;
+  std::once_flag once;
+  std::shared_ptr<const zg::infer::TokenTrie> trie;
+
+  std::shared_ptr<const zg::infer::TokenTrie> get() {
+    std::call_once(once, [this] {
+      std::vector<std::string_view> pieces(tokenizer->size());
+      for (size_t id = 0; id < pieces.size(); id++) pieces[id] = tokenizer->piece(static_cast<int64_t>(id), false);
+      trie = zg::infer::TokenTrie::build(pieces);
+    });
+    return trie;
+  }
+};
+
+class GrammarWrap : public Napi::ObjectWrap<GrammarWrap> {
+ public:
+  static Napi::FunctionReference* define(Napi::Env env, Napi::Object exports) {
+    const Napi::Function function =
+        DefineClass(env, "Grammar",
+                    {InstanceMethod("accepts", &GrammarWrap::accepts), InstanceMethod("allowed", &GrammarWrap::allowed),
+                     InstanceMethod("shortest", &GrammarWrap::shortest)});
+    exports.Set("Grammar", function);
+    return new Napi::FunctionReference(Napi::Persistent(function));
+  }
+
+  // Only compile() gives it something.
+  explicit GrammarWrap(const Napi::CallbackInfo& call) : Napi::ObjectWrap<GrammarWrap>(call) {
+    if (call.Length() > 0 && call[0].IsExternal()) {
+      grammar_ = *call[0].As<Napi::External<std::shared_ptr<zg::infer::Grammar>>>().Data();
+    } else {
+      fail(call.Env(), "Grammar: made by Tokenizer.compile alone");
+    }
+  }
+
+  const std::shared_ptr<zg::infer::Grammar>& grammar() const { return grammar_; }
+
+ private:
+  using State = zg::infer::Grammar::State;
+
+  // The state behind some bytes, or dead.
+  State behind(const Napi::CallbackInfo& call) {
+    const auto bytes = call[0].As<Napi::Uint8Array>();
+    grammar_->trim();
+    const State start = grammar_->start();
+    return start == zg::infer::Grammar::kDead
+               ? start
+               : grammar_->step(start, std::string_view(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength()));
+  }
+
+  static bool bytes_given(const Napi::CallbackInfo& call) {
+    return call.Length() == 1 && call[0].IsTypedArray() && call[0].As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+  }
+
+  Napi::Value accepts(const Napi::CallbackInfo& call) {
+    if (grammar_ == nullptr || !bytes_given(call)) return fail(call.Env(), "accepts: a Uint8Array wanted");
+    const std::lock_guard lock(grammar_->mutex());
+    const State state = behind(call);
+    return Napi::Number::New(call.Env(), state == zg::infer::Grammar::kDead ? 0 : grammar_->accepts(state) ? 2 : 1);
+  }
+
+  Napi::Value allowed(const Napi::CallbackInfo& call) {
+    if (grammar_ == nullptr || !bytes_given(call)) return fail(call.Env(), "allowed: a Uint8Array wanted");
+    const std::lock_guard lock(grammar_->mutex());
+    const State state = behind(call);
+    const std::vector<uint64_t>* mask = state == zg::infer::Grammar::kDead ? nullptr : grammar_->mask(state);
+    std::vector<int32_t> ids;
+    for (size_t id = 0; mask != nullptr && id < grammar_->trie().size(); id++) {
+      if (((*mask)[id / 64] >> (id % 64) & 1) != 0) ids.push_back(static_cast<int32_t>(id));
+    }
+    return ids_of(call.Env(), ids);
+  }
+
+  Napi::Value shortest(const Napi::CallbackInfo& call) {
+    if (grammar_ == nullptr) return fail(call.Env(), "Grammar: empty");
+    const std::lock_guard lock(grammar_->mutex());
+    grammar_->trim();
+    const State start = grammar_->start();
+    std::string text;
+    if (start == zg::infer::Grammar::kDead || !grammar_->shortest(start, &text)) return call.Env().Undefined();
+    return bytes_of(call.Env(), text);
+  }
+
+  std::shared_ptr<zg::infer::Grammar> grammar_;
+};
+
+// Checks an automaton and measures it, off the event loop.
+class CompileWorker final : public Napi::AsyncWorker {
+ public:
+  CompileWorker(Napi::Env env, std::shared_ptr<Vocabulary> vocabulary, std::vector<uint32_t> words)
+      : AsyncWorker(env, "zg:grammar"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        vocabulary_(std::move(vocabulary)),
+        words_(std::move(words)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    std::string error;
+    grammar_ = zg::infer::Grammar::load(words_.data(), words_.size(), vocabulary_->get(), &error);
+    if (grammar_ == nullptr) SetError(error);
+  }
+  void OnOK() override {
+    const Napi::Env env = Env();
+    const auto* make = env.GetInstanceData<Napi::FunctionReference>();
+    const Napi::Value held = Napi::External<std::shared_ptr<zg::infer::Grammar>>::New(env, &grammar_);
+    const Napi::Object value = make->New({held});
+    if (env.IsExceptionPending()) {
+      deferred_.Reject(env.GetAndClearPendingException().Value());
+    } else {
+      deferred_.Resolve(value);
+    }
+  }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::shared_ptr<Vocabulary> vocabulary_;
+  std::vector<uint32_t> words_;
+  std::shared_ptr<zg::infer::Grammar> grammar_;
+};
+
 class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -44,7 +174,8 @@ class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
                        {InstanceMethod("info", &TokenizerWrap::info), InstanceMethod("encode", &TokenizerWrap::encode),
                         InstanceMethod("guard", &TokenizerWrap::guard),
                         InstanceMethod("encodeGuarded", &TokenizerWrap::encode_guarded),
-                        InstanceMethod("piece", &TokenizerWrap::piece), InstanceMethod("decode", &TokenizerWrap::decode)});
+                        InstanceMethod("piece", &TokenizerWrap::piece), InstanceMethod("decode", &TokenizerWrap::decode),
+                        InstanceMethod("compile", &TokenizerWrap::compile)});
   }
 
   explicit TokenizerWrap(const Napi::CallbackInfo& call) : Napi::ObjectWrap<TokenizerWrap>(call) {
@@ -68,9 +199,23 @@ class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
       return;
     }
     encoder_ = std::make_unique<zg::Encoder>();
+    vocabulary_->tokenizer = tokenizer_;
   }
 
  private:
+  Napi::Value compile(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    if (tokenizer_ == nullptr || call.Length() != 1 || !call[0].IsTypedArray() ||
+        call[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+      return fail(env, "compile: a Uint32Array wanted");
+    }
+    const auto words = call[0].As<Napi::Uint32Array>();
+    auto* worker = new CompileWorker(env, vocabulary_, {words.Data(), words.Data() + words.ElementLength()});
+    const Napi::Promise promise = worker->promise();
+    worker->Queue();
+    return promise;
+  }
+
   Napi::Value info(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
     if (tokenizer_ == nullptr) return fail(env, "Tokenizer: not open");
@@ -178,11 +323,22 @@ class TokenizerWrap : public Napi::ObjectWrap<TokenizerWrap> {
     return env.Undefined();
   }
 
-  std::unique_ptr<zg::Tokenizer> tokenizer_;
+  std::shared_ptr<zg::Tokenizer> tokenizer_;
+  std::shared_ptr<Vocabulary> vocabulary_ = std::make_shared<Vocabulary>();
   std::unique_ptr<zg::Encoder> encoder_;
   std::vector<std::string> warnings_;
 };
 
 }  // namespace
 
-void initTokenizer(Napi::Env env, Napi::Object exports) { exports.Set("Tokenizer", TokenizerWrap::define(env)); }
+void initTokenizer(Napi::Env env, Napi::Object exports) {
+  exports.Set("Tokenizer", TokenizerWrap::define(env));
+  env.SetInstanceData(GrammarWrap::define(env, exports));
+}
+
+std::shared_ptr<zg::infer::Grammar> grammar_of(const Napi::Value& value, size_t vocabulary) {
+  const auto* make = value.Env().GetInstanceData<Napi::FunctionReference>();
+  if (!value.IsObject() || make == nullptr || !value.As<Napi::Object>().InstanceOf(make->Value())) return nullptr;
+  const std::shared_ptr<zg::infer::Grammar>& grammar = GrammarWrap::Unwrap(value.As<Napi::Object>())->grammar();
+  return grammar != nullptr && grammar->trie().size() == vocabulary ? grammar : nullptr;
+}

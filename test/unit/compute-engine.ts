@@ -42,6 +42,7 @@ export function testEngine(): TestEngine {
     },
     chatPrompt: (messages: readonly ChatMessage[]) => encode(messages.map(m => m.content).join('\n')),
     textPrompt: encode,
+    constrain: async () => ({ native: undefined, ignored: [] }),
     async *generate(request: GenerateRequest): AsyncGenerator<Step, void, void> {
       begun++
       for (let i = 0; i < request.maxTokens; i++) {

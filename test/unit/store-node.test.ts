@@ -783,6 +783,25 @@ t.test('a reorganisation takes submissions back and brings them again with other
   t.equal(result.lemma.at(-1), toHex(s.chain.root(0)))
 })
 
+t.test('a reorganisation is seen at the same height', async t => {
+  const s = await setup(t)
+  const [a, b] = [testFile(content(300)), testFile(content(500))]
+  await submit(s, a!)
+  s.chain.mine(3)
+  await synced(s)
+  const height = s.chain.height
+  s.chain.reorg(4)
+  s.chain.submit([b!])
+  s.chain.mine(3)
+  t.equal(s.chain.height, height)
+  await waitFor(async () => (await first(s)) === toHex(b!.root), { what: 'the new chain of the same height' })
+})
+
+/** Root of the file of submission 0. */
+async function first(s: Setup): Promise<unknown> {
+  return (await call(s, 'zgs_getFileInfoByTxSeq', 0)).result?.tx.dataMerkleRoot
+}
+
 t.test("a flow root that is not the contract's stops the node loudly, nothing of that page is written", async t => {
   let fatal: unknown
   const s = await setup(t, { onFatal: err => (fatal = err) })

@@ -80,6 +80,7 @@ const BACKOFF_MS = [50, 100, 200, 400, 1_000]
 const REFUSED: ReadonlySet<string> = new Set(['ERR_REJECTED', 'ERR_BAD_INPUT', 'ERR_PROTOCOL'])
 const ROOT_TRIES = 3
 const COUNT_MS = 2_000
+const TIP_MS = 500
 
 export class ChainFollower {
   readonly #o: FollowerOptions
@@ -87,6 +88,7 @@ export class ChainFollower {
   #page: number
   #wrongRoots = 0
   #countedAtMs = 0
+  #tipAtMs = 0
   #behindAt: number | undefined
   /** Logs were asked for since the submissions were last counted: an answer may have missed one. */
   #asked = true
@@ -132,7 +134,10 @@ export class ChainFollower {
       const from = last === undefined ? startBlock : last.block + 1
       if (from > target) {
         if (last !== undefined && head < last.block) await this.#checkShorter(head)
-        else if (last !== undefined) await this.#checkCount(last)
+        else if (last !== undefined) {
+          if (!(await this.#checkTip(last))) continue
+          await this.#checkCount(last)
+        }
         return
       }
       const to = Math.min(target, from + this.#page - 1)
@@ -219,6 +224,18 @@ export class ChainFollower {
       const first = await this.#allLogs(from, middle)
       return [...first, ...(await this.#allLogs(middle + 1, to))]
     }
+  }
+
+  /** Now and then: is the last block read still there? A chain may be replaced by one of the same height. False after a step back. */
+  async #checkTip(last: Progress): Promise<boolean> {
+    const { chain, clock } = this.#o
+    if (clock.monotonic() - this.#tipAtMs < TIP_MS) return true
+    const there = await chain.block(last.block)
+    if (there === undefined) throw new ZgError('ERR_UNAVAILABLE', `chain does not answer block ${last.block}`)
+    this.#tipAtMs = clock.monotonic()
+    if (equalBytes(there.hash, last.hash)) return true
+    await this.#goBack()
+    return false
   }
 
   /** Now and then: does the contract count more submissions than we read? Else a lost one would only show with the next. */

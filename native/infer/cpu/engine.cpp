@@ -96,9 +96,14 @@ bool Engine::run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel) {
   each_row(n, [&](size_t i) {
     float* x = &x_[i * w];
     det::dequantize(m.embedding.type, m.embedding.row(rows[i].token), m.width, x);
-    if (!m.architecture.gemma) return;
-    for (size_t c = 0; c < m.width; c++) x[c] = det::mul1(x[c], m.embedding_scale);
   });
+  find_adapters(rows, n);
+  if (!adapters_.empty()) adapt_embedding(rows, n);
+  if (m.architecture.gemma) {
+    each_row(n, [&](size_t i) {
+      for (size_t c = 0; c < m.width; c++) x_[i * w + c] = det::mul1(x_[i * w + c], m.embedding_scale);
+    });
+  }
   // Residual and what follows, done row by row: the branch's norm, its addition, the check, the next norm.
   const auto join = [&](const std::vector<float>& post, size_t i) {
     if (!post.empty()) level_.norm(&y_[i * w], post.data(), &y_[i * w], m.width, 1, epsilon);
@@ -120,11 +125,15 @@ bool Engine::run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel) {
                            {p.k.first, k_.data(), kv_stride_, &layer.k_bias},
                            {p.v.first, v_.data(), kv_stride_, &layer.v_bias}};
     multiply(qkv, 3, normed_, n);
+    adapt(l, &Adapter::Layer::q, {h_.data(), w, q_.data(), q_stride_, n});
+    adapt(l, &Adapter::Layer::k, {h_.data(), w, k_.data(), kv_stride_, n});
+    adapt(l, &Adapter::Layer::v, {h_.data(), w, v_.data(), kv_stride_, n});
     attention(l, rows, n);
     attended_.prepare(n, m.q_width(), !p.o.floats(), p.o.floats());
     each_row(n, [&](size_t i) { attended_.put(level_, i, &o_[i * q_stride_]); });
     const Product o = {p.o.first, y_.data(), w, &layer.o_bias};
     multiply(&o, 1, attended_, n);
+    adapt(l, &Adapter::Layer::o, {o_.data(), q_stride_, y_.data(), w, n});
     const Packed& gate = p.gate;
     const bool mixed = m.experts != 0;
     normed_.prepare(n, m.width, !mixed && !(gate.floats() && p.up.floats()), mixed || gate.floats() || p.up.floats());
@@ -133,9 +142,9 @@ bool Engine::run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel) {
       normed(layer.feed_norm, i);
     });
     if (mixed) {
-      mixture(p, n);
+      mixture(l, n);
     } else {
-      feed_forward(p, n);
+      feed_forward(l, n);
     }
     each_row(n, [&](size_t i) {
       join(layer.post_feed_norm, i);
@@ -236,30 +245,37 @@ void Engine::attend(size_t l, const Row& row, size_t index, size_t kv_head) {
 }
 
 // gate_ = act(gate · x) ∘ (up · x) for the n tokens of normed_.
-void Engine::gated(const Packed& gate, const Packed& up, size_t expert, size_t n) {
-  const ZgMatrix g = gate.matrix(expert);
-  const ZgMatrix u = up.matrix(expert);
+void Engine::gated(size_t layer, size_t expert, size_t n, const uint32_t* of) {
+  const ZgMatrix g = layers_[layer].gate.matrix(expert);
+  const ZgMatrix u = layers_[layer].up.matrix(expert);
   const size_t cost = (g.group_bytes + u.group_bytes) * std::max<size_t>(1, n / 2);
   const size_t grain = cost * g.groups < kAloneBytes ? g.groups : std::clamp<size_t>(kChunkBytes / cost, 1, g.groups);
   const int gelu = model_->architecture.gemma ? 1 : 0;
+  const bool changed = adapts(layer, &Adapter::Layer::gate) || adapts(layer, &Adapter::Layer::up);
   workers_.run(g.groups, grain, [&](size_t begin, size_t end) {
     const auto first = static_cast<uint32_t>(begin);
     const auto last = static_cast<uint32_t>(end);
     level_.product(&g, first, last, normed_.groups(), normed_.group_count(), gate_.data(), feed_stride_);
     level_.product(&u, first, last, normed_.groups(), normed_.group_count(), up_.data(), feed_stride_);
-    for (size_t t = 0; t < n; t++) {
+    for (size_t t = 0; t < n && !changed; t++) {
       const size_t at = t * feed_stride_ + begin * ZG_ROWS;
       level_.gate(&gate_[at], &up_[at], (end - begin) * ZG_ROWS, gelu);
     }
   });
+  if (!changed) return;
+  adapt(layer, &Adapter::Layer::gate, {h_.data(), x_stride_, gate_.data(), feed_stride_, n, of, true, expert});
+  adapt(layer, &Adapter::Layer::up, {h_.data(), x_stride_, up_.data(), feed_stride_, n, of, true, expert});
+  each_row(n, [&](size_t t) { level_.gate(&gate_[t * feed_stride_], &up_[t * feed_stride_], feed_stride_, gelu); });
 }
 
-void Engine::feed_forward(const Layer& p, size_t n) {
-  gated(p.gate, p.up, 0, n);
+void Engine::feed_forward(size_t layer, size_t n) {
+  const Layer& p = layers_[layer];
+  gated(layer, 0, n, nullptr);
   gated_.prepare(n, model_->feed, !p.down.floats(), p.down.floats());
   each_row(n, [&](size_t i) { gated_.put(level_, i, &gate_[i * feed_stride_]); });
   const Product down = {p.down.first, y_.data(), x_stride_, nullptr};
   multiply(&down, 1, gated_, n);
+  adapt(layer, &Adapter::Layer::down, {gate_.data(), feed_stride_, y_.data(), x_stride_, n});
 }
 
 // The k largest of a row's router outputs, ties by lower index, ascending by index, with their weights.
@@ -292,8 +308,9 @@ void Engine::choose(const float* r, uint32_t* experts, float* weights) const {
 }
 
 // Each expert once, over all rows that chose it; a row's results are added by ascending index of the expert.
-void Engine::mixture(const Layer& p, size_t n) {
+void Engine::mixture(size_t layer, size_t n) {
   const det::Model& m = *model_;
+  const Layer& p = layers_[layer];
   const size_t router_stride = (size_t{m.experts} + ZG_ROWS - 1) / ZG_ROWS * ZG_ROWS;
   const size_t used = m.experts_used;
   router_.resize(n * router_stride);
@@ -301,6 +318,7 @@ void Engine::mixture(const Layer& p, size_t n) {
   expert_weights_.resize(n * used);
   const Product router = {p.router.first, router_.data(), router_stride, nullptr};
   multiply(&router, 1, normed_, n);
+  adapt(layer, &Adapter::Layer::router, {h_.data(), x_stride_, router_.data(), router_stride, n});
   for (size_t i = 0; i < n; i++) choose(&router_[i * router_stride], &experts_[i * used], &expert_weights_[i * used]);
   std::fill_n(y_.data(), n * x_stride_, 0.0f);
   expert_out_.resize(n * x_stride_);
@@ -317,11 +335,12 @@ void Engine::mixture(const Layer& p, size_t n) {
     if (rows.empty()) continue;
     normed_.prepare(rows.size(), m.width, !(p.gate.floats() && p.up.floats()), p.gate.floats() || p.up.floats());
     each_row(rows.size(), [&](size_t i) { normed_.put(level_, i, &h_[rows[i] * x_stride_]); });
-    gated(p.gate, p.up, e, rows.size());
+    gated(layer, e, rows.size(), rows.data());
     gated_.prepare(rows.size(), m.feed, !p.down.floats(), p.down.floats());
     each_row(rows.size(), [&](size_t i) { gated_.put(level_, i, &gate_[i * feed_stride_]); });
     const Product down = {p.down.matrix(e), expert_out_.data(), x_stride_, nullptr};
     multiply(&down, 1, gated_, rows.size());
+    adapt(layer, &Adapter::Layer::down, {gate_.data(), feed_stride_, expert_out_.data(), x_stride_, rows.size(), rows.data(), false, e});
     each_row(rows.size(), [&](size_t i) { level_.mix(&y_[rows[i] * x_stride_], &expert_out_[i * x_stride_], m.width, weights[i]); });
   }
 }
@@ -344,6 +363,7 @@ void Engine::output(Row* rows, size_t n, float* logits, float* hidden) {
   });
   const Product product = {output_.first, logits, vocabulary_stride_, nullptr};
   multiply(&product, 1, normed_, wanted.size());
+  adapt(0, nullptr, {hidden, x_stride_, logits, vocabulary_stride_, wanted.size(), wanted.data()});
   workers_.run(wanted.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; i++) {
       float* row_logits = logits + i * vocabulary_stride_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../det/det_model.h"
+#include "adapter.h"
 #include "layout.h"
 #include "pace.h"
 #include "packed.h"
@@ -43,6 +44,8 @@ struct Row {
   uint32_t position = 0;
   uint32_t token = 0;
   bool wants_logits = false;
+  // Changes to the weights that this row sees; outlives the run. nullptr: none. All rows of a sequence have the same.
+  const AdapterSet* adapters = nullptr;
   // Results, valid until the next run; nullptr when not wanted or failed. hidden: the state behind the final norm.
   const float* logits = nullptr;
   const float* hidden = nullptr;
@@ -94,11 +97,35 @@ class Engine {
   bool run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel);
   void attention(size_t layer, Row* rows, size_t n);
   void attend(size_t layer, const Row& row, size_t index, size_t kv_head);
-  void feed_forward(const Layer& layer, size_t n);
-  void gated(const Packed& gate, const Packed& up, size_t expert, size_t n);
-  void mixture(const Layer& layer, size_t n);
+  void feed_forward(size_t layer, size_t n);
+  // of: which row of the pass each is; nullptr: they are the pass's.
+  void gated(size_t layer, size_t expert, size_t n, const uint32_t* of);
+  void mixture(size_t layer, size_t n);
   void choose(const float* router, uint32_t* experts, float* weights) const;
   void multiply(const Product* products, size_t count, const Tokens& x, size_t n);
+  // Rows of y that adapters change: y row i += what they make of a row of x.
+  struct Change {
+    const float* x;
+    size_t x_stride;
+    float* y;
+    size_t y_stride;
+    size_t n;
+    // Row of the pass that row i of y belongs to; nullptr: i itself. x_of: rows of x are counted like the pass's, not like y's.
+    const uint32_t* of = nullptr;
+    bool x_of = false;
+    // Which matrix of a mixture.
+    size_t expert = 0;
+  };
+  using Pair = Adapter::Pair Adapter::Layer::*;
+  // Notes which adapters the rows of a pass have (adapt.cpp).
+  void find_adapters(const Row* rows, size_t n);
+  bool adapts(size_t layer, Pair pair) const;
+  // pair nullptr: the output's.
+  void adapt(size_t layer, Pair pair, const Change& change);
+  void adapt_embedding(const Row* rows, size_t n);
+  // y row i += strength · scale · B · x row i, for the rows that have this adapter.
+  void add_change(const Adapter::Pair& pair, const Tokens& low, const std::vector<uint32_t>& rows, const std::vector<float>& factors,
+                  const Change& change);
   void output(Row* rows, size_t n, float* logits, float* hidden);
   // body(i) for every row, shared when there are enough.
   template <typename Body>
@@ -124,6 +151,10 @@ class Engine {
   std::vector<float> router_, expert_weights_, expert_out_;
   std::vector<uint32_t> experts_;
   std::vector<float> logits_, hidden_;
+  // By place in their sets: the adapter of each row of a pass, or nullptr. Empty when no row has one.
+  std::vector<std::vector<const AdapterUse*>> adapters_;
+  Tokens adapter_in_, adapter_mid_;
+  std::vector<float> adapter_low_, adapter_out_;
 };
 
 }  // namespace zg::cpu

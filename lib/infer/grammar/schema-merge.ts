@@ -1,0 +1,125 @@
+/**
+ * JSON Schemas taken together: `allOf`, keywords beside `$ref` or `anyOf`. What comes out allows what both allow, or less where
+ * the two say it in ways that are not joined here; nothing is allowed that one of them forbids.
+ */
+import { unfit } from './automaton.ts'
+
+export type Schema = Record<string, unknown>
+
+/** Alternatives that two `anyOf` make together. */
+const MAX_ALTERNATIVES = 256
+
+export function isSchema(value: unknown): value is Schema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** A schema that may be `true` or `false` as an object. */
+export function asSchema(value: unknown, where: string): Schema {
+  if (value === true) return {}
+  if (value === false) return { enum: [] }
+  if (!isSchema(value)) throw unfit(`the schema's ${where} is no schema`)
+  return value
+}
+
+export function typesOf(schema: Schema): string[] | undefined {
+  const { type } = schema
+  if (type === undefined) return undefined
+  const list: unknown[] = Array.isArray(type) ? type : [type]
+  for (const name of list) {
+    if (typeof name !== 'string' || !TYPES.has(name)) throw unfit("the schema's type is none of JSON's")
+  }
+  return list as string[]
+}
+
+const TYPES = new Set(['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'])
+
+/** @throws {ZgError} ERR_BAD_INPUT when the two cannot be joined, or nothing satisfies both. */
+export function merge(a: Schema, b: Schema): Schema {
+  const out: Schema = { ...a }
+  for (const [key, value] of Object.entries(b)) {
+    if (value === undefined) continue
+    const have = Object.hasOwn(out, key) ? out[key] : undefined
+    out[key] = have === undefined ? value : join(key, have, value, a, b)
+  }
+  // A closed object has the properties that it names itself.
+  for (const [closed, other] of [
+    [a, b],
+    [b, a]
+  ] as const) {
+    if (closed.additionalProperties === false && isSchema(other.properties) && isSchema(out.properties)) {
+      const named = isSchema(closed.properties) ? closed.properties : {}
+      out.properties = Object.fromEntries(Object.entries(out.properties).filter(([name]) => Object.hasOwn(named, name)))
+    }
+  }
+  return out
+}
+
+function join(key: string, x: unknown, y: unknown, a: Schema, b: Schema): unknown {
+  switch (key) {
+    case 'type': {
+      const [mine, theirs] = [typesOf(a)!, typesOf(b)!]
+      const both = mine.flatMap(t =>
+        theirs.includes(t)
+          ? [t]
+          : t === 'number' && theirs.includes('integer')
+            ? ['integer']
+            : t === 'integer' && theirs.includes('number')
+              ? ['integer']
+              : []
+      )
+      if (both.length === 0) throw unfit('the schema asks for two types at once')
+      return both
+    }
+    case 'properties': {
+      if (!isSchema(x) || !isSchema(y)) throw unfit("the schema's properties are no object")
+      const out: Schema = { ...x }
+      for (const [name, value] of Object.entries(y)) {
+        out[name] = Object.hasOwn(x, name) ? { allOf: [x[name], value] } : value
+      }
+      return out
+    }
+    case 'required':
+      return [...new Set([...listOf(x, key), ...listOf(y, key)])]
+    case 'items':
+    case 'additionalProperties':
+      return x === false || y === false ? false : { allOf: [x, y] }
+    case 'enum': {
+      const others = new Set(listOf(y, key).map(v => JSON.stringify(v)))
+      return listOf(x, key).filter(v => others.has(JSON.stringify(v)))
+    }
+    case 'const':
+      if (JSON.stringify(x) !== JSON.stringify(y)) throw unfit('the schema asks for two constants at once')
+      return x
+    case 'minimum':
+    case 'exclusiveMinimum':
+    case 'minLength':
+    case 'minItems':
+      return Math.max(Number(x), Number(y))
+    case 'maximum':
+    case 'exclusiveMaximum':
+    case 'maxLength':
+    case 'maxItems':
+      return Math.min(Number(x), Number(y))
+    case 'anyOf':
+    case 'oneOf': {
+      const [left, right] = [listOf(x, key), listOf(y, key)]
+      if (left.length * right.length > MAX_ALTERNATIVES) throw unfit('the schema has too many alternatives')
+      return left.flatMap(l => right.map(r => ({ allOf: [l, r] })))
+    }
+    case 'allOf':
+      return [...listOf(x, key), ...listOf(y, key)]
+    case 'pattern':
+    case 'format':
+    case 'prefixItems':
+    case '$ref':
+      if (JSON.stringify(x) !== JSON.stringify(y)) throw unfit(`the schema has two different '${key}' for one value`)
+      return x
+    default:
+      return x
+  }
+}
+
+export function listOf(value: unknown, key: string): unknown[] {
+  if (!Array.isArray(value)) throw unfit(`the schema's ${key} is no list`)
+  return value
+}
