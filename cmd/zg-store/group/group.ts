@@ -535,9 +535,7 @@ export class CodingGroup {
   async bury(stone: Tombstone): Promise<boolean> {
     if (!tombstoneHolds(stone, this.#c.members.list.group)) return false
     if (!(await this.#c.manifests.bury(stone))) return false
-    await this.forget(stone.root)
-    await this.#c.manifests.forget(stone.root)
-    await this.#c.files.prune(stone.root)
+    await this.#delete(stone.root)
     const packet = { head: NOTHING, body: encodeTombstone(stone) }
     for (const m of this.#c.members.others()) {
       void this.#c.net.ask(m.id, OP.tombstone, packet, { timeoutMs: this.#c.times.requestMs }).catch(() => {})
@@ -545,9 +543,18 @@ export class CodingGroup {
     return true
   }
 
+  /** All that is here of a file with a tombstone. Cut off anywhere, the next start does it again. */
+  async #delete(root: Uint8Array): Promise<void> {
+    await this.forget(root)
+    await this.#c.manifests.forget(root)
+    await this.#c.files.prune(root)
+    await this.#c.manifests.buried(root)
+  }
+
   // ---- background ------------------------------------------------------------------------------------------------------------
 
   async #resume(): Promise<void> {
+    for (const root of await this.#c.manifests.halfBuried()) await this.#delete(root)
     await this.#spreader.resume(this.#o.stagedRoots())
     for await (const m of this.#c.manifests.all()) {
       if (this.#abort.signal.aborted) return
@@ -562,6 +569,7 @@ export class CodingGroup {
   async #lookThrough(): Promise<void> {
     if (this.#abort.signal.aborted) return
     this.#repairer.sweep()
+    await this.#spreader.askChecked()
     await this.#keeper.offerOwn()
     await this.#keeper.recode()
   }

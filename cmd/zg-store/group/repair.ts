@@ -237,7 +237,11 @@ export class Repairer {
   async ownMissing(m: Manifest): Promise<void> {
     for (const [j, claim] of m.claims.entries()) {
       if (claim === undefined || !equalBytes(claim.holder, this.#c.id)) continue
-      if (await this.#c.shards.has(heldOf(m, j))) continue
+      const shard = heldOf(m, j)
+      if (await this.#c.shards.has(shard)) {
+        await this.#c.shards.remember(shard)
+        continue
+      }
       this.#c.bad.mark(m, j, this.#c.id)
       this.note(m)
     }
