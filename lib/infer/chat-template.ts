@@ -53,6 +53,8 @@ export interface RenderOptions {
   now?: Date | undefined
   /** Further fields for the template (`chat_template_kwargs`). */
   extra?: Record<string, unknown> | undefined
+  /** The last message is the beginning of the answer, which goes on behind it. */
+  continueFinal?: boolean | undefined
 }
 
 /** The template of one model, compiled once. */
@@ -129,15 +131,21 @@ export function chatPrompt(
 ): Int32Array {
   const mark = unusedMark(template.source + JSON.stringify([messages, options.tools ?? null, options.extra ?? null]))
   const guard = (value: unknown): unknown => guarded(value, text => tokenizer.guard(text, mark), 0)
-  const text = template.render(
+  const last = options.continueFinal === true ? messages.at(-1) : undefined
+  if (last !== undefined && last.role !== 'assistant') {
+    throw new ZgError('ERR_BAD_INPUT', "the last message is not the assistant's: its answer cannot go on")
+  }
+  const rendered = template.render(
     // A role is a word of the protocol, which templates compare and print between control tokens.
-    messages.map(m => ({ ...(guard(m) as ChatMessage), role: m.role })),
+    messages.slice(0, last === undefined ? undefined : -1).map(m => ({ ...(guard(m) as ChatMessage), role: m.role })),
     {
       ...options,
+      ...(last === undefined ? {} : { addGenerationPrompt: true }),
       tools: guard(options.tools) as unknown[] | undefined,
       extra: guard(options.extra) as Record<string, unknown> | undefined
     }
   )
+  const text = last === undefined ? rendered : rendered + tokenizer.guard(last.content, mark)
   return withBos(tokenizer.info, tokenizer.encodeGuarded(text, mark))
 }
 

@@ -10,6 +10,8 @@
  *     usage(usage)                 the usage chunk; '' when it was not asked for
  *   SSE_DONE, SSE_KEEP_ALIVE, sseError(err)
  */
+
+import type { ChatStep } from './chat-run.ts'
 import { errorBody } from './openai.ts'
 import type { Step } from './types.ts'
 
@@ -27,10 +29,21 @@ export interface Usage {
   completionTokens: number
   /** Prompt tokens found in the prefix cache; left out when absent. */
   cachedTokens?: number
+  /** Of the answer's tokens, those of thoughts; left out when absent. */
+  reasoningTokens?: number
 }
 
-export type Finish = NonNullable<Step['finish']>
-export type Logprob = NonNullable<Step['logprob']>
+export type Finish = NonNullable<ChatStep['finish']>
+/** `logprob` null: the first token of a prompt, which nothing predicted. */
+export type Logprob = Omit<NonNullable<Step['logprob']>, 'logprob'> & { logprob: number | null }
+
+/** A function that was called. */
+export interface Call {
+  id: string
+  name: string
+  /** JSON. */
+  arguments: string
+}
 
 export interface Choice {
   index: number
@@ -38,6 +51,10 @@ export interface Choice {
   finish: Finish
   /** One a token, when asked for. */
   logprobs?: readonly Logprob[]
+  reasoning?: string
+  calls?: readonly Call[]
+  /** The stop string or id that ended it. */
+  stopReason?: string | number
 }
 
 /** The end of a stream that went well; one that failed ends with {@link sseError} alone. */
@@ -55,9 +72,10 @@ export function chatAnswer(head: AnswerHead, choices: readonly Choice[], usage: 
     ...headOf(head, 'chat.completion'),
     choices: choices.map(c => ({
       index: c.index,
-      message: { role: 'assistant', content: c.text, refusal: null },
+      message: message(c),
       logprobs: c.logprobs === undefined ? null : chatLogprobs(c.logprobs),
-      finish_reason: finishReason(c.finish)
+      finish_reason: finishReason(c.finish),
+      ...(c.stopReason === undefined ? {} : { stop_reason: c.stopReason })
     })),
     usage: usageOf(usage)
   }
@@ -70,9 +88,29 @@ export function completionAnswer(head: AnswerHead, choices: readonly Choice[], u
       index: c.index,
       text: c.text,
       logprobs: c.logprobs === undefined ? null : completionLogprobs(c.logprobs, 0),
-      finish_reason: finishReason(c.finish)
+      finish_reason: finishReason(c.finish),
+      ...(c.stopReason === undefined ? {} : { stop_reason: c.stopReason })
     })),
     usage: usageOf(usage)
+  }
+}
+
+function message(c: Choice): object {
+  const calls = c.calls ?? []
+  return {
+    role: 'assistant',
+    content: calls.length > 0 && c.text === '' ? null : c.text,
+    refusal: null,
+    ...(c.reasoning === undefined || c.reasoning === '' ? {} : { reasoning_content: c.reasoning }),
+    ...(calls.length === 0
+      ? {}
+      : {
+          tool_calls: calls.map(x => ({
+            id: x.id,
+            type: 'function',
+            function: { name: x.name, arguments: x.arguments }
+          }))
+        })
   }
 }
 
@@ -93,6 +131,19 @@ export class ChatChunks {
     const some = logprobs !== undefined && logprobs.length > 0
     if (text === '' && !some) return ''
     return this.#chunk(index, { content: text }, some ? chatLogprobs(logprobs) : null, null)
+  }
+
+  reasoning(index: number, text: string): string {
+    return text === '' ? '' : this.#chunk(index, { reasoning_content: text }, null, null)
+  }
+
+  /** A call's first piece has its id and name and empty arguments; later ones have arguments alone. */
+  call(index: number, number: number, first: { id: string; name: string } | undefined, piece: string): string {
+    const call =
+      first === undefined
+        ? { index: number, function: { arguments: piece } }
+        : { index: number, id: first.id, type: 'function', function: { name: first.name, arguments: '' } }
+    return this.#chunk(index, { tool_calls: [call] }, null, null)
   }
 
   close(index: number, finish: Finish): string {
@@ -166,25 +217,29 @@ function usageOf(usage: Usage): object {
     prompt_tokens: usage.promptTokens,
     completion_tokens: usage.completionTokens,
     total_tokens: usage.promptTokens + usage.completionTokens,
-    ...(usage.cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: usage.cachedTokens } })
+    ...(usage.cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: usage.cachedTokens } }),
+    ...(usage.reasoningTokens === undefined
+      ? {}
+      : { completion_tokens_details: { reasoning_tokens: usage.reasoningTokens } })
   }
 }
 
 /** The API has no word for an answer that was cut by the server: it is as incomplete as one of full length. */
-function finishReason(finish: Finish): 'stop' | 'length' {
-  return finish === 'stop' ? 'stop' : 'length'
+function finishReason(finish: Finish): 'stop' | 'length' | 'tool_calls' {
+  return finish === 'stop' || finish === 'tool_calls' ? finish : 'length'
 }
 
 const loose = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
 
 interface Alternative {
-  logprob: number
+  logprob: number | null
   bytes: Uint8Array
 }
 
-function named(x: Alternative): { token: string; logprob: number; bytes: number[] } {
+function named(x: Alternative): { token: string; logprob: number | null; bytes: number[] } {
   // JSON has no infinity.
-  return { token: loose.decode(x.bytes), logprob: Math.max(x.logprob, -9999), bytes: [...x.bytes] }
+  const logprob = x.logprob === null ? null : Math.max(x.logprob, -9999)
+  return { token: loose.decode(x.bytes), logprob, bytes: [...x.bytes] }
 }
 
 function chatLogprobs(list: readonly Logprob[]): object {
@@ -197,7 +252,9 @@ function completionLogprobs(list: readonly Logprob[], start: number): object {
   return {
     tokens: tokens.map(x => x.token),
     token_logprobs: tokens.map(x => x.logprob),
-    top_logprobs: list.map(x => Object.fromEntries(x.top.map(named).map(y => [y.token, y.logprob]))),
+    top_logprobs: list.map(x =>
+      x.logprob === null ? null : Object.fromEntries(x.top.map(named).map(y => [y.token, y.logprob]))
+    ),
     text_offset: tokens.map(x => {
       const at = offset
       offset += x.token.length

@@ -12,6 +12,8 @@
  */
 import { messageOf, ZgError } from '../base/errors.ts'
 import { LIMITS } from '../base/limits.ts'
+import type { Constraint } from './grammar/constraint.ts'
+import { parseConstraint, parseTools, type Tool, type ToolChoice } from './openai-format.ts'
 import type { ChatMessage, Sampling } from './types.ts'
 
 /** Choices for one prompt. */
@@ -106,6 +108,18 @@ interface Common {
   /** For the engine; `seed` is set when the request had one, else the caller draws one. */
   sampling: Partial<Sampling>
   stop: string[]
+  /** The stop string is part of the answer. */
+  keepStop: boolean
+  /** Further ids that end the answer. */
+  stopIds: number[]
+  /** Nothing ends the answer before. */
+  minTokens: number
+  /** What the answer has to be. */
+  constraint: Constraint | undefined
+  /** The prompt is cut to its last tokens where it does not fit; absent: it is refused. */
+  truncate: number | undefined
+  /** Who shares computed beginnings with whom. */
+  cacheSalt: string | undefined
   /** Generate on after the model's end tokens. */
   ignoreEnd: boolean
   /** Alternatives a token (0: the chosen one alone); absent: no log-probabilities. */
@@ -119,8 +133,17 @@ export interface ChatRequest extends Common {
   /** Content joined to one string; `developer` is `system`; arguments of tool calls are parsed where they are JSON. */
   messages: ChatMessage[]
   /** For the template; absent rather than empty. */
-  tools: unknown[] | undefined
+  tools: Tool[] | undefined
+  toolChoice: ToolChoice
+  /** More than one call in an answer. */
+  parallelToolCalls: boolean
+  /** Further fields of the template (`chat_template_kwargs`, `reasoning_effort`). */
+  templateFields: Record<string, unknown>
+  /** What a model thinks before it answers is told apart from the answer. */
+  separateReasoning: boolean
   addGenerationPrompt: boolean
+  /** The last message is the answer's beginning. */
+  continueFinal: boolean
 }
 
 export interface CompletionRequest extends Common {
@@ -128,9 +151,11 @@ export interface CompletionRequest extends Common {
   prompts: (string | Int32Array)[]
   /** The answer's text starts with the prompt. */
   echo: boolean
+  /** Answers made for a prompt, of which the n likeliest are told; at least n. */
+  bestOf: number
 }
 
-type Fields = Record<string, unknown>
+export type Fields = Record<string, unknown>
 
 /**
  * A request body as an object.
@@ -153,18 +178,29 @@ export function parseChat(body: Fields, limits: RequestLimits): ChatRequest {
   const wanted = flag(body, 'logprobs')
   const top = integer(body, 'top_logprobs', 0, MAX_TOP_LOGPROBS)
   if (top !== undefined && !wanted) throw wrong('top_logprobs', 'needs logprobs to be true')
-  checkFormat(body)
   const maxTokens =
     integer(body, 'max_completion_tokens', 1, Number.MAX_SAFE_INTEGER) ??
     integer(body, 'max_tokens', 1, Number.MAX_SAFE_INTEGER)
-  const tools = parseTools(body)
+  const shared = common(body, limits)
+  const { tools, toolChoice, parallelToolCalls } = parseTools(body)
+  const continueFinal = flag(body, 'continue_final_message') ?? false
+  const addGenerationPrompt = flag(body, 'add_generation_prompt') ?? !continueFinal
+  if (continueFinal && addGenerationPrompt) throw wrong('continue_final_message', 'excludes add_generation_prompt')
+  if (toolChoice !== 'none' && toolChoice !== 'auto' && shared.constraint !== undefined) {
+    throw wrong('tool_choice', 'forces a call, which excludes a response_format')
+  }
   return {
-    ...common(body, limits),
+    ...shared,
     maxTokens: maxTokens === undefined ? undefined : Math.min(maxTokens, limits.maxTokens),
     logprobs: wanted ? (top ?? 0) : undefined,
     messages: parseMessages(body.messages),
     tools,
-    addGenerationPrompt: flag(body, 'add_generation_prompt') ?? true
+    toolChoice,
+    parallelToolCalls,
+    templateFields: parseTemplateFields(body),
+    separateReasoning: flag(body, 'separate_reasoning') ?? true,
+    addGenerationPrompt,
+    continueFinal
   }
 }
 
@@ -172,19 +208,21 @@ export function parseChat(body: Fields, limits: RequestLimits): ChatRequest {
 export function parseCompletion(body: Fields, limits: RequestLimits): CompletionRequest {
   const echo = flag(body, 'echo') ?? false
   const logprobs = integer(body, 'logprobs', 0, 5)
-  if (echo && logprobs !== undefined) throw unsupported('logprobs', 'together with echo is not supported')
+  const stream = flag(body, 'stream') ?? false
   if (text(body, 'suffix')) throw unsupported('suffix', 'is not supported')
   const maxTokens = integer(body, 'max_tokens', 0, Number.MAX_SAFE_INTEGER) ?? 16
   if (maxTokens === 0 && !echo) throw wrong('max_tokens', 'may be 0 only with echo')
   const request = common(body, limits)
-  const best = integer(body, 'best_of', 1, MAX_N)
-  if (best !== undefined && best > request.n) throw unsupported('best_of', 'above n is not supported')
+  const bestOf = integer(body, 'best_of', 1, MAX_N) ?? request.n
+  if (bestOf < request.n) throw wrong('best_of', 'is less than n')
+  if (bestOf > request.n && stream) throw wrong('best_of', 'above n cannot be streamed')
   return {
     ...request,
     maxTokens: Math.min(maxTokens, limits.maxTokens),
     logprobs,
     prompts: parsePrompts(body.prompt, limits),
-    echo
+    echo,
+    bestOf
   }
 }
 
@@ -196,6 +234,13 @@ function common(body: Fields, limits: RequestLimits): Omit<Common, 'maxTokens' |
     n: integer(body, 'n', 1, MAX_N) ?? 1,
     sampling: parseSampling(body, limits),
     stop: parseStop(body.stop),
+    keepStop: flag(body, 'include_stop_str_in_output') ?? false,
+    stopIds:
+      body.stop_token_ids === undefined || body.stop_token_ids === null ? [] : stopIds(body.stop_token_ids, limits),
+    minTokens: integer(body, 'min_tokens', 0, 2 ** 31 - 1) ?? 0,
+    constraint: parseConstraint(body),
+    truncate: integer(body, 'truncate_prompt_tokens', 1, 2 ** 31 - 1),
+    cacheSalt: text(body, 'cache_salt'),
     ignoreEnd: flag(body, 'ignore_eos') ?? false,
     stream: flag(body, 'stream') ?? false,
     includeUsage: isObject(options) ? (flag(options, 'include_usage', 'stream_options.include_usage') ?? false) : false
@@ -204,12 +249,13 @@ function common(body: Fields, limits: RequestLimits): Omit<Common, 'maxTokens' |
 
 function parseSampling(body: Fields, limits: RequestLimits): Partial<Sampling> {
   const out: Partial<Sampling> = {}
-  const set = (key: 'temperature' | 'topP' | 'minP', value: number | undefined): void => {
+  const set = (key: 'temperature' | 'topP' | 'minP' | 'typicalP', value: number | undefined): void => {
     if (value !== undefined) out[key] = value
   }
   set('temperature', number(body, 'temperature', 0, 2))
   set('topP', number(body, 'top_p', 0, 1))
   set('minP', number(body, 'min_p', 0, 1))
+  set('typicalP', number(body, 'typical_p', 0, 1))
   const topK = integer(body, 'top_k', -1, 2 ** 31 - 1)
   if (topK !== undefined) out.topK = Math.max(topK, 0)
   const repetition = number(body, 'repetition_penalty', 0, 2)
@@ -323,33 +369,6 @@ function parseCalls(value: unknown, at: string): unknown[] | undefined {
   })
 }
 
-function parseTools(body: Fields): unknown[] | undefined {
-  const { tools, tool_choice: choice } = body
-  if (choice !== undefined && choice !== null && choice !== 'none' && choice !== 'auto') {
-    throw unsupported('tool_choice', 'is neither none nor auto: forced calls are not supported')
-  }
-  if (tools === undefined || tools === null) return undefined
-  if (!Array.isArray(tools) || tools.length > MAX_TOOLS)
-    throw wrong('tools', `is not a list of at most ${MAX_TOOLS} tools`)
-  for (const tool of tools) {
-    if (!isObject(tool) || tool.type !== 'function' || !isObject(tool.function)) {
-      throw wrong('tools', 'has an entry that is no function')
-    }
-    if (typeof tool.function.name !== 'string') throw wrong('tools', 'has a function without a name')
-  }
-  return tools.length === 0 || choice === 'none' ? undefined : tools
-}
-
-/** Constrained output is a promise to the caller: refused rather than ignored. */
-function checkFormat(body: Fields): void {
-  const format = body.response_format
-  if (format === undefined || format === null) return
-  if (!isObject(format) || typeof format.type !== 'string')
-    throw wrong('response_format', 'is not an object with a type')
-  if (format.type !== 'text')
-    throw unsupported('response_format', `of type '${format.type.slice(0, 64)}' is not supported`)
-}
-
 function parsePrompts(value: unknown, limits: RequestLimits): (string | Int32Array)[] {
   if (typeof value === 'string') return [value]
   if (!Array.isArray(value) || value.length === 0)
@@ -363,18 +382,40 @@ function parsePrompts(value: unknown, limits: RequestLimits): (string | Int32Arr
   })
 }
 
-function ids(list: unknown[], limits: RequestLimits): Int32Array {
+function stopIds(value: unknown, limits: RequestLimits): number[] {
+  if (!Array.isArray(value) || value.length > MAX_STOPS) {
+    throw wrong('stop_token_ids', `is not a list of at most ${MAX_STOPS} ids`)
+  }
+  return [...ids(value, limits, 'stop_token_ids')]
+}
+
+const RESERVED_FIELDS = new Set(['messages', 'tools', 'add_generation_prompt', 'bos_token', 'eos_token'])
+
+function parseTemplateFields(body: Fields): Record<string, unknown> {
+  const extra = body.chat_template_kwargs
+  if (extra !== undefined && extra !== null && !isObject(extra)) throw wrong('chat_template_kwargs', 'is not an object')
+  const out: Record<string, unknown> = {}
+  const effort = text(body, 'reasoning_effort')
+  if (effort !== undefined) out.reasoning_effort = effort
+  for (const [key, value] of Object.entries(extra ?? {})) {
+    if (RESERVED_FIELDS.has(key)) throw wrong('chat_template_kwargs', `may not have '${key}'`)
+    out[key] = value
+  }
+  return out
+}
+
+export function ids(list: unknown[], limits: RequestLimits, param = 'prompt'): Int32Array {
   const out = new Int32Array(list.length)
   for (const [i, id] of list.entries()) {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= limits.vocabularySize) {
-      throw wrong('prompt', 'has an id that the vocabulary lacks')
+      throw wrong(param, 'has an id that the vocabulary lacks')
     }
     out[i] = id
   }
   return out
 }
 
-function number(body: Fields, key: string, min: number, max: number): number | undefined {
+export function number(body: Fields, key: string, min: number, max: number): number | undefined {
   const value = body[key]
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'number' || !Number.isFinite(value)) throw wrong(key, 'is not a number')
@@ -382,27 +423,27 @@ function number(body: Fields, key: string, min: number, max: number): number | u
   return value
 }
 
-function integer(body: Fields, key: string, min: number, max: number): number | undefined {
+export function integer(body: Fields, key: string, min: number, max: number): number | undefined {
   const value = number(body, key, min, max)
   if (value !== undefined && !Number.isSafeInteger(value)) throw wrong(key, 'is not a whole number')
   return value
 }
 
-function flag(body: Fields, key: string, at = key): boolean | undefined {
+export function flag(body: Fields, key: string, at = key): boolean | undefined {
   const value = body[key]
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'boolean') throw wrong(at, 'is not true or false')
   return value
 }
 
-function text(body: Fields, key: string, at = key): string | undefined {
+export function text(body: Fields, key: string, at = key): string | undefined {
   const value = body[key]
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'string') throw wrong(at, 'is not a string')
   return value
 }
 
-function isObject(value: unknown): value is Fields {
+export function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
@@ -415,10 +456,10 @@ function checkDepth(value: unknown): void {
   }
 }
 
-function wrong(param: string, why: string): ApiError {
+export function wrong(param: string, why: string): ApiError {
   return new ApiError(400, `${param} ${why}`, { param })
 }
 
-function unsupported(param: string, why: string): ApiError {
+export function unsupported(param: string, why: string): ApiError {
   return new ApiError(400, `${param} ${why}`, { param, code: 'unsupported' })
 }

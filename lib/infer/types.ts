@@ -202,6 +202,14 @@ export interface Engine {
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
   /** LoRA adapters that requests may name, in order; absent where there are none. */
   readonly adapters?: readonly AdapterInfo[]
+  /**
+   * A prompt as a vector of length 1: the mean of its states behind the final norm, or the last one. Weak with models made for chats.
+   * Absent where the engine cannot.
+   */
+  embed?(
+    prompt: Int32Array,
+    options?: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal }
+  ): Promise<Float32Array>
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */

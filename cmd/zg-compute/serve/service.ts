@@ -11,7 +11,9 @@ import type { Random } from '../../../lib/ports/random.ts'
 import type { FeeBook } from '../ledger/fee-book.ts'
 import type { SignatureStore } from '../ledger/signatures.ts'
 import type { Gate } from '../server/gate.ts'
+import type { ModelSet } from '../server/model-set.ts'
 import type { Slots } from '../server/slots.ts'
+import type { Upstreams } from '../server/upstream.ts'
 
 /** The paid side. */
 export interface Broker {
@@ -38,11 +40,18 @@ export interface Counters {
   completionTokens: { inc(by?: number): void }
   fees: { inc(by?: number): void }
   firstTokenSeconds: { observe(value: number): void }
+  tokenSeconds: { observe(value: number): void }
 }
 
 export interface Service {
   /** Undefined while it loads. */
   engine: Engine | undefined
+  /** Models beside it, opened on demand; undefined: none. */
+  readonly others: ModelSet | undefined
+  /** Servers behind this one; undefined: none. */
+  readonly upstreams: Upstreams | undefined
+  /** What `/metrics` says. */
+  metrics(): Promise<string>
   /** Names of the served model, its own first; empty while it loads. */
   modelNames: string[]
   /** Unix seconds. */
@@ -75,6 +84,11 @@ export function makeCounters(metrics: Metrics): Counters {
       'first_token_seconds',
       'time to the first token',
       [0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+    ),
+    tokenSeconds: metrics.histogram(
+      'between_tokens_seconds',
+      'time from a token of a request to its next',
+      [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1]
     )
   }
 }

@@ -12,8 +12,10 @@ import { toHex } from '../../../lib/base/hex.ts'
 import { chatFee } from '../../../lib/codec/compute/fee.ts'
 import { responseText, signResponse } from '../../../lib/codec/compute/response-signature.ts'
 import { sha256 } from '../../../lib/crypto/hash.ts'
+import type { ChatStep } from '../../../lib/infer/chat-run.ts'
 import {
   type AnswerHead,
+  type Call,
   ChatChunks,
   type Choice,
   CompletionChunks,
@@ -24,13 +26,15 @@ import {
   SSE_DONE,
   sseError
 } from '../../../lib/infer/openai-answer.ts'
-import type { Engine, Step } from '../../../lib/infer/types.ts'
+import type { Engine } from '../../../lib/infer/types.ts'
 import type { FeeRecord } from '../ledger/records.ts'
 import { newId } from '../ledger/settler.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { AnswerBody } from './body.ts'
 import { apiError, BusyError, isBug } from './errors.ts'
-import { type Kind, type Plan, planRequest, usageOf } from './plan.ts'
+import type { Held } from './model-set.ts'
+import { hold } from './models.ts'
+import { type Kind, type Plan, planRequest, type Task, usageOf } from './plan.ts'
 
 /** Choices of one request that are generated at once. */
 const CHOICES_PARALLEL = 4
@@ -53,10 +57,17 @@ export interface AnswerRequest {
 
 /** @throws before the first byte left: refusals and failures; later ones end the stream. */
 export async function answer(s: Service, a: AnswerRequest, req: IncomingMessage, res: ServerResponse): Promise<void> {
-  const engine = s.engine!
-  const plan = planRequest(a.kind, a.body, { engine, models: s.modelNames, random: s.random })
-  const running = new Run(s, engine, a, plan, res)
-  await running.all(req)
+  const gone = new AbortController()
+  const onClose = (): void => gone.abort(new Error('the client left'))
+  res.once('close', onClose)
+  const held = await hold(s, a.body.model, gone.signal)
+  try {
+    const plan = await planRequest(a.kind, a.body, { engine: held.engine, models: held.names, random: s.random })
+    await new Run(s, held, a, plan, res).all(req)
+  } finally {
+    res.off('close', onClose)
+    held.release()
+  }
 }
 
 class Run {
@@ -72,12 +83,16 @@ class Run {
   readonly #createdMs: number
   readonly #beganMs: number
   #made = 0
+  /** Of the prompts, what was computed before; of what was made, thoughts. */
+  readonly #cached = new Map<number, number>()
+  #reasoning = 0
+  #lastMs: number | undefined
   #firstMs: number | undefined
   #noted = Number.NEGATIVE_INFINITY
 
-  constructor(s: Service, engine: Engine, a: AnswerRequest, plan: Plan, res: ServerResponse) {
+  constructor(s: Service, held: Held, a: AnswerRequest, plan: Plan, res: ServerResponse) {
     this.#s = s
-    this.#engine = engine
+    this.#engine = held.engine
     this.#a = a
     this.#plan = plan
     this.#res = res
@@ -88,8 +103,8 @@ class Run {
     this.#head = {
       id: `${a.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${this.#id}`,
       created: Math.floor(this.#createdMs / 1000),
-      model: s.modelNames[0]!,
-      fingerprint: s.fingerprint
+      model: held.names[0]!,
+      fingerprint: held.fingerprint
     }
   }
 
@@ -130,20 +145,44 @@ class Run {
   }
 
   async #whole(): Promise<void> {
-    const { kind, tasks } = this.#plan
-    const choices: Choice[] = []
-    await this.#generate(async (index, steps) => {
-      const prefix = tasks[index]!.prefix
-      let text = prefix
-      let finish: Finish = 'length'
-      const logprobs: Logprob[] = []
-      for await (const step of steps) {
-        text += step.text
-        if (step.logprob !== undefined) logprobs.push(step.logprob)
-        if (step.finish !== undefined) finish = step.finish
+    const { kind } = this.#plan
+    const made: (Choice & { prompt: number; odds: number })[] = []
+    await this.#generate(async (task, steps) => {
+      const c = {
+        index: task.index,
+        prompt: task.prompt,
+        text: task.prefix,
+        reasoning: '',
+        finish: 'length' as Finish,
+        odds: 0
       }
-      choices.push({ index, text, finish, ...(this.#plan.logprobs ? { logprobs } : {}) })
+      const logprobs: Logprob[] = this.#firstOdds(task)
+      const calls: Call[] = []
+      let counted = 0
+      let stopReason: string | number | undefined
+      for await (const step of steps) {
+        if (step.logprob !== undefined && !(task.promptAlone && step.prompt !== true)) logprobs.push(step.logprob)
+        if (step.prompt === true || task.promptAlone) continue
+        c.text += step.text
+        c.reasoning += step.reasoning ?? ''
+        if (step.call?.name !== undefined) calls.push({ id: this.#callId(), name: step.call.name, arguments: '' })
+        if (step.call !== undefined) calls[step.call.index]!.arguments += step.call.arguments
+        if (step.logprob !== undefined) {
+          c.odds += step.logprob.logprob
+          counted++
+        }
+        if (step.finish !== undefined) c.finish = step.finish
+        stopReason = step.stopReason ?? stopReason
+      }
+      c.odds /= Math.max(1, counted)
+      made.push({
+        ...c,
+        calls,
+        ...(this.#plan.logprobs ? { logprobs } : {}),
+        ...(c.finish === 'stop' && stopReason !== undefined ? { stopReason } : {})
+      })
     })
+    const choices = likeliest(made, this.#plan.keep)
     if (this.#body.gone) {
       // Made for a client that did not wait for it.
       await this.#bill(undefined)
@@ -151,8 +190,7 @@ class Run {
     }
     // Stopped by us, not by the client: what there is may be less than was asked for, and is not sold.
     if (this.#stop.signal.aborted) throw new BusyError(503, 'draining', 'the server is stopping', 5)
-    choices.sort((x, y) => x.index - y.index)
-    const usage = usageOf(this.#plan, this.#made)
+    const usage = this.#usage()
     const object = (kind === 'chat' ? chatAnswer : completionAnswer)(this.#head, choices, usage)
     const bytes = Buffer.from(JSON.stringify(object))
     await this.#bill(sha256(bytes))
@@ -160,7 +198,7 @@ class Run {
   }
 
   async #stream(): Promise<void> {
-    const { kind, includeUsage, tasks } = this.#plan
+    const { kind, includeUsage } = this.#plan
     const chunks = new (kind === 'chat' ? ChatChunks : CompletionChunks)(this.#head, includeUsage)
     const open = (): void => {
       if (!this.#body.started && !this.#body.gone) this.#body.startStream(this.#headers())
@@ -168,22 +206,38 @@ class Run {
     const cancelOpen = this.#s.clock.after(OPEN_AFTER_MS, open)
     let failure: unknown
     try {
-      await this.#generate(async (index, steps) => {
+      await this.#generate(async (task, steps) => {
+        const { index } = task
         let begun = false
         let finish: Finish = 'length'
+        const ids: string[] = []
+        const start = (): string => {
+          if (begun) return ''
+          begun = true
+          const first = this.#firstOdds(task)
+          return chunks.open(index) + chunks.text(index, task.prefix, first.length === 0 ? undefined : first)
+        }
         for await (const step of steps) {
           open()
-          const first = begun ? '' : chunks.open(index) + chunks.text(index, tasks[index]!.prefix)
-          begun = true
           if (step.finish !== undefined) finish = step.finish
-          const logprobs = step.logprob === undefined ? undefined : [step.logprob]
+          const told = step.logprob !== undefined && this.#plan.logprobs && !(task.promptAlone && step.prompt !== true)
+          const text = task.promptAlone || step.prompt === true ? '' : step.text
+          let event = start() + chunks.text(index, text, told ? [step.logprob!] : undefined)
+          if (chunks instanceof ChatChunks) {
+            event += chunks.reasoning(index, step.reasoning ?? '')
+            if (step.call !== undefined) {
+              const { name, arguments: piece, index: number } = step.call
+              if (ids[number] === undefined) ids[number] = this.#callId()
+              const id = ids[number]
+              event += chunks.call(index, number, name === undefined ? undefined : { id, name }, piece)
+            }
+          }
           // The generator is asked for the next token only when the reader has room.
-          await this.#body.write(first + chunks.text(index, step.text, logprobs))
+          await this.#body.write(event)
           this.#note()
         }
         open()
-        const rest = begun ? '' : chunks.open(index) + chunks.text(index, tasks[index]!.prefix)
-        await this.#body.write(rest + chunks.close(index, finish))
+        await this.#body.write(start() + chunks.close(index, finish))
       })
     } catch (err) {
       failure = err
@@ -194,8 +248,7 @@ class Run {
     if (failure !== undefined) this.#report(failure)
     const stopped =
       failure ?? (this.#stop.signal.aborted ? new BusyError(503, 'draining', 'the server is stopping', 5) : undefined)
-    const tail =
-      stopped === undefined ? chunks.usage(usageOf(this.#plan, this.#made)) + SSE_DONE : sseError(apiError(stopped))
+    const tail = stopped === undefined ? chunks.usage(this.#usage()) + SSE_DONE : sseError(apiError(stopped))
     await this.#endStream(tail)
   }
 
@@ -211,14 +264,30 @@ class Run {
     }
   }
 
+  #usage(): ReturnType<typeof usageOf> {
+    let cached = 0
+    for (const n of this.#cached.values()) cached += n
+    return usageOf(this.#plan, { made: this.#made, cached, reasoning: this.#reasoning })
+  }
+
+  #callId(): string {
+    return `call_${newId(this.#s.random).replaceAll('-', '').slice(0, 24)}`
+  }
+
+  /** The entry of a prompt's first token where the prompt's odds are told. */
+  #firstOdds(task: Task): Logprob[] {
+    if (task.first === undefined) return []
+    return [{ id: task.first, logprob: null, bytes: this.#engine.tokenizer.piece(task.first, true), top: [] }]
+  }
+
   /** Runs all tasks, a few at once; the first failure stops the others. */
-  async #generate(each: (index: number, steps: AsyncIterable<Step>) => Promise<void>): Promise<void> {
+  async #generate(each: (task: Task, steps: AsyncIterable<ChatStep>) => Promise<void>): Promise<void> {
     const waiting = [...this.#plan.tasks]
     let failed = false
     const worker = async (): Promise<void> => {
       for (let task = waiting.shift(); task !== undefined && !failed; task = waiting.shift()) {
         try {
-          await each(task.index, task.request === undefined ? none() : this.#counted(task.request))
+          await each(task, task.run === undefined ? none() : this.#counted(task, task.run))
         } catch (err) {
           failed = true
           throw err
@@ -230,15 +299,25 @@ class Run {
     for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
 
-  async *#counted(request: NonNullable<Plan['tasks'][number]['request']>): AsyncGenerator<Step, void, void> {
+  async *#counted(task: Task, run: NonNullable<Task['run']>): AsyncGenerator<ChatStep, void, void> {
     const account = this.#a.user === undefined ? this.#a.account : toHex(this.#a.user)
-    for await (const step of this.#engine.generate({ ...request, account, signal: this.#stop.signal })) {
-      if (step.id !== undefined) {
+    for await (const step of run(this.#stop.signal, account)) {
+      if (step.id !== undefined && step.prompt !== true && !task.promptAlone) {
         this.#made++
-        this.#firstMs ??= this.#s.clock.monotonic() - this.#beganMs
+        this.#clockToken()
+        if (step.reasoning !== undefined) this.#reasoning++
       }
+      // The first part of the first choice says what was there before; the others share what that one computed.
+      if (!this.#cached.has(task.prompt)) this.#cached.set(task.prompt, step.cachedTokens ?? 0)
       yield step
     }
+  }
+
+  #clockToken(): void {
+    const now = this.#s.clock.monotonic()
+    if (this.#firstMs === undefined) this.#firstMs = now - this.#beganMs
+    else if (this.#lastMs !== undefined) this.#s.counters.tokenSeconds.observe((now - this.#lastMs) / 1000)
+    this.#lastMs = now
   }
 
   /** What was delivered so far, for the case that the process dies. */
@@ -292,7 +371,9 @@ class Run {
 
   #headers(): Record<string, string> {
     const own = this.#broker === undefined ? {} : { 'ZG-Res-Key': this.#id }
-    return { ...this.#a.headers, ...own, 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' }
+    const ignored =
+      this.#plan.ignored.length === 0 ? {} : { 'ZG-Ignored-Keywords': this.#plan.ignored.map(headerText).join(', ') }
+    return { ...this.#a.headers, ...own, ...ignored, 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' }
   }
 
   #report(err: unknown): void {
@@ -310,4 +391,22 @@ class Run {
   }
 }
 
-async function* none(): AsyncGenerator<Step, void, void> {}
+async function* none(): AsyncGenerator<ChatStep, void, void> {}
+
+/** Of each prompt's answers the likeliest, numbered anew; all of them when no more were made than are told. */
+function likeliest(made: (Choice & { prompt: number; odds: number })[], keep: number): Choice[] {
+  made.sort((x, y) => x.index - y.index)
+  const byPrompt = new Map<number, typeof made>()
+  for (const choice of made) byPrompt.set(choice.prompt, [...(byPrompt.get(choice.prompt) ?? []), choice])
+  const out: Choice[] = []
+  for (const group of byPrompt.values()) {
+    const chosen = group.length > keep ? group.sort((x, y) => y.odds - x.odds).slice(0, keep) : group
+    for (const { prompt: _p, odds: _o, ...choice } of chosen) out.push({ ...choice, index: out.length })
+  }
+  return out
+}
+
+/** A keyword as a header may have it. */
+function headerText(keyword: string): string {
+  return keyword.replace(/[^\x21-\x7e]/g, '?')
+}

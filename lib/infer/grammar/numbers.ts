@@ -132,7 +132,10 @@ function digits(a: Automaton, start: number, low: string, high: string, point: n
   const [l, h] = [Number(low[0]), Number(high[0])]
   const nines = '9'.repeat(size)
   const zeros = '0'.repeat(size)
-  if (l === h) return rest(l, l, low.slice(1), high.slice(1))
+  if (l === h) {
+    rest(l, l, low.slice(1), high.slice(1))
+    return
+  }
   const lowWhole = low.slice(1) === zeros
   const highWhole = high.slice(1) === nines
   if (!lowWhole) rest(l, l, low.slice(1), nines)

@@ -90,10 +90,10 @@ void put_codes(const Kind& kind, uint32_t type, bool unsigned_q8, const Block& b
   }
 }
 
-void put_scales(ZgScale scale, const Block& b, size_t index, int r, uint8_t* aux) {
-  uint8_t* own = aux + index * static_cast<size_t>(ZG_AUX_BYTES(scale));
-  uint8_t* super = aux + index / 8 * static_cast<size_t>(ZG_AUX_BYTES(scale));
-  const size_t j = index % 8;
+// Those of block number j of a segment.
+void put_scales(ZgScale scale, const Block& b, size_t j, int r, uint8_t* aux) {
+  uint8_t* own = aux + j * static_cast<size_t>(ZG_AUX_BYTES(scale));
+  uint8_t* super = aux;
   const auto byte = [&](size_t at, int32_t v) { super[at + static_cast<size_t>(r)] = static_cast<uint8_t>(v); };
   switch (scale) {
     case ZG_SCALE_D: put_half(own + 2 * r, b.d); return;
@@ -145,7 +145,7 @@ bool pack_block_fast(uint32_t type, const uint8_t* row, size_t b, int r, bool un
       const uint8_t* p = row + 34 * b;
       const uint32_t flip = unsigned_q8 ? 0x80808080u : 0;
       for (size_t k = 0; k < 8; k++) put_word(at + 64 * k, word(p + 2 + 4 * k) ^ flip);
-      std::memcpy(aux + 32 * b + 2 * r, p, 2);
+      std::memcpy(aux + 32 * j + 2 * r, p, 2);
       return true;
     }
     // Nibbles lie as in the file.
@@ -153,12 +153,12 @@ bool pack_block_fast(uint32_t type, const uint8_t* row, size_t b, int r, bool un
     case Type::kIQ4_NL: {
       const uint8_t* p = row + 18 * b;
       for (size_t k = 0; k < 4; k++) put_word(at + 64 * k, word(p + 2 + 4 * k));
-      std::memcpy(aux + 32 * b + 2 * r, p, 2);
+      std::memcpy(aux + 32 * j + 2 * r, p, 2);
       return true;
     }
     case Type::kQ4_K: {
       const uint8_t* p = row + b / 8 * 144;
-      uint8_t* super = aux + b / 8 * static_cast<size_t>(ZG_AUX_BYTES(ZG_SCALE_K1M));
+      uint8_t* super = aux;
       const unsigned shift = j % 2 == 0 ? 0 : 4;
       const uint8_t* q = p + 16 + 32 * (j / 2);
       for (size_t k = 0; k < 4; k++) {
@@ -178,7 +178,7 @@ bool pack_block_fast(uint32_t type, const uint8_t* row, size_t b, int r, bool un
     }
     case Type::kQ6_K: {
       const uint8_t* p = row + b / 8 * 210;
-      uint8_t* super = aux + b / 8 * static_cast<size_t>(ZG_AUX_BYTES(ZG_SCALE_K2));
+      uint8_t* super = aux;
       const size_t half = j / 4;
       const size_t g = j % 4;
       const uint8_t* q = p + 64 * half + 32 * (g % 2);
@@ -212,15 +212,20 @@ void pack_group(const det::Matrix& from, const Packed& p, size_t first_row, int 
   if (p.floats()) return pack_floats(from, first_row, count, to);
   const Kind kind = kind_of(p.first.type);
   const auto tile = static_cast<size_t>(ZG_TILE_BYTES(kind.code));
-  uint8_t* aux = to + p.first.aux_offset;
+  const size_t blocks = from.columns / 32;
+  uint8_t* aux = to;
   Block block;
-  for (size_t b = 0; b < from.columns / 32; b++) {
+  for (size_t b = 0; b < blocks; b++, to += tile) {
+    if (b % 8 == 0) {
+      aux = to;
+      to += ZG_SEGMENT_AUX(kind.scale, std::min<size_t>(8, blocks - b));
+    }
     for (int r = 0; r < count; r++) {
       const uint8_t* row = from.row(first_row + static_cast<size_t>(r));
-      if (pack_block_fast(p.first.type, row, b, r, unsigned_q8, to + b * tile, aux)) continue;
+      if (pack_block_fast(p.first.type, row, b, r, unsigned_q8, to, aux)) continue;
       det::unpack_block(from.type, row, b, &block);
-      put_codes(kind, p.first.type, unsigned_q8, block, r, to + b * tile);
-      put_scales(kind.scale, block, b, r, aux);
+      put_codes(kind, p.first.type, unsigned_q8, block, r, to);
+      put_scales(kind.scale, block, b % 8, r, aux);
     }
   }
 }
@@ -251,13 +256,12 @@ Packed packed_shape(const det::Matrix& from, size_t rows) {
   size_t bytes = 0;
   if (p.floats()) {
     bytes = from.columns * ZG_ROWS * (from.type == Type::kF32 ? 4 : 2);
-    p.first.aux_offset = bytes;
   } else {
     const Kind kind = kind_of(p.first.type);
     const size_t blocks = from.columns / 32;
-    p.first.aux_offset = blocks * static_cast<size_t>(ZG_TILE_BYTES(kind.code));
-    const size_t scales = ZG_IS_K(kind.scale) ? (blocks + 7) / 8 : blocks;
-    bytes = p.first.aux_offset + scales * static_cast<size_t>(ZG_AUX_BYTES(kind.scale));
+    const size_t rest = blocks % 8;
+    bytes = blocks * static_cast<size_t>(ZG_TILE_BYTES(kind.code)) + blocks / 8 * static_cast<size_t>(ZG_SEGMENT_AUX(kind.scale, 8)) +
+            (rest > 0 ? ZG_SEGMENT_AUX(kind.scale, rest) : 0);
   }
   p.first.group_bytes = (bytes + kLine - 1) / kLine * kLine;
   p.matrix_bytes = p.first.group_bytes * p.first.groups;
