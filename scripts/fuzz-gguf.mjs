@@ -1,7 +1,7 @@
 // Fuzzes what reads model files (native/infer/gguf_fuzz.cpp) under address and undefined-behaviour sanitizers. Plain JavaScript on
 // node: modules alone.
 //
-//   node scripts/fuzz-gguf.mjs [--minutes N] [--seed S] [--fixtures]
+//   node scripts/fuzz-gguf.mjs [--minutes N | --inputs N] [--seed S] [--fixtures]
 //
 // clang++ with libFuzzer is used where it is there, else the driver in the source with g++ or what CXX names. --fixtures adds the
 // small model files beside the repository to the seeds made in memory. Exit status: 0 nothing found, 1 a finding or a failed build,
@@ -16,6 +16,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
+    inputs: { type: 'string' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     fixtures: { type: 'boolean', default: false }
   }
@@ -25,16 +26,21 @@ const out = join(root, 'build', 'sanitize')
 mkdirSync(out, { recursive: true })
 
 const dir = join(root, 'native', 'infer')
-const sources = ['.', 'cpu', 'det'].flatMap(under =>
-  readdirSync(join(dir, under))
-    .filter(f => f.endsWith('.cpp') && !/check[.]cpp$/.test(f))
-    .map(f => join(dir, under, f))
-)
+// What runs requests reads no files, and needs more than this folder.
+const LEFT_OUT = /(check|scheduler|trace|draft|prefix|sampler|constraint|grammar|token_trie)[.]cpp$/
+const inFolders = end =>
+  ['.', 'cpu', 'det'].flatMap(under =>
+    readdirSync(join(dir, under))
+      .filter(f => f.endsWith(end))
+      .map(f => join(dir, under, f))
+  )
+const sources = inFolders('.cpp').filter(f => !LEFT_OUT.test(f))
 const flags = ['-std=c++20', '-O1', '-g', '-fno-omit-frame-pointer', '-ffp-contract=off', '-pthread', `-I${dir}`]
 const checks = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all']
 const program = join(out, 'gguf_fuzz')
 
-const wide = process.env.CXX === undefined && libFuzzer()
+// A number of inputs is the own driver's: libFuzzer counts differently.
+const wide = process.env.CXX === undefined && values.inputs === undefined && libFuzzer()
 const compiler = wide
   ? 'clang++'
   : ['g++', 'c++'].concat(process.env.CXX ?? []).findLast(c => run(c, ['--version'], 'ignore') === 0)
@@ -42,23 +48,26 @@ if (compiler === undefined) {
   process.stderr.write('fuzz: no C++ compiler found\n')
   process.exit(3)
 }
-const built = run(compiler, [
-  ...flags,
-  ...checks,
-  ...(wide ? ['-fsanitize=fuzzer', '-DZG_LIBFUZZER'] : []),
-  ...sources,
-  '-o',
-  program
-])
-if (built !== 0) process.exit(1)
+const options = [...flags, ...checks, ...(wide ? ['-fsanitize=fuzzer', '-DZG_LIBFUZZER'] : [])]
+const objects = join(out, 'gguf', wide ? 'wide' : 'own')
+mkdirSync(objects, { recursive: true })
+const newestHeader = Math.max(...[...inFolders('.h'), ...inFolders('.inc')].map(f => statSync(f).mtimeMs))
+const linked = sources.map(source => {
+  const object = join(objects, `${source.slice(dir.length + 1).replaceAll('/', '_')}.o`)
+  const stale = !existsSync(object) || statSync(object).mtimeMs < Math.max(newestHeader, statSync(source).mtimeMs)
+  if (stale && run(compiler, [...options, '-c', source, '-o', object]) !== 0) process.exit(1)
+  return object
+})
+if (run(compiler, [...options, ...linked, '-o', program]) !== 0) process.exit(1)
 
-process.stdout.write(`fuzz: ${seconds} s with ${wide ? 'libFuzzer' : 'the driver of its own'}, seed ${values.seed}\n`)
+const length = values.inputs === undefined ? `${seconds} s` : `${values.inputs} inputs`
+process.stdout.write(`fuzz: ${length} with ${wide ? 'libFuzzer' : 'the driver of its own'}, seed ${values.seed}\n`)
 const files = values.fixtures ? fixtures() : []
 const corpus = join(out, 'gguf_corpus')
 mkdirSync(corpus, { recursive: true })
 const args = wide
   ? [`-max_total_time=${seconds}`, `-seed=${values.seed}`, '-max_len=65536', '-rss_limit_mb=1024', corpus]
-  : [String(seconds), values.seed, ...files]
+  : [values.inputs === undefined ? String(seconds) : `${values.inputs}x`, values.seed, ...files]
 const status = run(program, args, 'inherit', out)
 if (status !== 0) process.stderr.write(`fuzz: found something (seed ${values.seed}); the input is in '${out}'\n`)
 process.exit(status === 0 ? 0 : 1)

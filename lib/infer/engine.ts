@@ -261,11 +261,12 @@ class NativeEngine implements LocalEngine {
   }
 
   #logprob(record: TokenRecord): NonNullable<Step['logprob']> {
-    const named = (id: number, logprob: number): TokenLogprob => ({
-      id,
-      logprob,
-      bytes: this.tokenizer.piece(id, true)
-    })
+    const named = (id: number, logprob: number): TokenLogprob => {
+      const bytes = this.tokenizer.piece(id, true)
+      return bytes.length > 0 && this.tokenizer.piece(id).length === 0
+        ? { id, logprob, bytes, hidden: true }
+        : { id, logprob, bytes }
+    }
     return { ...named(record.id!, record.logprob ?? 0), top: record.top.map(t => named(t.id, t.logprob)) }
   }
 

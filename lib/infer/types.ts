@@ -127,6 +127,8 @@ export interface TokenLogprob {
   id: number
   logprob: number
   bytes: Uint8Array
+  /** A control token: its name is no part of the text. */
+  hidden?: true
 }
 
 /** A step of an answer (or, with `prompt`, a token of the prompt that was asked for). Its text holds whole characters only and never part of a stop string. */

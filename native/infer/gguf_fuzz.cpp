@@ -3,7 +3,8 @@
 //
 // With clang it is a libFuzzer target (ZG_LIBFUZZER); otherwise the driver below mutates with a generator of its own:
 //
-//   gguf_fuzz SECONDS SEED [FILE …]     files are further seeds; the last input stands in gguf_fuzz.input when something is found
+//   gguf_fuzz SECONDS SEED [FILE …]     files are further seeds; the last input stands in gguf_fuzz.input when something is found.
+//                                       SECONDS may be a number of inputs instead: 400000x
 //
 // The first seeds are small files made in memory: one with every kind of metadata, models with an SPM and a BPE vocabulary.
 #include <algorithm>
@@ -38,7 +39,10 @@ void walk(const zg::gguf::File& file, uint64_t* sum) {
   for (const zg::gguf::Tensor& t : file.tensors()) *sum += t.data[0] + t.data[t.size_bytes - 1];
 }
 
-void run(std::shared_ptr<const zg::det::Model> model) {
+// The model that adapters are tried on.
+std::shared_ptr<const zg::det::Model> adapted;
+
+void run(std::shared_ptr<const zg::det::Model> model, const zg::cpu::AdapterSet* adapters) {
   const zg::det::Model& m = *model;
   const uint64_t work = m.parameters + uint64_t{m.feed} * m.layers.size();
   if (work > kMaxWork || m.vocabulary == 0) return;
@@ -52,7 +56,7 @@ void run(std::shared_ptr<const zg::det::Model> model) {
   if (!sequence.reserve(3)) return;
   std::vector<zg::cpu::Row> rows;
   for (uint32_t i = 0; i < 3; i++) {
-    rows.push_back({.sequence = &sequence, .position = i, .token = i % m.vocabulary, .wants_logits = i == 2});
+    rows.push_back({.sequence = &sequence, .position = i, .token = i % m.vocabulary, .wants_logits = i == 2, .adapters = adapters});
   }
   engine->run(&rows);
 }
@@ -83,7 +87,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   zg::gguf::Error refused;
   auto again = zg::gguf::File::parse(copy.get(), size, &refused);
   std::shared_ptr<const zg::det::Model> model = zg::det::Model::load(std::move(again), &refused);
-  if (model != nullptr) run(std::move(model));
+  if (model != nullptr) run(std::move(model), nullptr);
+  if (adapted != nullptr) {
+    zg::cpu::AdapterSet set;
+    set.push_back({zg::cpu::Adapter::load(*file, *adapted, &refused), 0.5f});
+    if (set[0].adapter != nullptr) run(adapted, &set);
+  }
   static volatile uint64_t sink;
   sink = sum;
   (void)sink;
@@ -258,6 +267,25 @@ Bytes model(bool spm, uint32_t type, Random* random) {
   return w.file();
 }
 
+// An adapter of model(true, …).
+Bytes adapter(Random* random) {
+  Writer w;
+  w.string("general.architecture", "llama");
+  w.string("general.type", "adapter");
+  w.string("adapter.type", "lora");
+  w.f32("adapter.lora.alpha", 4);
+  const auto pair = [&](const std::string& name, uint64_t columns, uint64_t rows) {
+    w.tensor(name + ".weight.lora_a", 0, {columns, 3}, random);
+    w.tensor(name + ".weight.lora_b", 0, {3, rows}, random);
+  };
+  pair("blk.0.attn_q", 32, 32);
+  pair("blk.0.attn_v", 32, 16);
+  pair("blk.0.ffn_down", 32, 32);
+  w.tensor("token_embd.weight.lora_a", 0, {3, 40}, random);
+  w.tensor("token_embd.weight.lora_b", 0, {3, 32}, random);
+  return w.file();
+}
+
 // Where a change tells most: near the start, where lengths and counts are.
 size_t place(Random* random, size_t size) { return random->below(random->below(4) == 0 ? size : std::min<size_t>(size, 4096)); }
 
@@ -316,10 +344,24 @@ Bytes current;
 extern "C" void __sanitizer_set_death_callback(void (*)(void));
 
 int main(int argc, char** argv) {
-  const double seconds = argc > 1 ? std::atof(argv[1]) : 10;
+  const std::string most = argc > 1 ? argv[1] : "10";
+  const bool counted = most.ends_with('x');
+  const double seconds = counted ? 1e9 : std::atof(most.c_str());
+  const uint64_t inputs = counted ? std::strtoull(most.c_str(), nullptr, 10) : UINT64_MAX;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
   Random random{seed * 0x9E3779B97F4A7C15u + 1};
   std::vector<Bytes> seeds = {container(&random), model(true, 0, &random), model(true, 8, &random), model(false, 0, &random)};
+  const Bytes base = seeds[1];
+  constexpr int kOwn = 5;
+  seeds.push_back(adapter(&random));
+  {
+    zg::gguf::Error error;
+    adapted = zg::det::Model::load(zg::gguf::File::parse(base.data(), base.size(), &error), &error);
+    const auto file = zg::gguf::File::parse(seeds[4].data(), seeds[4].size(), &error);
+    if (adapted == nullptr || file == nullptr || zg::cpu::Adapter::load(*file, *adapted, &error) == nullptr) {
+      return std::fprintf(stderr, "the adapter among the seeds is refused: %s\n", error.message.c_str()), 1;
+    }
+  }
   for (int i = 3; i < argc; i++) {
     Bytes b;
     if (!read_file(argv[i], &b)) return std::fprintf(stderr, "%s cannot be read\n", argv[i]), 1;
@@ -339,11 +381,11 @@ int main(int argc, char** argv) {
     zg::gguf::Error error;
     auto file = zg::gguf::File::parse(current.data(), current.size(), &error);
     // Files given from outside may be refused: one of the fixtures lies about its alignment.
-    if (file == nullptr && i > 3) {
+    if (file == nullptr && i >= kOwn) {
       std::fprintf(stderr, "seed %zu is refused and mutated all the same: %s\n", i, error.message.c_str());
       continue;
     }
-    if (file == nullptr || (i > 0 && i < 4 && zg::det::Model::load(std::move(file), &error) == nullptr)) {
+    if (file == nullptr || (i > 0 && i < kOwn - 1 && zg::det::Model::load(std::move(file), &error) == nullptr)) {
       std::fprintf(stderr, "seed %zu is refused: %s\n", i, error.message.c_str());
       return 1;
     }
@@ -359,14 +401,14 @@ int main(int argc, char** argv) {
   uint64_t runs = 0;
   uint64_t accepted = 0;
   do {
-    for (int i = 0; i < 64; i++, runs++) {
+    for (int i = 0; i < 64 && runs < inputs; i++, runs++) {
       current = seeds[random.below(seeds.size())];
       mutate(&current, seeds, &random);
       LLVMFuzzerTestOneInput(current.data(), current.size());
       zg::gguf::Error error;
       if (zg::gguf::File::parse(current.data(), current.size(), &error) != nullptr) accepted++;
     }
-  } while (std::chrono::steady_clock::now() < end);
+  } while (runs < inputs && std::chrono::steady_clock::now() < end);
   std::printf("%llu damaged files, %llu still GGUF, nothing found (seed %llu)\n", static_cast<unsigned long long>(runs),
               static_cast<unsigned long long>(accepted), static_cast<unsigned long long>(seed));
   return 0;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "base/batch_thread.h"
+#include "base/threads.h"
 
 namespace evm {
 

@@ -1,6 +1,6 @@
 #include "evm_submit.h"
 
-#include "base/batch_thread.h"
+#include "base/threads.h"
 
 namespace evm {
 

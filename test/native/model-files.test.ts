@@ -319,3 +319,76 @@ t.test('a part that is missing, swapped, doubled or of another model is named', 
     message: /split over 3 files, whose names end in -00001-of-00003.gguf/
   })
 })
+
+// ---- files that lie ----
+
+t.test('what a model must say is asked for by name, and in its kind', { skip }, async t => {
+  const path = join(temp, 'lying.gguf')
+  const reason = async (raw: RawGguf): Promise<string | undefined> => {
+    await writeFile(path, writeGguf(raw))
+    return inferAddon().check(writeGguf(raw), true)
+  }
+  for (const model of ['qwen3moe-f32', 'gemma3-f32', 'llama-linear-f32']) {
+    const raw = parseGguf(readFileSync(fixture(model)))
+    t.equal(await reason(raw), undefined, `${model} is whole`)
+    let named = 0
+    for (const { key } of raw.entries) {
+      if (!/^(general.architecture|(qwen3moe|gemma3|llama)\.)/.test(key)) continue
+      const others = raw.entries.filter(e => e.key !== key)
+      const without = await reason({ ...raw, entries: others })
+      // Some have a default; then the file may still be whole, or other parts do not fit to it.
+      if (without !== undefined) named++
+      for (const odd of [entry(key, 'text', 'seven'), entry(key, 'f32', Number.NaN)]) {
+        const why = await reason({ ...raw, entries: [...others, odd] })
+        if (/context_length|vocab_size|file_type/.test(key) && why === undefined) continue
+        t.match(why ?? '', /metadata '|architecture '|tensor '/, `${key} as ${why}`)
+      }
+      for (const n of [0, -1, 2 ** 31 - 1]) {
+        const why = await reason({ ...raw, entries: [...others, entry(key, 'i32', n)] })
+        if (why !== undefined && !/metadata '|tensor '|architecture '|heads|head size|experts/.test(why))
+          t.fail(`${key} = ${n}: ${why}`)
+      }
+    }
+    t.ok(named >= 6, `${named} keys cannot be left out`)
+    for (const [i, tensor] of raw.tensors.entries()) {
+      const less = await reason({ ...raw, tensors: raw.tensors.filter((_, j) => j !== i) })
+      if (tensor.name !== 'output.weight' && !/rope_freqs/.test(tensor.name))
+        t.match(less, new RegExp(`'${tensor.name}' is missing`))
+      const turned = raw.tensors.map((x, j) => (j === i ? { ...x, dims: [...x.dims].reverse() } : x))
+      if (tensor.dims.length > 1 && tensor.dims[0] !== tensor.dims.at(-1))
+        t.match(await reason({ ...raw, tensors: turned }), /wanted|match/)
+    }
+  }
+})
+
+t.test('sizes that overflow, overlap or are absurd never reach the arithmetic', { skip: noBuild }, async t => {
+  const file = (dims: number[], type: number, offset: bigint): Uint8Array => {
+    const raw = writeGguf({
+      entries: [entry('general.architecture', 'text', 'llama')],
+      tensors: [
+        { name: 'a', dims: [32], type: 0, data: new Uint8Array(128) },
+        { name: 'b', dims, type, data: new Uint8Array(128) }
+      ]
+    })
+    const at = Buffer.from(raw).lastIndexOf(Buffer.from([1, 0, 0, 0, 0, 0, 0, 0, 98])) + 9 + 4 + 8 * dims.length + 4
+    new DataView(raw.buffer, raw.byteOffset).setBigUint64(at, offset, true)
+    return raw
+  }
+  const check = (dims: number[], type = 0, offset = 128n): string | undefined =>
+    inferAddon().check(file(dims, type, offset), false)
+  t.equal(check([32]), undefined)
+  t.match(check([2 ** 32, 2 ** 32]), /tensor 'b': dimension 4294967296 is out of range at byte \d+/)
+  t.match(check([2 ** 26, 2 ** 26]), /out of range/)
+  t.match(check([2 ** 18, 2 ** 17, 2 ** 17]), /out of range/)
+  t.match(check([2 ** 13, 2 ** 13, 2 ** 13, 2 ** 13]), /out of range/)
+  t.match(check([2 ** 51]), /bytes at offset 128 of the data reach beyond the file/)
+  t.match(check([0, 4]), /dimension 0 is out of range/)
+  t.match(check([48], 8), /rows of 48 values are no whole Q8_0 blocks/)
+  t.match(check([32], 4), /tensor type 4 was made by an old converter/)
+  t.match(check([32], 99), /tensor type 99 is not known/)
+  t.match(check([32], 0, 0n), /tensor '.' overlaps tensor '.' at byte \d+/)
+  t.match(check([32], 0, 96n), /overlaps/)
+  t.match(check([32], 0, 100n), /offset 100 is no multiple of 32/)
+  t.match(check([32], 0, 2n ** 64n - 32n), /reach beyond the file/)
+  t.match(check([32], 0, 2n ** 63n), /reach beyond the file/)
+})

@@ -3,7 +3,8 @@
  * again (by a wiped member, by the others for a lost one, after rot, after wrong parity, under another code), while surplus shards are
  * dropped and while a file is deleted. After each crash and restart what was promised is there, no read gives a wrong byte, a file that
  * was final never needs its client again, a deleted one never comes back, and the work goes on by itself to the same end.
- * By default some members are victims and the disk comes back in one of four ways, in turn; `npm run test:store-crash` takes all. Seeds are printed.
+ * By default some members are victims at every second operation, and their disks come back in one of four ways in turn;
+ * `npm run test:store-crash` takes all of them. Seeds are printed.
  */
 import t from 'tap'
 import type { GroupCodec } from '../../cmd/zg-store/group/ports.ts'
@@ -50,6 +51,8 @@ interface Play {
 
 type T = Pick<typeof t, 'ok' | 'fail' | 'comment'>
 const WITHIN_MS = 100_000
+/** By default every second operation is interrupted, which ones depends on the seed. */
+const FIRST = 1 + (Number(SEED) % 2)
 
 /** Lets time pass until something holds, looked at twice a second; false when it never does. */
 async function until(g: SimGroup, holds: () => Promise<boolean>, withinMs = WITHIN_MS): Promise<boolean> {
@@ -94,8 +97,8 @@ async function everywhere(t: T, name: string, play: Play, victims: readonly numb
     }
   }
   for (const victim of victims) {
-    for (let p = 1; p <= total[victim]! && failures < 3; p++) {
-      for (const mode of ALL ? CRASH_MODES : [CRASH_MODES[p % 4]!]) {
+    for (let p = ALL ? 1 : FIRST; p <= total[victim]! && failures < 3; p += ALL ? 1 : 2) {
+      for (const mode of ALL ? CRASH_MODES : [CRASH_MODES[(p >> 1) % 4]!]) {
         const { g, told, files } = await fresh()
         const m = g.members[victim]!
         const { disk } = m
@@ -234,9 +237,7 @@ for (const [who, victim] of [
         before: g => submitted(g, content('crash', LARGE)),
         begin: (g, told) => send(g, 0, 0, told),
         over: async g =>
-          (await soundEverywhere(g, [0])) &&
-          (await shards(g)) === 6 &&
-          g.members.every(m => m.group.stagedFiles === 0),
+          (await soundEverywhere(g, [0])) && (await shards(g)) === 6 && g.members.every(m => m.group.stagedFiles === 0),
         again: (g, told) => sendRest(g, 0, 0, told)
       },
       [victim]
@@ -276,7 +277,7 @@ t.test('repair: power loss of those who make the shards of a lost member', async
         return lost && (await soundEverywhere(g, [0, 1]))
       }
     },
-    ALL ? [0, 1, 2, 4, 5, 6] : [0, 1, 4]
+    ALL ? [0, 1, 2, 4, 5, 6] : [1, 2]
   )
 })
 
@@ -355,7 +356,7 @@ t.test('repair: power loss while wrong parity is made again', async t => {
       },
       again: (g, told) => sendRest(g, 0, 0, told)
     },
-    ALL ? [1, 2, 3, 4, 5] : [1, 4]
+    ALL ? [1, 2, 3, 4, 5] : [4]
   )
 })
 
@@ -384,7 +385,7 @@ t.test('repair: power loss while a file is coded again for the whole group', asy
         return (await shards(g)) === 6 && g.members.every(m => m.group.stagedFiles === 0)
       }
     },
-    ALL ? [0, 1, 2, 3, 4, 5] : [0, 2]
+    ALL ? [0, 1, 2, 3, 4, 5] : [2]
   )
 })
 

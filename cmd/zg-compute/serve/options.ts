@@ -59,6 +59,18 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     help: 'what was computed of a prompt serves all users: faster, but its speed tells what others asked',
     advanced: true
   },
+  {
+    flags: '--lora <file>',
+    help: 'LoRA adapter that applies to every request, FILE or FILE=STRENGTH, repeatable',
+    parse: parseAdapter,
+    repeat: true
+  },
+  {
+    flags: '--lora-modules <name=file>',
+    help: 'LoRA adapter that requests ask for by this name as their model, repeatable',
+    parse: parseModule,
+    repeat: true
+  },
   { flags: '--draft <file>', help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead' },
   { flags: '--no-lookup', help: 'do not guess tokens by looking them up in the text', advanced: true },
   { flags: '--pin', help: "keep each of the engine's threads to a core", advanced: true },
@@ -120,4 +132,20 @@ function parsePrice(text: string): bigint {
   const million = parseAmount(text)
   if (million % TOKENS_PER_PRICE !== 0n) throw new ZgError('ERR_USAGE', `'${text}' is finer than one neuron a token`)
   return million / TOKENS_PER_PRICE
+}
+
+/** `FILE` or `FILE=STRENGTH`. */
+function parseAdapter(text: string): { path: string; strength: number } {
+  const m = /^(.+)=(-?\d{1,3}(?:\.\d{1,6})?)$/.exec(text)
+  const strength = m === null ? 1 : Number(m[2])
+  if (Math.abs(strength) > 100) throw new ZgError('ERR_USAGE', `strength '${m![2]}' is not from -100 to 100`)
+  return { path: m === null ? text : m[1]!, strength }
+}
+
+function parseModule(text: string): { name: string; path: string; strength: number } {
+  const at = text.indexOf('=')
+  if (at < 1 || at === text.length - 1) {
+    throw new ZgError('ERR_USAGE', `'${text.slice(0, 80)}' is not NAME=FILE`)
+  }
+  return { name: text.slice(0, at), path: text.slice(at + 1), strength: 0 }
 }

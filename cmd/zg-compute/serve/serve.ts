@@ -42,6 +42,10 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
     ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
+    adapters: [
+      ...((opts.lora as { path: string; strength: number }[] | undefined) ?? []),
+      ...((opts.loraModules as { name: string; path: string; strength: number }[] | undefined) ?? [])
+    ],
     ...(opts.draft === undefined ? {} : { draft: opts.draft as string }),
     running: opts.parallel as number,
     // A request may have several choices; the house's own bound comes first.

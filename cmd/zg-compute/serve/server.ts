@@ -344,16 +344,20 @@ interface Model {
 async function loadModel(o: ServeOptions, path: string, s: Service, closers: Edge['closers']): Promise<Model> {
   const [engine, hash, file] = await Promise.all([o.openEngine(), hashFile(path), stat(path)])
   closers.push(() => engine.close())
-  s.modelNames = [...new Set([engine.info.name, ...(o.modelName === undefined ? [] : [o.modelName])])]
+  const adapters = engine.adapters ?? []
+  // A request may name an adapter as its model.
+  const alias = o.modelName === undefined ? [] : [o.modelName]
+  s.modelNames = [...new Set([engine.info.name, ...alias, ...adapters.map(a => a.name)])]
   s.modelCreated = Math.floor(file.mtimeMs / 1000)
-  s.fingerprint = fingerprintOf(hash)
+  const changes = await Promise.all(adapters.map(async a => ` ${await hashFile(a.path)} ${a.strength}`))
+  s.fingerprint = fingerprintOf(hash, changes.join(''))
   s.engine = engine
   return { name: engine.info.name, hash }
 }
 
-/** `system_fingerprint` of a model by the hash of its file. */
-function fingerprintOf(hash: string): string {
-  return `zg-${composeHash(`${hash} ${NUMERIC}`).slice(0, 12)}`
+/** `system_fingerprint` of a model by the hash of its file, and those of its adapters. */
+function fingerprintOf(hash: string, changes = ''): string {
+  return `zg-${composeHash(`${hash} ${NUMERIC}${changes}`).slice(0, 12)}`
 }
 
 /** Version of the arithmetic: same model, same number, same tokens. */

@@ -283,7 +283,10 @@ class Run {
   /** The entry of a prompt's first token where the prompt's odds are told. */
   #firstOdds(task: Task): Logprob[] {
     if (task.first === undefined) return []
-    return [{ id: task.first, logprob: null, bytes: this.#engine.tokenizer.piece(task.first, true), top: [] }]
+    const { tokenizer } = this.#engine
+    const bytes = tokenizer.piece(task.first, true)
+    const hidden = tokenizer.piece(task.first).length === 0
+    return [{ id: task.first, logprob: null, bytes, top: [], ...(hidden ? { hidden: true as const } : {}) }]
   }
 
   /** Runs all tasks, a few at once; the first failure stops the others. */

@@ -11,6 +11,7 @@ import { TokenRefusal } from '../../../lib/codec/compute/session-token.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import { sha256 } from '../../../lib/crypto/hash.ts'
 import { ApiError, type Fields, flag, parseBody } from '../../../lib/infer/openai.ts'
+import { adapterList } from '../../../lib/infer/openai-adapters.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { answer } from './answer.ts'
 import { embeddings } from './embeddings.ts'
@@ -106,6 +107,8 @@ function findRoute(s: Service, path: string, bodies: Budget): Route | undefined 
   }
   if (path === '/v1/models' || path === '/v1/proxy/models')
     return get('models', async (_req, res) => listModels(s, res))
+  if (path === '/lora-adapters')
+    return get('lora-adapters', async (_req, res) => sendJson(res, 200, adapterList(s.engine?.adapters)))
   const model = /^\/v1(?:\/proxy)?\/models\/(.+)$/.exec(path)
   if (model !== null) return get('models', async (_req, res) => oneModel(s, res, model[1]!))
   const target = s.paid
@@ -309,7 +312,7 @@ function oneModel(s: Service, res: ServerResponse, name: string): void {
   const list = modelList(s)
   if (list === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
   const wanted = decodeName(name)
-  const entry = s.modelNames.includes(wanted) ? list[0] : list.find(m => m.id === wanted)
+  const entry = list.find(m => m.id === wanted) ?? (s.modelNames.includes(wanted) ? list[0] : undefined)
   if (entry === undefined) throw notFound('no such model', 'model_not_found')
   sendJson(res, 200, entry)
 }

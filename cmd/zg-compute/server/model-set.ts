@@ -51,6 +51,8 @@ export class ModelSet {
   #turn = 0
   /** Woken when a model is released. */
   readonly #waiting = new Set<() => void>()
+  /** Somebody makes room for a model: all others come after him, or those who share an open model would keep it open for ever. */
+  #line: Promise<unknown> | undefined
   #closed = false
 
   constructor(o: ModelSetOptions) {
@@ -73,7 +75,7 @@ export class ModelSet {
 
   /** Models that are open, and their memory. */
   stats(): { open: number; bytes: number } {
-    const open = this.#entries.filter(e => e.opening !== undefined)
+    const open = this.#entries.filter(e => e.bytes > 0)
     return { open: open.length, bytes: open.reduce((sum, e) => sum + e.bytes, 0) }
   }
 
@@ -83,6 +85,8 @@ export class ModelSet {
    */
   async take(name: string, signal: AbortSignal): Promise<Held> {
     const entry = this.#entries.find(e => e.name === name)!
+    while (this.#line !== undefined) await this.#line
+    signal.throwIfAborted()
     entry.users++
     entry.used = ++this.#turn
     let released = false
@@ -93,7 +97,17 @@ export class ModelSet {
       for (const wake of this.#waiting) wake()
     }
     try {
-      if (entry.opening === undefined) entry.opening = this.#open(entry, signal)
+      if (entry.opening === undefined) {
+        entry.opening = this.#open(entry, signal)
+        const line = entry.opening.then(
+          () => {},
+          () => {}
+        )
+        this.#line = line
+        void line.then(() => {
+          if (this.#line === line) this.#line = undefined
+        })
+      }
       return { ...(await entry.opening), release }
     } catch (err) {
       release()
@@ -112,8 +126,9 @@ export class ModelSet {
       const file = await stat(entry.path).catch((err: unknown) => {
         throw new ZgError('ERR_UNAVAILABLE', `the model '${entry.name}' cannot be read: ${messageOf(err)}`)
       })
-      entry.bytes = file.size + this.#o.cacheBytes
-      await this.#makeRoom(entry, signal)
+      const bytes = file.size + this.#o.cacheBytes
+      await this.#makeRoom(entry, bytes, signal)
+      entry.bytes = bytes
       const began = performance.now()
       const [engine, fingerprint] = await Promise.all([this.#o.open(entry.path), this.#o.fingerprint(entry.path)])
       const ms = Math.round(performance.now() - began)
@@ -128,16 +143,16 @@ export class ModelSet {
   }
 
   /** Closes others, least used first, until the model fits; waits for those that answer. */
-  async #makeRoom(entry: Entry, signal: AbortSignal): Promise<void> {
-    if (entry.bytes > this.#o.memoryBytes) {
+  async #makeRoom(entry: Entry, bytes: number, signal: AbortSignal): Promise<void> {
+    if (bytes > this.#o.memoryBytes) {
       throw new ZgError('ERR_UNAVAILABLE', `the model '${entry.name}' needs more memory than models may have`)
     }
     const until = performance.now() + OPEN_WAIT_MS
-    while (this.stats().bytes > this.#o.memoryBytes) {
+    while (this.stats().bytes + bytes > this.#o.memoryBytes) {
       signal.throwIfAborted()
       if (this.#closed) throw new ZgError('ERR_STOPPED', 'the server stops')
       const idle = this.#entries
-        .filter(e => e !== entry && e.opening !== undefined && e.users === 0)
+        .filter(e => e !== entry && e.bytes > 0 && e.users === 0)
         .sort((a, b) => a.used - b.used)[0]
       if (idle !== undefined) {
         await this.#shut(idle)

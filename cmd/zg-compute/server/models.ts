@@ -54,7 +54,7 @@ export function modelList(s: Service): Record<string, unknown>[] | undefined {
   const first = modelEntry(s)
   if (first === undefined && s.upstreams === undefined) return undefined
   const others = (s.others?.names() ?? []).map(id => ({ id, object: 'model', created: s.modelCreated, owned_by: 'zg' }))
-  const own = [...(first === undefined ? [] : [first]), ...others]
+  const own = [...(first === undefined ? [] : [first, ...adapterEntries(s)]), ...others]
   const names = new Set(own.map(m => m.id))
   return [...own, ...(s.upstreams?.models() ?? []).filter(m => !names.has(m.id))]
 }
@@ -88,6 +88,18 @@ export function modelEntry(s: Service): Record<string, unknown> | undefined {
     provider_type: 'decentralized',
     pricing: { prompt: prices.inputPrice.toString(), completion: prices.outputPrice.toString() }
   }
+}
+
+/** Adapters as models of their own, which a request may name; `parent` is the model that they change. */
+export function adapterEntries(s: Service): Record<string, unknown>[] {
+  const base = modelEntry(s)
+  if (base === undefined) return []
+  return (s.engine!.adapters ?? []).map(a => ({
+    ...base,
+    id: a.name,
+    parent: base.id,
+    ...('name' in base ? { name: a.name } : {})
+  }))
 }
 
 /** How our answers can be checked: signed, and re-executed bit by bit. */

@@ -12,8 +12,9 @@ import {
   parseCompletion,
   type RequestLimits
 } from '../../../lib/infer/openai.ts'
+import { parseAdapters } from '../../../lib/infer/openai-adapters.ts'
 import type { Usage } from '../../../lib/infer/openai-answer.ts'
-import type { AnswerGrammar, Engine, GenerateRequest } from '../../../lib/infer/types.ts'
+import type { AdapterChoice, AnswerGrammar, Engine, GenerateRequest } from '../../../lib/infer/types.ts'
 import type { Random } from '../../../lib/ports/random.ts'
 import { notFound } from './errors.ts'
 
@@ -54,6 +55,7 @@ interface Planned {
   engine: Engine
   models: readonly string[]
   random: Random
+  adapters?: AdapterChoice[]
 }
 
 /**
@@ -70,7 +72,11 @@ export async function planRequest(kind: Kind, body: Record<string, unknown>, o: 
   // The model comes first: a request meant for another one may have fields that only that one knows.
   if (typeof body.model === 'string' && !o.models.includes(body.model))
     throw notFound(`model '${body.model.slice(0, 100)}' is not served here, '${o.models[0]}' is`, 'model_not_found')
-  return kind === 'chat' ? planChat(parseChat(body, limits), o) : planCompletion(parseCompletion(body, limits), o)
+  const adapters = parseAdapters(body, engine.adapters)
+  const planned = adapters === undefined ? o : { ...o, adapters }
+  return kind === 'chat'
+    ? planChat(parseChat(body, limits), planned)
+    : planCompletion(parseCompletion(body, limits), planned)
 }
 
 async function planChat(request: ChatRequest, o: Planned): Promise<Plan> {
@@ -91,7 +97,7 @@ async function planChat(request: ChatRequest, o: Planned): Promise<Plan> {
   )
   const grammar = await compiled(engine, request.constraint)
   const calls = await toolsOf(engine, request, style)
-  const base = baseOf(request, ids, engine)
+  const base = baseOf(request, ids, o)
   const run: Omit<ChatRun, 'base'> = {
     style,
     thinking: style.thinks && endsInThought(engine, ids),
@@ -131,7 +137,7 @@ async function planCompletion(request: CompletionRequest, o: Planned): Promise<P
   for (const [prompt, given] of request.prompts.entries()) {
     const whole = typeof given === 'string' ? engine.textPrompt(given) : given
     const ids = fitted(whole, request, o, 'prompt')
-    const base = baseOf(request, ids, engine)
+    const base = baseOf(request, ids, o)
     const wantsPrompt = request.echo && request.logprobs !== undefined
     const promptAlone = base.maxTokens === 0
     if (grammar !== undefined) base.grammar = grammar
@@ -181,8 +187,8 @@ function fitted(whole: Int32Array, request: ChatRequest | CompletionRequest, o: 
   return ids
 }
 
-function baseOf(request: ChatRequest | CompletionRequest, prompt: Int32Array, engine: Engine): GenerateRequest {
-  const room = Math.max(0, engine.info.contextLength - prompt.length)
+function baseOf(request: ChatRequest | CompletionRequest, prompt: Int32Array, o: Planned): GenerateRequest {
+  const room = Math.max(0, o.engine.info.contextLength - prompt.length)
   const base: GenerateRequest = {
     prompt,
     maxTokens: Math.min(request.maxTokens ?? room, room),
@@ -194,6 +200,7 @@ function baseOf(request: ChatRequest | CompletionRequest, prompt: Int32Array, en
     ignoreEnd: request.ignoreEnd
   }
   if (request.logprobs !== undefined) base.logprobs = request.logprobs
+  if (o.adapters !== undefined) base.adapters = o.adapters
   if (request.cacheSalt !== undefined) base.cacheSalt = request.cacheSalt
   return base
 }

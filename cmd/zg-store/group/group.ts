@@ -53,6 +53,7 @@ import {
   Warnings
 } from './context.ts'
 import { Courier } from './courier.ts'
+import { heldSectors, heldSegment } from './holding.ts'
 import { Keeper } from './keeper.ts'
 import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
 import { Membership } from './members.ts'
@@ -670,6 +671,18 @@ export class CodingGroup {
         return piece
       })
     )
+  }
+
+  /** Which sectors of `count` segments of a file lie on this node's own disk: a bit each, MASK_BYTES a segment. */
+  async heldSectors(root: Uint8Array, first: number, count: number): Promise<Uint8Array[]> {
+    const out: Uint8Array[] = []
+    for (let i = first; i < first + count; i++) out.push(await heldSectors(this.#c, root, i))
+    return out
+  }
+
+  /** What of a segment lies on this node's own disk. */
+  heldSegment(root: Uint8Array, index: number): Promise<{ mask: Uint8Array; data: Uint8Array }> {
+    return heldSegment(this.#c, root, index)
   }
 
   /** The group as this node sees it. */

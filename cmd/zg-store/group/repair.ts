@@ -63,6 +63,7 @@ const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
 const BUSY_MS = 1_000
+/** Longer than other subsets of a stripe's shards are not tried again. */
 const RETRY_MAX_MS = 60_000
 
 export class Repairer {
@@ -300,7 +301,11 @@ export class Repairer {
       this.#checks.delete(key)
       this.#checking++
       void this.#paced(() => this.#checkOne(m))
-        .catch(err => this.#c.logger.debug('parity not checked', { error: messageOf(err) }))
+        .catch(err => {
+          if (this.#c.stop.aborted) return
+          this.#c.logger.debug('parity not checked', { error: messageOf(err) })
+          this.#c.clock.after(RETRY_MAX_MS, () => void this.check(m).catch(() => {}))
+        })
         .finally(() => {
           this.#checking--
           if (!this.#c.stop.aborted) this.#pump()

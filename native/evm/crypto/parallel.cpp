@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "base/batch_thread.h"
+#include "base/threads.h"
 
 #ifdef __linux__
 #include <sched.h>

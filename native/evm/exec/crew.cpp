@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/batch_thread.h"
+#include "base/threads.h"
 
 namespace zg {
 

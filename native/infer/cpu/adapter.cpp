@@ -167,9 +167,12 @@ class AdapterLoader {
 
 std::unique_ptr<const Adapter> Adapter::open(const char* path, const det::Model& model, Error* error) {
   const auto file = File::open(path, error);
-  if (file == nullptr) return nullptr;
+  return file == nullptr ? nullptr : load(*file, model, error);
+}
+
+std::unique_ptr<const Adapter> Adapter::load(const File& file, const det::Model& model, Error* error) {
   auto adapter = std::make_unique<Adapter>();
-  if (!AdapterLoader(*file, model, adapter.get(), error).run()) return nullptr;
+  if (!AdapterLoader(file, model, adapter.get(), error).run()) return nullptr;
   return adapter;
 }
 

@@ -32,6 +32,8 @@ class Adapter {
 
   // nullptr with the reason in error: no adapter, one of another model, or what it adapts is not adapted here.
   static std::unique_ptr<const Adapter> open(const char* path, const det::Model& model, gguf::Error* error);
+  // The same of a file that is open; nothing of it is needed afterwards.
+  static std::unique_ptr<const Adapter> load(const gguf::File& file, const det::Model& model, gguf::Error* error);
 
   // general.name, or empty.
   const std::string& name() const { return name_; }
