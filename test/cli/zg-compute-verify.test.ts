@@ -153,15 +153,71 @@ t.test('a served answer, and what was changed in it', { skip }, async t => {
   }
   const flip = (hex: string): `0x${string}` => `${hex.slice(0, -1)}${hex.endsWith('0') ? '1' : '0'}` as `0x${string}`
   const cases: [name: string, transcript: Transcript, what: string, step: number | null][] = [
-    ['a token', changed(c => void (c.tokens[9] = c.tokens[9] === 5 ? 6 : 5)), 'state', 9],
-    ['the last token', changed(c => void (c.tokens[39] = c.tokens[39] === 5 ? 6 : 5)), 'state', 39],
-    ['a leaf', changed(c => void (c.leaves[17] = flip(c.leaves[17]!))), 'state', 17],
-    ['a running hash', changed(c => void (c.running[23] = flip(c.running[23]!))), 'hash', 23],
-    ['the temperature', changed(c => void (c.params.temperature = '0.91')), 'hash', 0],
+    [
+      'a token',
+      changed(c => {
+        c.tokens[9] = c.tokens[9] === 5 ? 6 : 5
+      }),
+      'state',
+      9
+    ],
+    [
+      'the last token',
+      changed(c => {
+        c.tokens[39] = c.tokens[39] === 5 ? 6 : 5
+      }),
+      'state',
+      39
+    ],
+    [
+      'a leaf',
+      changed(c => {
+        c.leaves[17] = flip(c.leaves[17]!)
+      }),
+      'state',
+      17
+    ],
+    [
+      'a running hash',
+      changed(c => {
+        c.running[23] = flip(c.running[23]!)
+      }),
+      'hash',
+      23
+    ],
+    [
+      'the temperature',
+      changed(c => {
+        c.params.temperature = '0.91'
+      }),
+      'hash',
+      0
+    ],
     ['a shorter prompt', changed(c => void c.prompt.splice(1, 1)), 'state', 0],
-    ['the trace root', changed(c => void (c.trace_root = flip(c.trace_root))), 'trace_root', null],
-    ['the prompt root', changed(c => void (c.prompt_root = flip(c.prompt_root))), 'prompt_root', null],
-    ['the named model', changed(c => void (c.model.root = flip(c.model.root))), 'model', 0],
+    [
+      'the trace root',
+      changed(c => {
+        c.trace_root = flip(c.trace_root)
+      }),
+      'trace_root',
+      null
+    ],
+    [
+      'the prompt root',
+      changed(c => {
+        c.prompt_root = flip(c.prompt_root)
+      }),
+      'prompt_root',
+      null
+    ],
+    [
+      'the named model',
+      changed(c => {
+        c.model.root = flip(c.model.root)
+      }),
+      'model',
+      0
+    ],
     [
       'an answer ended early',
       changed(c => {
@@ -175,7 +231,11 @@ t.test('a served answer, and what was changed in it', { skip }, async t => {
     const { code, verdicts } = await verify(transcript)
     t.strictSame([code, verdicts[0]?.ok, verdicts[0]?.what, verdicts[0]?.step], [1, false, what, step], name)
   }
-  const seed = await verify(changed(c => void (c.seed = '12')))
+  const seed = await verify(
+    changed(c => {
+      c.seed = '12'
+    })
+  )
   t.strictSame([seed.code, seed.verdicts[0]?.what], [1, 'token'], 'another seed draws another token')
   t.ok(seed.verdicts[0]!.step! < 20)
   // The same file but for one weight.
