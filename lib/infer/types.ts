@@ -21,6 +21,8 @@ export interface ModelInfo {
   /** The path in use: `generic`, `avx2`, `avx512`. */
   readonly cpu: string
   readonly chatTemplate: string | undefined
+  /** The model's file (of one in parts: the first); absent where there is none. */
+  readonly file?: string
 }
 
 export interface Tokenizer {
