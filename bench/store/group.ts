@@ -155,7 +155,7 @@ async function group(dir: string, chain: FlowChainServer): Promise<Member[]> {
     m.child.stdout!.on('data', d => {
       line += d
     })
-    await waitFor(() => line.includes('\n'), { timeoutMs: 60_000, what: `node ${m.index}` })
+    await waitFor(() => line.includes('"ready"'), { timeoutMs: 60_000, what: `node ${m.index}` })
   }
   await Promise.all(members.map(m => start(m)))
   for (const m of members) {

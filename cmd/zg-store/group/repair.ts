@@ -15,7 +15,7 @@ import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import type { MerkleTree } from '../../../lib/codec/storage/merkle.ts'
 import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
-import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
+import { SECTOR_BYTES, SEGMENT_BYTES } from '../../../lib/codec/storage/shape.ts'
 import { cutShards } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { PackedProof } from '../disk/record.ts'
@@ -470,7 +470,7 @@ export class Repairer {
       c.clock.after(c.times.suspectMs, () => void this.check(now).catch(() => {}))
       return
     }
-    const memory = block(0)
+    const memory = block((s.count - s.need) * SEGMENT_BYTES)
     const data = pieces.map(x => x.data)
     const shards = await allShards(c, now, data, memory.bytes)
     const roots = s.need === 1 ? now.shardRoots.map(() => undefined) : await rootsOf(c, shards.slice(s.need), s.sectors)
