@@ -211,6 +211,21 @@ await tool({
       load: async () => (await import('./verbs/bench.ts')).bench
     },
     {
+      name: 'verify',
+      args: '<transcript>',
+      summary: 'compute an answer again from its transcript and name the first step that differs',
+      examples: [
+        'zg-compute verify answer.json --model llama.gguf',
+        'curl -s localhost:3080/trace/cmpl-… | zg-compute verify -'
+      ],
+      options: [
+        { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
+        { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
+      ],
+      exits: { 1: 'something differs', 65: 'no transcript, or no model', 66: 'file missing' },
+      load: async () => (await import('./verbs/verify.ts')).verify
+    },
+    {
       name: 'account show',
       args: '[address]',
       summary: 'show the ledger and what lies with each provider',

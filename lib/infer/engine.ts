@@ -66,6 +66,8 @@ export interface LocalEngine extends Engine {
     options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
   ): Promise<Float32Array>
   stats(): EngineStats
+  /** Positions the model was made for. */
+  readonly trainedContext: number
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
 }
@@ -113,6 +115,7 @@ class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
   readonly warnings: readonly string[]
+  readonly trainedContext: number
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
@@ -151,8 +154,10 @@ class NativeEngine implements LocalEngine {
       endIds: tokenizer.info.endIds,
       bosId: tokenizer.info.bosId,
       cpu,
-      chatTemplate: tokenizer.info.chatTemplate
+      chatTemplate: tokenizer.info.chatTemplate,
+      file: path
     }
+    this.trainedContext = native.info.trainedContext
   }
 
   get adapters(): Adapters['infos'] {

@@ -21,6 +21,8 @@ export interface ModelInfo {
   /** The path in use: `generic`, `avx2`, `avx512`. */
   readonly cpu: string
   readonly chatTemplate: string | undefined
+  /** The model's file (of one in parts: the first); absent where there is none. */
+  readonly file?: string
 }
 
 export interface Tokenizer {
@@ -202,6 +204,8 @@ export interface Engine {
    * @throws {ZgError} ERR_BAD_INPUT when the prompt is empty or does not fit the context.
    */
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
+  /** LoRA adapters that requests may name, in order; absent where there are none. */
+  readonly adapters?: readonly AdapterInfo[]
   /**
    * A prompt as a vector of length 1: the mean of its states behind the final norm, or the last one. Weak with models made for chats.
    * Absent where the engine cannot.
@@ -210,8 +214,6 @@ export interface Engine {
     prompt: Int32Array,
     options?: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal }
   ): Promise<Float32Array>
-  /** LoRA adapters that requests may name, in order; absent where there are none. */
-  readonly adapters?: readonly AdapterInfo[]
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */

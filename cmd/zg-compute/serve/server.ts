@@ -48,6 +48,7 @@ import { Gate } from '../server/gate.ts'
 import { ModelSet } from '../server/model-set.ts'
 import { VERIFIABILITY } from '../server/models.ts'
 import { Slots } from '../server/slots.ts'
+import { Traces } from '../server/traces.ts'
 import { Upstreams } from '../server/upstream.ts'
 import { adminMethods } from './admin.ts'
 import { engineMetrics } from './engine-metrics.ts'
@@ -152,6 +153,7 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     broker: undefined,
     paid: o.paid !== undefined,
     slots,
+    traces: new Traces(systemRandom),
     running: new Set(),
     draining: false,
     clock,

@@ -13,6 +13,7 @@ import type { SignatureStore } from '../ledger/signatures.ts'
 import type { Gate } from '../server/gate.ts'
 import type { ModelSet } from '../server/model-set.ts'
 import type { Slots } from '../server/slots.ts'
+import type { Traces } from '../server/traces.ts'
 import type { Upstreams } from '../server/upstream.ts'
 
 /** The paid side. */
@@ -61,6 +62,7 @@ export interface Service {
   /** True when started with a provider key, also before the broker stands. */
   readonly paid: boolean
   readonly slots: Slots
+  readonly traces: Traces
   /** Generations under way: aborted when stopping takes too long. */
   readonly running: Set<AbortController>
   /** No new generation is begun. */

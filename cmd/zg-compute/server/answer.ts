@@ -62,8 +62,14 @@ export async function answer(s: Service, a: AnswerRequest, req: IncomingMessage,
   res.once('close', onClose)
   const held = await hold(s, a.body.model, gone.signal)
   try {
-    const plan = await planRequest(a.kind, a.body, { engine: held.engine, models: held.names, random: s.random })
-    await new Run(s, held, a, plan, res).all(req)
+    const id = newId(s.random)
+    // What is paid for can be checked; on the plain server whoever wants that says so.
+    const traced = a.user !== undefined || a.body.trace === true
+    const engine = traced
+      ? s.traces.watch(held.engine, id, a.user === undefined ? a.account : toHex(a.user))
+      : held.engine
+    const plan = await planRequest(a.kind, a.body, { engine, models: held.names, random: s.random })
+    await new Run(s, held, a, plan, res, id).all(req)
   } finally {
     res.off('close', onClose)
     held.release()
@@ -90,14 +96,14 @@ class Run {
   #firstMs: number | undefined
   #noted = Number.NEGATIVE_INFINITY
 
-  constructor(s: Service, held: Held, a: AnswerRequest, plan: Plan, res: ServerResponse) {
+  constructor(s: Service, held: Held, a: AnswerRequest, plan: Plan, res: ServerResponse, id: string) {
     this.#s = s
     this.#engine = held.engine
     this.#a = a
     this.#plan = plan
     this.#res = res
     this.#body = new AnswerBody(res, s.clock)
-    this.#id = newId(s.random)
+    this.#id = id
     this.#createdMs = s.clock.now()
     this.#beganMs = s.clock.monotonic()
     this.#head = {

@@ -135,6 +135,12 @@ function brokerRoute(
   if (path === '/v1/quote') return get('quote', async (_req, res) => sendJson(res, 200, broker(s).quote()))
   const fee = /^\/v1\/user\/([^/]+)\/unsettledfee$/.exec(path)
   if (fee !== null) return get('unsettledfee', (req, res) => unsettledFee(s, fee[1]!, req, res), true)
+  const trace = /^\/v1\/proxy\/trace\/([^/]+)$/.exec(path)
+  if (trace !== null)
+    return get('trace', async (req, res) => {
+      const identity = broker(s).gate.identify(req.headers.authorization)
+      sendTrace(s, trace[1]!, toHex(identity.user), res)
+    })
   const id = /^\/v1\/proxy\/signature\/([^/]+)$/.exec(path)
   if (id !== null) return get('signature', (_req, res) => signature(s, id[1]!, res))
   return undefined
@@ -146,6 +152,15 @@ function plainRoute(
   post: (name: string, run: Route['run']) => Route,
   bodies: Budget
 ): Route | undefined {
+  const trace = /^\/(?:v1\/)?trace\/([^/]+)$/.exec(path)
+  if (trace !== null) {
+    return {
+      name: 'trace',
+      methods: ['GET', 'HEAD'],
+      run: async (req, res, url) =>
+        sendTrace(s, trace[1]!, callerOf(req, { user: url.searchParams.get('user') ?? '' }), res)
+    }
+  }
   if (path === '/metrics') {
     return {
       name: 'metrics',
@@ -323,6 +338,14 @@ async function unsettledFee(s: Service, text: string, req: IncomingMessage, res:
     throw new TokenRefusal(403, 'other_provider', "the session token is another user's")
   await b.gate.checkAccount(identity)
   sendJson(res, 200, { userAddress: checksumAddress(address), unsettledFee: b.book.unsettled(address).toString() })
+}
+
+/** Transcripts of a response (compute.md 6.2), to whoever asked for it. */
+function sendTrace(s: Service, text: string, owner: string, res: ServerResponse): void {
+  const id = text.toLowerCase().replace(/^(chatcmpl|cmpl)-/, '')
+  const transcripts = s.traces.get(id, owner)
+  if (transcripts === undefined) throw notFound('no trace under this id', 'chat_id_not_found')
+  sendJson(res, 200, { id, transcripts })
 }
 
 async function signature(s: Service, text: string, res: ServerResponse): Promise<void> {
