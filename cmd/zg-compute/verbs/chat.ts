@@ -159,7 +159,7 @@ const NUMBERS: Record<string, { option: string; min: number; max: number }> = {
 }
 
 /** A saved conversation. */
-export const TALK_BYTES_MAX = 16 << 20
+export const TALK_BYTES_MAX = 16 * 1024 * 1024
 
 /** Takes the last question and its answer away; answers the question. */
 function undo(messages: Message[]): string | undefined {
