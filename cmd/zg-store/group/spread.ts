@@ -17,7 +17,7 @@ import { toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { choose, ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
-import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { SEGMENT_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { PackedProof } from '../disk/record.ts'
 import { type Lease, lease } from '../node/buffers.ts'
@@ -208,7 +208,7 @@ export class Spreader {
     const there = await this.#c.manifests.get(up.root, code, t)
     if (there !== undefined && there.size === up.size && stillDurable(this.#c, there)) return async () => there
     const leases: Lease[] = []
-    const memory = block(0)
+    const memory = block(code.m * SEGMENT_BYTES)
     let made: Seal | undefined
     try {
       const stripe = await this.#read(up, t, leases)
