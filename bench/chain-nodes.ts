@@ -39,7 +39,10 @@ let directories = 0
  * Starts a fresh node; its start ends with the first answer. `manual`: blocks only when `evm_mine` asks for one.
  * @throws when it does not answer within a minute.
  */
-export async function start(name: Name, manual = false): Promise<Node> {
+export async function start(
+  name: Name,
+  { manual = false, gasLimit = GAS_LIMIT }: { manual?: boolean; gasLimit?: string } = {}
+): Promise<Node> {
   const at = port++
   const url = `http://127.0.0.1:${at}`
   const began = performance.now()
@@ -55,7 +58,7 @@ export async function start(name: Name, manual = false): Promise<Node> {
             '--port',
             `${at}`,
             '--gas-limit',
-            GAS_LIMIT,
+            gasLimit,
             '--silent',
             '--chain-id',
             '31337',
@@ -76,7 +79,7 @@ export async function start(name: Name, manual = false): Promise<Node> {
             `${at}`,
             ...beat,
             '--gas-limit',
-            GAS_LIMIT,
+            gasLimit,
             '--quiet'
           ],
           { stdio: ['ignore', 'ignore', 'inherit'], env }

@@ -2,7 +2,7 @@
  * Question: how fast is zg-chain as a node to develop against? Peer: anvil 1.7.1 (its platform binary), which keeps everything in memory;
  * zg-chain writes and syncs each block.
  *
- *   cd bench && npm ci && cd .. && npm run build && npm run bench:chain -- [--quick] [--only transfer,erc20,swap,reads,kernels,start,memory]
+ *   cd bench && npm ci && cd .. && npm run build && npm run bench:chain -- [--quick] [--only transfer,erc20,swap,full,reads,kernels,start,memory]
  *     [--rounds 3] [--count 30000] [--seconds 3] [--accounts 1000000] [--minutes 12] [--node zg-chain]
  *
  * Both with blocks of 1 s and a gas limit of 1 G, alternating in one session, the same signed transactions to both, sent by one driver
@@ -34,7 +34,7 @@ import { memory } from './chain-memory.ts'
 import { anvilInstalled, figure, type Name, type Node, ratios, read, start, table, wrk } from './chain-nodes.ts'
 import { kernelRound } from './evm-kernels.ts'
 
-const SECTIONS = [...WORKLOADS, 'reads', 'kernels', 'start', 'memory'] as const
+const SECTIONS = [...WORKLOADS, 'full', 'reads', 'kernels', 'start', 'memory'] as const
 type Section = (typeof SECTIONS)[number]
 const { values: flags } = parseArgs({
   options: {
@@ -53,6 +53,10 @@ const COUNT = Number(flags.count ?? (flags.quick ? 5_000 : 30_000))
 const READ_SECONDS = Number(flags.seconds ?? (flags.quick ? 1 : 3))
 const ACCOUNTS = Number(flags.accounts ?? (flags.quick ? 50_000 : 1_000_000))
 const SENDERS = 200
+/** Ethereum's gas limit of 2025; how much more is sent than fits; how many blocks of a second. */
+const FULL_GAS = '60000000'
+const FULL_SURPLUS = 1.2
+const FULL_SECONDS = 12
 const CONNECTIONS = 16
 const began = performance.now()
 const wanted = flags.only?.split(',') ?? SECTIONS
@@ -111,8 +115,14 @@ async function fingerprint(node: Node, workload: Workload): Promise<string> {
 const MULTICALL = '0xcA11bde05977b3631167028862bE2a173976CA11'
 const CALL = { to: MULTICALL, data: '0x3408e470' }
 
+interface Latency {
+  p50Ms: number
+  p99Ms: number
+  errors: number
+}
+
 /** Latency of eth_call beside a load: started now, answered when stopped. */
-function probe(url: string): () => Promise<{ p50Ms: number; p99Ms: number; errors: number }> {
+function probe(url: string): () => Promise<Latency> {
   const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'eth_call', params: [CALL, 'latest'] })
   const child = spawn(process.execPath, ['--import', 'tsx', 'bench/probe.ts', url, body], {
     cwd: packageRoot(),
@@ -150,15 +160,19 @@ async function loads(workload: Workload): Promise<void> {
         prepared ??= await prepareLoad(o)
         const stop = workload === 'transfer' ? probe(node.url) : undefined
         await loopDelayMs(node)
-        const r: LoadResult = await runLoad({ ...o, prepared })
-        const delay = await loopDelayMs(node)
-        const latency = await stop?.()
+        // Of the load alone: reading the receipts back afterwards is another load.
+        let ended: Promise<[Latency | undefined, number | undefined]> | undefined
+        const atEnd = (phase: string): void => {
+          if (phase === 'check') ended ??= Promise.all([stop?.(), loopDelayMs(node)])
+        }
+        const r: LoadResult = await runLoad({ ...o, prepared, onProgress: atEnd })
+        const [latency, delay] = (await ended) ?? []
         if (r.included !== COUNT)
           throw new Error(`${name} took in ${r.included} of ${COUNT}: ${r.refusal ?? `${r.failed} failed`}`)
         figure(name, `${workload} /s`, r.perSecond)
         if (r.cpuSeconds !== undefined) figure(name, `${workload} CPU ms each`, (r.cpuSeconds * 1000) / r.included)
         if (r.rssBytes !== undefined) figure(name, `${workload} memory MB`, r.rssBytes / 1e6)
-        if (latency !== undefined) figure(name, 'eth_call p99 ms while blocks are full', latency.p99Ms)
+        if (latency !== undefined) figure(name, 'eth_call p99 ms while all is sent that is taken', latency.p99Ms)
         if (delay !== undefined) figure(name, `${workload} event loop delay p99 ms`, delay)
         prints.set(name, `${r.gasUsed} ${await fingerprint(node, workload)}`)
         say({ round, name, ...r, gasUsed: Number(r.gasUsed), latency, delay })
@@ -169,6 +183,48 @@ async function loads(workload: Workload): Promise<void> {
     if (new Set(prints.values()).size > 1)
       throw new Error(`${workload}: the nodes differ: ${JSON.stringify([...prints])}`)
   }
+}
+
+/**
+ * Latency of eth_call while every block is full: blocks of FULL_GAS, and FULL_SURPLUS times as many transfers a second as fit. Unlike in the loads
+ * above, driver, probe and node do not fight for the processor.
+ */
+async function full(): Promise<void> {
+  const fits = Number(FULL_GAS) / 21_000
+  let prepared: PreparedLoad | undefined
+  for (let round = 0; another('full', round); round++)
+    for (const name of order(round)) {
+      const node = await start(name, { gasLimit: FULL_GAS })
+      try {
+        const count = Math.floor(fits * FULL_SECONDS)
+        const o = { ...options(node, 'transfer'), count, rate: Math.ceil(fits * FULL_SURPLUS), batch: 20 }
+        prepared ??= await prepareLoad(o)
+        let stop: (() => Promise<Latency>) | undefined
+        let ended: Promise<[Latency | undefined, number | undefined]> | undefined
+        const r = await runLoad({
+          ...o,
+          prepared,
+          onProgress: (phase, done) => {
+            // From the first full block to the last one.
+            if (phase !== 'load') return
+            if (stop === undefined && done >= fits * 0.9) {
+              void loopDelayMs(node)
+              stop = probe(node.url)
+            }
+            if (done >= count - fits) ended ??= Promise.all([stop?.(), loopDelayMs(node)])
+          }
+        })
+        const [latency, delay] = (await ended) ?? []
+        if (r.included !== count || latency === undefined || latency.errors > 0)
+          throw new Error(`${name} took in ${r.included} of ${count}, ${latency?.errors} calls failed`)
+        figure(name, 'eth_call p50 ms while blocks are full', latency.p50Ms)
+        figure(name, 'eth_call p99 ms while blocks are full', latency.p99Ms)
+        if (delay !== undefined) figure(name, 'event loop delay p99 ms while blocks are full', delay)
+        say({ round, name, section: 'full', ...r, gasUsed: Number(r.gasUsed), latency, delay })
+      } finally {
+        await node.stop()
+      }
+    }
 }
 
 // ---- reads, kernels, start
@@ -239,7 +295,7 @@ async function starts(): Promise<void> {
 
 async function accounts(): Promise<void> {
   for (const name of names) {
-    const node = await start(name, true)
+    const node = await start(name, { manual: true })
     try {
       await memory(node, ACCOUNTS, flags.quick ? 5 : 30)
       say({ name, section: 'memory', seconds: (performance.now() - began) / 1000 })
@@ -257,6 +313,7 @@ say({
 })
 if (wanted.includes('start')) await starts()
 for (const workload of WORKLOADS) if (wanted.includes(workload)) await loads(workload)
+if (wanted.includes('full')) await full()
 if (wanted.includes('reads')) await withNodes(reads)
 if (wanted.includes('kernels')) await withNodes(kernels)
 if (wanted.includes('memory')) await accounts()

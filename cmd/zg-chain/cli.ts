@@ -379,6 +379,12 @@ await tool({
           env: false
         },
         {
+          flags: '--rate <n>',
+          help: 'transactions a second, at most; otherwise as fast as the node takes them',
+          parse: parseInteger(1, 1_000_000),
+          env: false
+        },
+        {
           flags: '--pid <pid>',
           help: "the node's process, for its CPU time",
           parse: parseInteger(1, 4_194_304),

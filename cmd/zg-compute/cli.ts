@@ -170,6 +170,62 @@ await tool({
       load: async () => (await import('./verbs/complete.ts')).complete
     },
     {
+      name: 'embed',
+      args: '[text...]',
+      summary: 'turn texts into vectors, from a pipe one a line',
+      examples: ['zg-compute embed "a quiet sea"', 'zg-compute embed --json < lines.txt | jq .embedding'],
+      options: [
+        { flags: '--url <url>', help: 'server to ask; default: the one of this machine, port 3080', parse: parseUrl },
+        MODEL,
+        { flags: '--dimensions <n>', help: 'keep so many numbers of each', parse: parseInteger(1, 65_536) }
+      ],
+      exits: { 69: 'no server answers' },
+      load: async () => (await import('./verbs/embed.ts')).embed
+    },
+    {
+      name: 'bench',
+      summary: 'measure a server of the OpenAI API: speed, latency, many at once',
+      examples: [
+        'zg-compute bench',
+        'zg-compute bench --url http://127.0.0.1:8000/v1 --parallel 1,8,32',
+        'zg-compute bench --json | jq .total_tokens_per_second'
+      ],
+      options: [
+        {
+          flags: '--url <url>',
+          help: 'server to measure; default: the one of this machine, port 3080',
+          parse: parseUrl
+        },
+        { flags: '--model <name>', help: 'model to ask for; default: the first one listed' },
+        { flags: '--parallel <list>', help: 'requests at once, one run for each', default: '1,4,16' },
+        {
+          flags: '--requests <n>',
+          help: 'requests of each run, at least those at once',
+          default: '16',
+          parse: parseInteger(1, 100_000)
+        },
+        { flags: '--prompt-tokens <n>', help: 'length of a prompt', default: '128', parse: parseInteger(1, 1_000_000) },
+        { flags: '--max-tokens <n>', help: 'length of an answer', default: '64', parse: parseInteger(2, 1_000_000) }
+      ],
+      exits: { 1: 'a request failed', 69: 'no server answers' },
+      load: async () => (await import('./verbs/bench.ts')).bench
+    },
+    {
+      name: 'verify',
+      args: '<transcript>',
+      summary: 'compute an answer again from its transcript and name the first step that differs',
+      examples: [
+        'zg-compute verify answer.json --model llama.gguf',
+        'curl -s localhost:3080/trace/cmpl-… | zg-compute verify -'
+      ],
+      options: [
+        { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
+        { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
+      ],
+      exits: { 1: 'something differs', 65: 'no transcript, or no model', 66: 'file missing' },
+      load: async () => (await import('./verbs/verify.ts')).verify
+    },
+    {
       name: 'account show',
       args: '[address]',
       summary: 'show the ledger and what lies with each provider',

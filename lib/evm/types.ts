@@ -129,6 +129,8 @@ export interface NativeChain {
   bySenderAndNonce(sender: Uint8Array, nonce: bigint): Uint8Array | undefined
   /** A block record, off the loop when it is not cached. */
   block(number: number): Promise<Uint8Array | undefined>
+  /** The hashes of its transactions as the text of a JSON list. */
+  transactionHashes(number: number): Promise<string | undefined>
   /** rlp list of placed logs. @throws failure 'rejected' with `lastBlock` in the error when there are more than `limit`. */
   logs(filter: Uint8Array): Promise<Uint8Array>
   /** rlp [nonce, balance, codeHash, storageRoot, [node…], [[key, value, [node…]]…]]. */

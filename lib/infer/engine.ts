@@ -66,6 +66,8 @@ export interface LocalEngine extends Engine {
     options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
   ): Promise<Float32Array>
   stats(): EngineStats
+  /** Positions the model was made for. */
+  readonly trainedContext: number
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
 }
@@ -113,6 +115,7 @@ class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
   readonly warnings: readonly string[]
+  readonly trainedContext: number
   readonly #native: NativeModel
   readonly #answers: Answers
   readonly #template: ChatTemplate
@@ -151,8 +154,10 @@ class NativeEngine implements LocalEngine {
       endIds: tokenizer.info.endIds,
       bosId: tokenizer.info.bosId,
       cpu,
-      chatTemplate: tokenizer.info.chatTemplate
+      chatTemplate: tokenizer.info.chatTemplate,
+      file: path
     }
+    this.trainedContext = native.info.trainedContext
   }
 
   get adapters(): Adapters['infos'] {
@@ -256,11 +261,12 @@ class NativeEngine implements LocalEngine {
   }
 
   #logprob(record: TokenRecord): NonNullable<Step['logprob']> {
-    const named = (id: number, logprob: number): TokenLogprob => ({
-      id,
-      logprob,
-      bytes: this.tokenizer.piece(id, true)
-    })
+    const named = (id: number, logprob: number): TokenLogprob => {
+      const bytes = this.tokenizer.piece(id, true)
+      return bytes.length > 0 && this.tokenizer.piece(id).length === 0
+        ? { id, logprob, bytes, hidden: true }
+        : { id, logprob, bytes }
+    }
     return { ...named(record.id!, record.logprob ?? 0), top: record.top.map(t => named(t.id, t.logprob)) }
   }
 
@@ -270,7 +276,11 @@ class NativeEngine implements LocalEngine {
   }
 
   #submit(request: GenerateRequest): number {
-    const id = submitted(() => this.#native.submit(this.#nativeRequest(request)))
+    return this.#accepted(this.#nativeRequest(request), request.prompt.length + request.maxTokens)
+  }
+
+  #accepted(request: NativeRequest, total: number): number {
+    const id = submitted(() => this.#native.submit(request))
     if (id === -1) {
       throw new ZgError(
         'ERR_UNAVAILABLE',
@@ -281,7 +291,6 @@ class NativeEngine implements LocalEngine {
       )
     }
     if (id === -2) {
-      const total = request.prompt.length + request.maxTokens
       throw new ZgError('ERR_BAD_INPUT', `${total} tokens take more memory than all requests together may`)
     }
     if (id === -3) throw new ZgError('ERR_STOPPED', 'the engine is closed')
@@ -305,6 +314,7 @@ class NativeEngine implements LocalEngine {
       minTokens: request.minTokens ?? 0,
       outputFrom: request.outputFrom ?? request.prompt.length,
       promptLogprobs: request.promptLogprobs === true,
+      pooling: 0,
       grammar: request.grammar?.native as NativeGrammar | undefined,
       account,
       // Who does not name a salt shares with himself alone; a check shares with nobody, nor does who wants to know the prompt's odds.
@@ -316,6 +326,39 @@ class NativeEngine implements LocalEngine {
       lookUp: this.#options.lookUp ?? true,
       ...(request.trace === undefined ? {} : { trace: request.trace }),
       ...(adapters === undefined ? {} : { adapters })
+    }
+  }
+
+  async embed(
+    prompt: Int32Array,
+    options: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal } = {}
+  ): Promise<Float32Array> {
+    const { signal, account } = options
+    const { salt: _none, ...request } = this.#nativeRequest({
+      prompt,
+      maxTokens: 1,
+      sampling: { seed: 0n },
+      ...(account === undefined ? {} : { account })
+    })
+    // What is shared with others has no states any more.
+    const id = this.#accepted({ ...request, pooling: options.pooling === 'last' ? 2 : 1 }, prompt.length)
+    const answer = this.#answers.open(id)
+    const abort = (): void => this.#native.cancel(id)
+    if (signal?.aborted === true) abort()
+    signal?.addEventListener('abort', abort, { once: true })
+    try {
+      const record = await answer.next()
+      if (record.finish === 'failed') throw failure(record)
+      if (record.finish !== 'stop')
+        throw new ZgError('ERR_UNAVAILABLE', 'the text was not embedded', { hint: 'try again' })
+      const out = Float32Array.from(record.top, x => x.logprob)
+      let sum = 0
+      for (const x of out) sum += x * x
+      const length = Math.sqrt(sum)
+      return length > 0 ? out.map(x => x / length) : out
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#answers.close(id)
     }
   }
 

@@ -70,6 +70,8 @@ export interface NativeRequest {
   outputFrom: number
   /** Records of the prompt's tokens but the first come before those of the answer. */
   promptLogprobs: boolean
+  /** 1 the mean of the prompt's states, 2 the last one, instead of an answer: its values come as `top`. */
+  pooling: 0 | 1 | 2
   /** Made by the model's own tokenizer. */
   grammar: NativeGrammar | undefined
   /** Whose request it is, for the order of service. */

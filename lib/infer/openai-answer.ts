@@ -255,9 +255,9 @@ function completionLogprobs(list: readonly Logprob[], start: number): object {
     top_logprobs: list.map(x =>
       x.logprob === null ? null : Object.fromEntries(x.top.map(named).map(y => [y.token, y.logprob]))
     ),
-    text_offset: tokens.map(x => {
+    text_offset: tokens.map((x, i) => {
       const at = offset
-      offset += x.token.length
+      if (list[i]!.hidden !== true) offset += x.token.length
       return at
     })
   }

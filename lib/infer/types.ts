@@ -21,6 +21,8 @@ export interface ModelInfo {
   /** The path in use: `generic`, `avx2`, `avx512`. */
   readonly cpu: string
   readonly chatTemplate: string | undefined
+  /** The model's file (of one in parts: the first); absent where there is none. */
+  readonly file?: string
 }
 
 export interface Tokenizer {
@@ -125,6 +127,8 @@ export interface TokenLogprob {
   id: number
   logprob: number
   bytes: Uint8Array
+  /** A control token: its name is no part of the text. */
+  hidden?: true
 }
 
 /** A step of an answer (or, with `prompt`, a token of the prompt that was asked for). Its text holds whole characters only and never part of a stop string. */
@@ -202,6 +206,14 @@ export interface Engine {
   generate(request: GenerateRequest): AsyncGenerator<Step, void, void>
   /** LoRA adapters that requests may name, in order; absent where there are none. */
   readonly adapters?: readonly AdapterInfo[]
+  /**
+   * A prompt as a vector of length 1: the mean of its states behind the final norm, or the last one. Weak with models made for chats.
+   * Absent where the engine cannot.
+   */
+  embed?(
+    prompt: Int32Array,
+    options?: { pooling?: 'mean' | 'last'; account?: string; signal?: AbortSignal }
+  ): Promise<Float32Array>
   /** What it does and did; absent where nothing is counted. */
   stats?(): EngineStats
   /** Cancels what runs and frees the model. */

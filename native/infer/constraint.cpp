@@ -73,7 +73,9 @@ uint32_t Constraint::settle(uint32_t token) {
   // Far from the end the bytes decide: none takes more than a token.
   if (grammar_->trie().every_byte() && grammar_->distance(next) < left_) return token;
   if (plan(next, left_ - 1, &tokens)) return token;
-  if (!plan(state, left_, &tokens) || tokens.empty()) return token;
+  if (!plan(state, left_, &tokens)) return token;
+  // It is whole as it stands, and nothing that fits makes it longer.
+  if (tokens.empty()) return end_ids_.empty() ? token : end_ids_.front();
   forced_.assign(tokens.begin(), tokens.end());
   return forced_.front();
 }

@@ -37,6 +37,8 @@ struct Scheduler::Task {
   uint32_t drawn = 0;
   // Tokens of the prompt that were told.
   uint32_t told = 0;
+  // Sum of the prompt's states, in the order of positions.
+  std::vector<double> pooled{};
   uint32_t cached = 0;
   bool began = false;
   bool finished = false;

@@ -370,7 +370,8 @@ void Scheduler::collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* 
     // Nothing follows the last of an answer that exists.
     const size_t end = task->tokens.size() - (task->request.forced.empty() ? 0 : 1);
     for (size_t i = task->done; i < end && rows->size() < room; i++) {
-      const bool told = task->request.prompt_logprobs && i + 1 < prompt && i >= task->told;
+      const bool pooled = task->request.pooling == Request::Pooling::kMean;
+      const bool told = pooled || (task->request.prompt_logprobs && i + 1 < prompt && i >= task->told);
       const bool wants = told || (task->request.forced.empty() ? i + 1 == end : i + 1 >= prompt);
       if (wants && (told || !task->request.forced.empty()) && ++forced > kForcedRows) break;
       rows->push_back({.sequence = task->cache.get(),
@@ -419,6 +420,7 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   const Request& request = task->request;
   const size_t vocabulary = engine_->model().vocabulary;
   const bool forced = !request.forced.empty();
+  if (request.pooling != Request::Pooling::kNone) return pool(row, task);
   if (task->done < request.prompt.size()) {
     // A token of the prompt, once: after a preemption it was told already.
     Event e{.has_token = true, .token = request.prompt[task->done], .has_logprob = true};
@@ -460,6 +462,20 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   const bool over = e.finish != Finish::kNone;
   finish(task, std::move(e));
   return !over;
+}
+
+// Takes a state of a prompt that is pooled. False: it was the last.
+bool Scheduler::pool(const cpu::Row& row, Task* task) {
+  const size_t width = engine_->model().width;
+  const bool mean = task->request.pooling == Request::Pooling::kMean;
+  if (row.position == 0 || !mean) task->pooled.assign(width, 0);
+  for (size_t i = 0; i < width; i++) task->pooled[i] += static_cast<double>(row.hidden[i]);
+  if (task->done < task->request.prompt.size()) return true;
+  Event e{.finish = Finish::kStop, .cached = task->cached};
+  const double count = mean ? static_cast<double>(task->done) : 1;
+  for (uint32_t i = 0; i < width; i++) e.best.push_back({i, static_cast<float>(task->pooled[i] / count)});
+  finish(task, std::move(e));
+  return false;
 }
 
 // Tells an event of the task, which may be its last.

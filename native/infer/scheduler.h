@@ -39,6 +39,9 @@ struct Request {
   uint32_t output_from = UINT32_MAX;
   // An event for each token of the prompt but the first, with its log-probability, comes before those of the answer.
   bool prompt_logprobs = false;
+  // Not an answer but the prompt's states behind the final norm: their mean, or the last one.
+  enum class Pooling : uint8_t { kNone, kMean, kLast };
+  Pooling pooling = Pooling::kNone;
   bool logprobs = false;
   uint32_t alternatives = 0;
   // Whose request it is, for the order of service.
@@ -79,6 +82,7 @@ struct Event {
   bool has_logprob = false;
   // Of the token that follows: the drawn one, or the forced one.
   float logprob = 0;
+  // Or, at the end of a pooled prompt, the pooled state: index and value.
   std::vector<Alternative> best{};
   // Tokens of the prompt whose keys and values were there already.
   uint32_t cached = 0;
@@ -169,6 +173,7 @@ class Scheduler {
   void release(Task* task);
   void use(const Span& span, const std::vector<cpu::Row>& rows);
   bool sample(const cpu::Row& row, Task* task);
+  bool pool(const cpu::Row& row, Task* task);
   void finish(Task* task, Event event);
   void remove_finished();
   void publish();

@@ -1,6 +1,8 @@
 // The chain's object: reads at once, and the pool.
 #include "evm_chain.h"
 
+#include "base/threads.h"
+
 #include "chain/records.h"
 #include "evm_submit.h"
 
@@ -415,6 +417,8 @@ napi_value make_head(napi_env env, const zg::Chain::Head& head) {
 napi_value make_chain_object(napi_env env, const std::shared_ptr<ChainHandle>& handle) {
   napi_value out = nullptr;
   if (napi_create_object(env, &out) != napi_ok) return nullptr;
+  // This thread answers everybody from now on.
+  zg::become_prompt_thread();
   auto* owned = new std::shared_ptr<ChainHandle>(handle);
   const auto drop = [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<ChainHandle>*>(data); };
   if (napi_wrap(env, out, owned, drop, nullptr, nullptr) != napi_ok) {

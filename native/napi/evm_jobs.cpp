@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/threads.h"
+
 namespace evm {
 
 namespace {
@@ -134,6 +136,7 @@ void Workers::finish() {
 }
 
 void Workers::loop() {
+  zg::become_batch_thread();
   for (;;) {
     std::unique_ptr<Job> job;
     {

@@ -1,5 +1,7 @@
 #include "evm_submit.h"
 
+#include "base/threads.h"
+
 namespace evm {
 
 namespace {
@@ -58,6 +60,7 @@ void SubmitQueue::finish() {
 }
 
 void SubmitQueue::loop() {
+  zg::become_batch_thread();
   for (;;) {
     std::vector<std::unique_ptr<SubmitJob>> jobs;
     size_t count = 0;

@@ -6,9 +6,12 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
+import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
+import { fromHex } from '../../lib/base/hex.ts'
+import { StoreNode } from '../../lib/clients/store.ts'
 import { groupFromJson } from '../../lib/codec/storage/members.ts'
 import { startNetwork } from '../harness/network.ts'
-import { parseRecords, runTool, waitFor } from '../harness/tools.ts'
+import { parseRecords, runTool, startTool, waitFor } from '../harness/tools.ts'
 
 const network = await startNetwork('group', ['--stores', '6'])
 t.teardown(() => network.stop())
@@ -19,6 +22,64 @@ const list = () => groupFromJson(readFileSync(network.box.path('data', 'zg', 'gr
 
 /** Sizes whose stripes are whole, cut, and copied instead of coded. */
 const SIZES = [100, 20_000, 1_048_576, 1_300_001]
+
+/** A miner beside one member has an answer accepted, proven by sectors that lie on this member's own disk, and seals nothing else. */
+async function mines(
+  t: { comment(x: string): void; ok(a: unknown, b: string): void; same(a: unknown, b: unknown, c: string): void },
+  files: { root: string }[]
+): Promise<void> {
+  const node = new StoreNode(network.nodes[3]!)
+  const dir = network.box.path('group-miner')
+  const args = [
+    'mine',
+    '--node',
+    node.url,
+    '--account',
+    '5',
+    '--cpu-limit',
+    '100',
+    '--cache-max',
+    '64MiB',
+    '--dir',
+    dir
+  ]
+  const begun = performance.now()
+  const miner = await startTool('zg-store', [...args, '--json'], { env: network.env })
+  const answers = () => miner.records().filter(r => r.type === 'mine_answer')
+  try {
+    await waitFor(() => answers().some(r => r.accepted === true), { timeoutMs: 150_000, what: 'an accepted answer' })
+  } finally {
+    await miner.stop()
+  }
+  t.comment(`a member's miner had its answer after ${Math.round((performance.now() - begun) / 1000)} s`)
+  t.same(
+    answers().filter(r => r.accepted !== true),
+    [],
+    'none was refused'
+  )
+  // Where each file lies in the flow, and which of its sectors the member has.
+  const held = new Set<number>()
+  let sectors = 0
+  for (const { root } of files) {
+    const info = (await node.fileInfo(fromHex(root as `0x${string}`), false))!
+    const segments = Math.ceil(info.sizeBytes / 262_144)
+    const mask = (await node.heldSectors(info.root, 0, segments))!
+    const data = Math.ceil(info.sizeBytes / 256)
+    sectors += data
+    for (let s = 0; s < data; s++) if ((mask[s >> 3]! & (1 << (s & 7))) !== 0) held.add(info.startEntryIndex + s)
+  }
+  t.ok(held.size > 0 && held.size < sectors / 2, `the member has ${held.size} of ${sectors} sectors`)
+  for (const r of answers()) {
+    const at = Number(r.position)
+    t.ok(
+      Array.from({ length: 16 }, (_, i) => at + i).some(s => held.has(s)),
+      `sector ${at} is its own`
+    )
+  }
+  const reads = await fetch(`${node.url}/metrics`).then(x => x.text())
+  t.ok(/zg_store_degraded_reads_total 0/.test(reads), 'nothing was decoded for it')
+  await new RpcClient(node.url).call('zgs_getStatus')
+}
 
 t.test('two of six are killed, wiped and whole again, and every file reads back', { timeout: 250_000 }, async t => {
   const { members, version, chainId } = list()
@@ -50,6 +111,7 @@ t.test('two of six are killed, wiped and whole again, and every file reads back'
     return true
   }
   for (const node of network.nodes) await waitFor(() => final(node), { timeoutMs: 60_000, everyMs: 200, what: node })
+  await mines(t, files)
   const [a, b] = ['store-1', 'store-4']
   const killed = await devnet(['kill', a, b])
   t.equal(killed.code, 0, killed.stderr)

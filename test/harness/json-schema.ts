@@ -8,10 +8,13 @@ export type Schema = Record<string, unknown> | boolean
 const FORMATS: Record<string, (s: string) => boolean> = {
   date: s => /^\d{4}-\d\d-\d\d$/.test(s) && new Date(`${s}T00:00:00Z`).toISOString().startsWith(s),
   'date-time': s =>
-    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(s) && !Number.isNaN(Date.parse(s)) && FORMATS.date!(s.slice(0, 10)),
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(s) &&
+    !Number.isNaN(Date.parse(s)) &&
+    FORMATS.date!(s.slice(0, 10)),
   uuid: s => /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/.test(s),
   email: s => /^[^\s@]+@[^\s@.]+(\.[^\s@.]+)+$/.test(s),
-  ipv4: s => s.split('.').length === 4 && s.split('.').every(p => /^\d+$/.test(p) && String(Number(p)) === p && Number(p) < 256),
+  ipv4: s =>
+    s.split('.').length === 4 && s.split('.').every(p => /^\d+$/.test(p) && String(Number(p)) === p && Number(p) < 256),
   uri: s => URL.canParse(s)
 }
 
@@ -47,22 +50,33 @@ export function fault(value: unknown, schema: Schema, root: Schema = schema, at 
     if (!Number.isFinite(value)) return `${at}: not finite`
     if (typeof s.minimum === 'number' && value < s.minimum) return `${at}: ${value} below ${s.minimum}`
     if (typeof s.maximum === 'number' && value > s.maximum) return `${at}: ${value} above ${s.maximum}`
-    if (typeof s.exclusiveMinimum === 'number' && value <= s.exclusiveMinimum) return `${at}: ${value} not above ${s.exclusiveMinimum}`
-    if (typeof s.exclusiveMaximum === 'number' && value >= s.exclusiveMaximum) return `${at}: ${value} not below ${s.exclusiveMaximum}`
+    if (typeof s.exclusiveMinimum === 'number' && value <= s.exclusiveMinimum)
+      return `${at}: ${value} not above ${s.exclusiveMinimum}`
+    if (typeof s.exclusiveMaximum === 'number' && value >= s.exclusiveMaximum)
+      return `${at}: ${value} not below ${s.exclusiveMaximum}`
   }
   if (typeof value === 'string') {
     const length = [...value].length
-    if (typeof s.minLength === 'number' && length < s.minLength) return `${at}: ${length} characters, fewer than ${s.minLength}`
-    if (typeof s.maxLength === 'number' && length > s.maxLength) return `${at}: ${length} characters, more than ${s.maxLength}`
-    if (typeof s.pattern === 'string' && !new RegExp(s.pattern, 'u').test(value)) return `${at}: does not match ${s.pattern}`
-    if (typeof s.format === 'string' && FORMATS[s.format] !== undefined && !FORMATS[s.format]!(value)) return `${at}: no ${s.format}: ${value}`
+    if (typeof s.minLength === 'number' && length < s.minLength)
+      return `${at}: ${length} characters, fewer than ${s.minLength}`
+    if (typeof s.maxLength === 'number' && length > s.maxLength)
+      return `${at}: ${length} characters, more than ${s.maxLength}`
+    if (typeof s.pattern === 'string' && !new RegExp(s.pattern, 'u').test(value))
+      return `${at}: does not match ${s.pattern}`
+    if (typeof s.format === 'string' && FORMATS[s.format] !== undefined && !FORMATS[s.format]!(value))
+      return `${at}: no ${s.format}: ${value}`
   }
   if (Array.isArray(value)) {
     if (typeof s.minItems === 'number' && value.length < s.minItems) return `${at}: too few elements`
     if (typeof s.maxItems === 'number' && value.length > s.maxItems) return `${at}: too many elements`
     const first = Array.isArray(s.prefixItems) ? s.prefixItems : []
     for (const [i, item] of value.entries()) {
-      const wrong = i < first.length ? sub(item, first[i], `${at}[${i}]`) : s.items === undefined ? undefined : sub(item, s.items, `${at}[${i}]`)
+      const wrong =
+        i < first.length
+          ? sub(item, first[i], `${at}[${i}]`)
+          : s.items === undefined
+            ? undefined
+            : sub(item, s.items, `${at}[${i}]`)
       if (wrong !== undefined) return wrong
     }
   }
@@ -96,7 +110,16 @@ export function randomOf(seed: number): () => number {
 }
 
 const NAMES = ['a', 'id', 'name', 'größe', 'with space', 'q"uote', 'x\\y', 'tags', 'n', 'value', '日本', 'zz']
-const PATTERNS = ['^[a-z]{2,5}$', '^(foo|ba[rz])+$', 'x', '^\\d{3}-\\d{2}$', '^[^a-c"]{1,4}$', 'end$', '^\\w+(\\.\\w+)*$', '^[A-Z]\\S{0,3}$']
+const PATTERNS = [
+  '^[a-z]{2,5}$',
+  '^(foo|ba[rz])+$',
+  'x',
+  '^\\d{3}-\\d{2}$',
+  '^[^a-c"]{1,4}$',
+  'end$',
+  '^\\w+(\\.\\w+)*$',
+  '^[A-Z]\\S{0,3}$'
+]
 
 /** A random schema of the keywords that are supported, at most so deep. */
 export function randomSchema(random: () => number, depth: number): Record<string, unknown> {
@@ -108,7 +131,13 @@ export function randomSchema(random: () => number, depth: number): Record<string
       required: ['value', 'next'],
       additionalProperties: false
     }
-    return { $defs: { node }, type: 'object', properties: { list: { $ref: '#/$defs/node' }, more: root }, required: ['list'], additionalProperties: false }
+    return {
+      $defs: { node },
+      type: 'object',
+      properties: { list: { $ref: '#/$defs/node' }, more: root },
+      required: ['list'],
+      additionalProperties: false
+    }
   }
   return root
 }
@@ -147,7 +176,13 @@ function make(random: () => number, depth: number): Record<string, unknown> {
       return { type: 'array', items: child(), minItems: min, ...(random() < 0.7 ? { maxItems: min + int(3) } : {}) }
     }
     case 'tuple':
-      return { type: 'array', prefixItems: [child(), child()], items: random() < 0.5 ? false : child(), minItems: int(2), maxItems: 4 }
+      return {
+        type: 'array',
+        prefixItems: [child(), child()],
+        items: random() < 0.5 ? false : child(),
+        minItems: int(2),
+        maxItems: 4
+      }
     case 'anyOf':
       return { [random() < 0.7 ? 'anyOf' : 'oneOf']: [child(), child()] }
     case 'allOf': {
@@ -160,7 +195,12 @@ function make(random: () => number, depth: number): Record<string, unknown> {
       }
     }
     case 'map':
-      return { type: 'object', properties: { id: make(random, 0) }, additionalProperties: child(), required: random() < 0.5 ? ['id'] : [] }
+      return {
+        type: 'object',
+        properties: { id: make(random, 0) },
+        additionalProperties: child(),
+        required: random() < 0.5 ? ['id'] : []
+      }
     default: {
       const names = [...new Set(Array.from({ length: 1 + int(4) }, () => pick(NAMES)))]
       const out: Record<string, unknown> = {

@@ -272,6 +272,7 @@ function receiptOf(tx: Transaction, result: RunTxResult, cumulativeGasUsed: bigi
     type: tx.type,
     status,
     gasUsed: result.totalGasSpent,
+    logCount: logs.length,
     cumulativeGasUsed,
     effectiveGasPrice: effectiveGasPrice(tx, baseFee),
     logsBloom: bloomOf(logs),

@@ -343,59 +343,6 @@ t.test('a member replaced and one added: whole, shares even', async t => {
   t.ok(moved / (3000 * 6) < 1 / 12, `${((100 * moved) / (3000 * 6)).toFixed(1)} % moved`)
 })
 
-for (const [who, victim] of [
-  ['the entry node', 0],
-  ['a holder', 3]
-] as const) {
-  t.test(
-    `power loss of ${who} at every write of put: acknowledged segments come back, the file is final and whole`,
-    async t => {
-      const bytes = content('crash', 1_100_000)
-      const measure = await SimGroup.start(6, `${SEED}/crash`)
-      const opsBefore = measure.members[victim]!.disk.ops
-      const done = await measure.put(0, bytes)
-      await measure.until(() => measure.sound([done.seq]), 30_000)
-      const total = measure.members[victim]!.disk.ops - opsBefore
-      await measure.close()
-      let final = 0
-      for (let p = 0; p < total; p++) {
-        const g = await SimGroup.start(6, `${SEED}/crash`)
-        const { file, seq } = await g.submit(bytes)
-        const { disk } = g.members[victim]!
-        const { store, flow } = g.members[0]!
-        disk.crashAt(disk.ops + 1 + p)
-        const acked = new Set<number>()
-        const tx = await flow.tx(seq)
-        for (const s of file.segments) {
-          void store.store({ ...s, proof: { ...s.proof } }, tx).then(
-            () => acked.add(s.index),
-            () => {}
-          )
-        }
-        await g.until(async () => disk.crashed, 20_000)
-        await g.kill(victim, (['none', 'all', 'prefix', 'subset'] as const)[p % 4])
-        await g.up(victim)
-        await g.run(2_000)
-        // Only what was never acknowledged may have to be sent again.
-        await g
-          .upload(0, file, seq, i => !acked.has(i))
-          .catch(err => {
-            if (!/final/.test(String((err as { data?: string }).data))) throw err
-          })
-        if (!(await g.until(() => g.isFinal(0, seq), 60_000)))
-          t.fail(`point ${p}: not final, ${acked.size} acknowledged`)
-        else final++
-        if (!(await g.until(() => g.sound([seq]), 60_000))) t.fail(`point ${p}: not whole`)
-        if ((await g.read(5, seq)) !== 'same') t.fail(`point ${p}: not the same`)
-        await g.close()
-      }
-      t.equal(final, total)
-      t.ok(total > 10)
-      t.comment(`${total} writes`)
-    }
-  )
-}
-
 t.test('canary: more false acknowledgements than the code bears are noticed by these checks', async t => {
   const g = await SimGroup.start(6, `${SEED}/canary`)
   for (const i of [3, 4, 5]) {

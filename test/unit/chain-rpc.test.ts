@@ -11,7 +11,7 @@ import { openChain } from '../../cmd/zg-chain/open.ts'
 import { chainMethods, type RpcOptions } from '../../cmd/zg-chain/rpc/methods.ts'
 import { systemClock } from '../../lib/adapters/clock.ts'
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
-import { type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
+import { JsonText, type RpcContext, RpcError } from '../../lib/adapters/jsonrpc/types.ts'
 import { systemRandom } from '../../lib/adapters/random.ts'
 import { fromHex, type Hex, toHex, toQuantity } from '../../lib/base/hex.ts'
 import { ChainClient } from '../../lib/clients/chain.ts'
@@ -63,7 +63,9 @@ async function open(opts: Partial<RpcOptions> & { onDemand?: boolean } = {}) {
   const rpc = (name: string, ...params: unknown[]): Promise<Json> => {
     const method = methods[name]
     if (method === undefined) throw new Error(`no method ${name}`)
-    return Promise.resolve(method(params, connection.ctx)) as Promise<Json>
+    // As a client reads it.
+    const plain = (answer: unknown): Json => (answer instanceof JsonText ? JSON.parse(answer.text) : answer)
+    return Promise.resolve(method(params, connection.ctx)).then(plain)
   }
   const text = async (name: string, ...params: unknown[]) => await rpc(name, ...params)
   const refused = async (name: string, ...params: unknown[]): Promise<RpcError> => {
@@ -399,6 +401,42 @@ t.test('fees: history, and no suggestion below the next base fee', async t => {
   await chain.close()
 })
 
+t.test('a block of many transactions: hashes, places and numbers of logs agree in every view of it', async t => {
+  const { rpc, text, send, chain } = await open()
+  const emitter = (await send(alice.address, { data: creates(LOGGER) })).contractAddress as string
+  await rpc('evm_setAutomine', false)
+  // Every third has no log.
+  const sent = await Promise.all(
+    Array.from({ length: 300 }, (_, i) =>
+      text('eth_sendTransaction', { from: alice.address, to: i % 3 === 0 ? bob.address : emitter, gas: '0x186a0' })
+    )
+  )
+  await rpc('evm_mine')
+  const block = await rpc('eth_getBlockByNumber', 'latest', false)
+  t.equal(block.transactions.length, 300)
+  t.same([...block.transactions].sort(), [...sent].sort())
+  const whole = await rpc('eth_getBlockByHash', block.hash, true)
+  t.same(
+    whole.transactions.map((tx: Json) => tx.hash),
+    block.transactions
+  )
+  const receipts: Json[] = await rpc('eth_getBlockReceipts', 'latest')
+  const logs: Json[] = await rpc('eth_getLogs', { address: emitter, fromBlock: block.number, toBlock: block.number })
+  t.same(
+    logs.map(l => Number(l.logIndex)),
+    Array.from({ length: 200 }, (_, i) => i)
+  )
+  t.same(
+    receipts.flatMap(r => r.logs),
+    logs
+  )
+  for (const i of [0, 1, 150, 298, 299])
+    t.same(await rpc('eth_getTransactionReceipt', block.transactions[i]), receipts[i], `receipt ${i}`)
+  await rpc('evm_mine')
+  t.same((await rpc('eth_getBlockByNumber', 'latest', false)).transactions, [], 'an empty block')
+  await chain.close()
+})
+
 t.test('logs by address, topic and block, and filters that end by themselves', async t => {
   let nowMs = 0
   const { rpc, text, refused, send, chain } = await open({ monotonic: () => nowMs, logsBlocks: 5, logsResults: 2 })
@@ -683,7 +721,7 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   const receipt = await send(alice.address, { to: target, data, gas: '0x186a0' })
   t.equal(receipt.status, '0x1')
   const trace = async (options?: unknown): Promise<Json> =>
-    JSON.parse((await rpc('debug_traceTransaction', receipt.transactionHash, options)).text)
+    await rpc('debug_traceTransaction', receipt.transactionHash, options)
 
   const logs = await trace()
   t.equal(`0x${logs.gas.toString(16)}`, receipt.gasUsed)
@@ -710,9 +748,7 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   ]
   for (const [what, code, gas, cost, error] of ends) {
     await rpc('anvil_setCode', target, code)
-    const faulty = JSON.parse(
-      (await rpc('debug_traceCall', { to: target, gas: `0x${(21_000 + gas).toString(16)}` }, 'latest')).text
-    )
+    const faulty = await rpc('debug_traceCall', { to: target, gas: `0x${(21_000 + gas).toString(16)}` }, 'latest')
     const last = faulty.structLogs.at(-1)
     t.same([last.gasCost, last.error], [cost, error], what)
   }
@@ -746,13 +782,13 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   })
   t.same(Object.keys(mux), ['4byteTracer', 'callTracer'])
 
-  const block = JSON.parse((await rpc('debug_traceBlockByNumber', receipt.blockNumber, { tracer: 'callTracer' })).text)
+  const block = await rpc('debug_traceBlockByNumber', receipt.blockNumber, { tracer: 'callTracer' })
   t.same(
     block.map((b: Json) => b.txHash),
     [receipt.transactionHash]
   )
   const raw = await rpc('debug_getRawBlock', receipt.blockNumber)
-  const again = JSON.parse((await rpc('debug_traceBlockByHash', receipt.blockHash, { tracer: 'callTracer' })).text)
+  const again = await rpc('debug_traceBlockByHash', receipt.blockHash, { tracer: 'callTracer' })
   t.same(again, block)
   t.match(raw, /^0xf9/)
   await rpc('evm_setAutomine', false)
@@ -763,14 +799,14 @@ t.test('tracers show what ran in the shapes of geth', async t => {
   await rpc('evm_mine')
   const kinds = []
   for (const hash of pair) {
-    kinds.push(JSON.parse((await rpc('debug_traceTransaction', hash, { tracer: 'callTracer' })).text).type)
+    kinds.push((await rpc('debug_traceTransaction', hash, { tracer: 'callTracer' })).type)
   }
   t.same(kinds, ['CREATE', 'CALL'], 'each of one block is found')
   const called = await rpc('debug_traceCall', { to: target, data }, 'latest', {
     tracer: 'prestateTracer',
     stateOverrides: { [inner]: { code: '0x00' } }
   })
-  t.equal(JSON.parse(called.text)[inner].code, '0x00', 'overrides hold in a traced call')
+  t.equal(called[inner].code, '0x00', 'overrides hold in a traced call')
   await chain.close()
 })
 
@@ -839,7 +875,7 @@ t.test('ranges of the state are answered of any block, and within one', async t 
   const last = await rpc('eth_sendTransaction', { from, ...set(6, 66) })
   await rpc('evm_mine')
   await rpc('anvil_setNonce', from, '0x64')
-  const again = JSON.parse((await rpc('debug_traceTransaction', last, { tracer: 'callTracer' })).text)
+  const again = await rpc('debug_traceTransaction', last, { tracer: 'callTracer' })
   t.equal(again.error, undefined, 'traced on the state before the write')
   t.equal(await traced(), before)
 })

@@ -21,6 +21,8 @@ export interface LoadOptions {
   inFlight: number
   /** Transactions sent and in no block yet, at most. */
   ahead: number
+  /** Transactions a second, at most; absent: as fast as the node takes them. */
+  rate?: number | undefined
   /** Pays for everything. */
   key: Uint8Array
   address: Uint8Array
@@ -63,8 +65,9 @@ export interface PreparedLoad {
 }
 
 const POLL_MS = 10
-/** Blocks asked for at once while checking. */
-const CHECK_BATCH = 8
+/** Receipts of a larger block are asked for one by one, so many in a batch: an answer has its bound. */
+const CHECK_BLOCK = 1_000
+const CHECK_BATCH = 100
 
 /** Signs everything for the chain as it is now; the funder's nonce is the chain's. */
 export async function prepareLoad(opts: LoadOptions): Promise<PreparedLoad> {
@@ -139,19 +142,27 @@ interface Drive {
   refused: number
   refusal: string | undefined
   latencies: number[]
-  /** Numbers of the blocks that had any. */
-  blocks: number[]
+  /** The blocks that had any. */
+  blocks: BlockLoad[]
+}
+
+/** A block and those of its transactions that are of the load. */
+interface BlockLoad {
+  number: number
+  hashes: Hex[]
 }
 
 /** Sends all and waits until each is in a block or refused. */
 async function drive(
   rpc: RpcClient,
   txs: readonly Signed[],
-  o: Pick<LoadOptions, 'batch' | 'inFlight' | 'ahead' | 'timeoutMs' | 'signal'> & { onDone?: (n: number) => void }
+  o: Pick<LoadOptions, 'batch' | 'inFlight' | 'ahead' | 'rate' | 'timeoutMs' | 'signal'> & {
+    onDone?: (n: number) => void
+  }
 ): Promise<Drive> {
   const sentAt = new Map<string, number>()
   const latencies: number[] = []
-  const blocks: number[] = []
+  const blocks: BlockLoad[] = []
   let refused = 0
   let refusal: string | undefined
   let next = 0
@@ -168,6 +179,10 @@ async function drive(
     while (failure === undefined && next < txs.length) {
       if (next - seen - refused >= o.ahead) {
         await pause(POLL_MS)
+        continue
+      }
+      if (o.rate !== undefined && next > ((performance.now() - began) / 1000) * o.rate) {
+        await pause(1)
         continue
       }
       const from = next
@@ -197,17 +212,17 @@ async function drive(
         if (block === null) break
         height++
         const now = performance.now()
-        let any = false
+        const hashes: Hex[] = []
         for (const hash of block.transactions) {
           const at = sentAt.get(hash)
           if (at === undefined) continue
           sentAt.delete(hash)
           latencies.push(now - at)
           seen++
-          any = true
+          hashes.push(hash)
         }
-        if (any) {
-          blocks.push(height)
+        if (hashes.length > 0) {
+          blocks.push({ number: height, hashes })
           progressed = last = now
           o.onDone?.(seen)
         }
@@ -231,37 +246,53 @@ async function drive(
 /** Some nodes take a minute over the receipts of a block of ten thousand transactions. */
 const RECEIPTS_MS = 300_000
 
-/** Reads the blocks' receipts and counts those of `wanted`. */
+interface Receipt {
+  transactionHash: Hex
+  status: Hex
+  gasUsed: Hex
+}
+
+/** Reads the receipts of `wanted` in the blocks and counts them. */
 async function check(
   rpc: RpcClient,
-  blocks: readonly number[],
+  blocks: readonly BlockLoad[],
   wanted: ReadonlySet<string>
 ): Promise<{ included: number; failed: number; largest: number; gasUsed: bigint }> {
   let included = 0
   let failed = 0
   let largest = 0
   let gasUsed = 0n
-  for (let i = 0; i < blocks.length; i += CHECK_BATCH) {
-    const part = blocks.slice(i, i + CHECK_BATCH)
-    // One by one where a block is large: an answer has its bound.
-    for (const number of part) {
-      const receipts = await rpc.call<{ transactionHash: Hex; status: Hex; gasUsed: Hex }[]>(
-        'eth_getBlockReceipts',
-        [toQuantity(number)],
-        { timeoutMs: RECEIPTS_MS }
-      )
-      let ours = 0
-      for (const receipt of receipts) {
-        if (!wanted.has(receipt.transactionHash)) continue
-        ours++
-        gasUsed += BigInt(receipt.gasUsed)
-        if (receipt.status === '0x1') included++
-        else failed++
-      }
-      largest = Math.max(largest, ours)
+  for (const block of blocks) {
+    let ours = 0
+    for await (const receipt of receiptsOf(rpc, block)) {
+      if (!wanted.has(receipt.transactionHash)) continue
+      ours++
+      gasUsed += BigInt(receipt.gasUsed)
+      if (receipt.status === '0x1') included++
+      else failed++
     }
+    largest = Math.max(largest, ours)
   }
   return { included, failed, largest, gasUsed }
+}
+
+async function* receiptsOf(rpc: RpcClient, { number, hashes }: BlockLoad): AsyncGenerator<Receipt> {
+  const timeoutMs = RECEIPTS_MS
+  if (hashes.length <= CHECK_BLOCK) {
+    yield* await rpc.call<Receipt[]>('eth_getBlockReceipts', [toQuantity(number)], { timeoutMs })
+    return
+  }
+  for (let i = 0; i < hashes.length; i += CHECK_BATCH) {
+    const calls = hashes.slice(i, i + CHECK_BATCH)
+    const answers = await rpc.batch<Receipt | null>(
+      calls.map(hash => ({ method: 'eth_getTransactionReceipt', params: [hash] })),
+      { timeoutMs }
+    )
+    for (const answer of answers) {
+      if (answer instanceof RpcError) throw answer
+      if (answer !== null) yield answer
+    }
+  }
 }
 
 const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))

@@ -113,6 +113,8 @@ export interface Chain {
   headerByNumber(number: number): Promise<BlockHeader | undefined>
   headerByHash(hash: Uint8Array): Promise<BlockHeader | undefined>
   blockByHash(hash: Uint8Array): Promise<Block | undefined>
+  /** The hashes of a block's transactions as the text of a JSON list, made off the loop; undefined when the block is not canonical. */
+  transactionHashes(header: BlockHeader): Promise<string | undefined>
   receipts(hash: Uint8Array): Promise<Receipt[] | undefined>
   /** Both of a canonical block in one look. */
   stored(number: number): Promise<{ block: Block; receipts: Receipt[] } | undefined>

@@ -182,6 +182,13 @@ export class ZgChain implements Chain {
     return (await this.#byHash(hash))?.block
   }
 
+  async transactionHashes({ number, hash }: BlockHeader): Promise<string | undefined> {
+    const text = await asking(this.native.transactionHashes(number))
+    // Only evm_revert takes a block away meanwhile.
+    const now = this.header(number)
+    return now !== undefined && equalBytes(now.hash, hash) ? text : undefined
+  }
+
   async receipts(hash: Uint8Array): Promise<Receipt[] | undefined> {
     return (await this.#byHash(hash))?.receipts
   }

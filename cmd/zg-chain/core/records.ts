@@ -124,7 +124,7 @@ class CutBlock implements Block {
 
 class CutReceipt implements Receipt {
   readonly #raw: Uint8Array
-  #fields: Receipt | undefined
+  #fields: ReceiptFields | undefined
 
   constructor(raw: Uint8Array) {
     this.#raw = raw
@@ -158,13 +158,21 @@ class CutReceipt implements Receipt {
     return this.#read().contractAddress
   }
 
-  #read(): Receipt {
+  get logCount() {
+    return this.#fields?.logs.length ?? countItems(itemAt(this.#raw, LOGS))
+  }
+
+  #read(): ReceiptFields {
     this.#fields ??= receiptOf(rlpList(decodeRlp(this.#raw)))
     return this.#fields
   }
 }
 
-function receiptOf(f: readonly RlpItem[]): Receipt {
+type ReceiptFields = Omit<Receipt, 'logCount'>
+/** Place of the logs in a receipt's record. */
+const LOGS = 6
+
+function receiptOf(f: readonly RlpItem[]): ReceiptFields {
   const outcome = rlpBytes(f[1])
   const created = rlpBytes(f[7])
   return {
@@ -402,6 +410,21 @@ export function splitList(raw: Uint8Array): Uint8Array[] {
     at = next
   }
   return items
+}
+
+/** Item `index` of a list, head included. */
+function itemAt(raw: Uint8Array, index: number): Uint8Array {
+  let [at, end] = bounds(raw, 0)
+  for (let i = 0; i < index && at < end; i++) at = bounds(raw, at)[1]
+  if (at >= end) throw corrupt()
+  return raw.subarray(at, bounds(raw, at)[1])
+}
+
+function countItems(list: Uint8Array): number {
+  const [start, end] = bounds(list, 0)
+  let count = 0
+  for (let at = start; at < end; count++) at = bounds(list, at)[1]
+  return count
 }
 
 /** The bytes of a string item. */

@@ -98,6 +98,8 @@ export interface Receipt {
   effectiveGasPrice: bigint
   logsBloom: Uint8Array
   logs: Log[]
+  /** The same as `logs.length`, without reading the logs. */
+  readonly logCount: number
   contractAddress: Uint8Array | null
 }
 

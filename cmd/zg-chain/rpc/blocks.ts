@@ -1,5 +1,6 @@
 /** Blocks, headers, their counts and receipts. Look-ups answer null for what does not exist. */
-import { RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
+import { jsonList } from '../../../lib/adapters/jsonrpc/json-list.ts'
+import { JsonText, RPC, RpcError, type RpcMethods } from '../../../lib/adapters/jsonrpc/types.ts'
 import { toQuantity } from '../../../lib/base/hex.ts'
 import type { BlockRef } from '../core/api.ts'
 import { encodeHeader as encodeRawHeader } from '../core/block.ts'
@@ -37,7 +38,8 @@ export function blockMethods(s: RpcSetup): RpcMethods {
   async function getBlock(at: BlockParam, full: boolean): Promise<unknown> {
     const block = await blockAt(at)
     if (block === 'pending') return pendingBlock(full)
-    return block === undefined ? null : encodeBlock(block, full)
+    if (block === undefined) return null
+    return encodeBlock(block, full, full ? undefined : await chain.transactionHashes(block.header))
   }
 
   async function count(at: BlockParam): Promise<unknown> {
@@ -87,7 +89,8 @@ export function blockMethods(s: RpcSetup): RpcMethods {
       if (block === undefined) return null
       if (block === 'pending') return []
       const receipts = await needReceipts(s, block.header)
-      return receipts.map((_, i) => encodeReceipt(block, receipts, i, blobFeeOf(s.forks, block.header)))
+      const fee = blobFeeOf(s.forks, block.header)
+      return new JsonText(await jsonList(receipts.length, i => encodeReceipt(block, receipts, i, fee)))
     }
   }
 }

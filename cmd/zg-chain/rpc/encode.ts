@@ -1,4 +1,6 @@
 /** Blocks, transactions, receipts and logs as Ethereum's JSON-RPC writes them (chain.md 9.3). Addresses are lower case. */
+import { jsonList } from '../../../lib/adapters/jsonrpc/json-list.ts'
+import { JsonText } from '../../../lib/adapters/jsonrpc/types.ts'
 import { type Hex, toHex, toQuantity } from '../../../lib/base/hex.ts'
 import type { Block, BlockHeader, Log, PlacedLog, Receipt, Transaction } from '../core/types.ts'
 
@@ -35,14 +37,29 @@ export function encodeHeader(h: BlockHeader): Record<string, unknown> {
   return out
 }
 
-/** A block with transaction hashes, or with whole transactions when `full`. */
-export function encodeBlock(block: Block, full: boolean): Record<string, unknown> {
+/**
+ * A block with transaction hashes, or with whole transactions when `full`; made in turns.
+ * @param hashes - the hashes as the text of a JSON list, if they are known.
+ */
+export async function encodeBlock(block: Block, full: boolean, hashes?: string): Promise<JsonText> {
+  const list = hashes ?? (await jsonList(block.transactions.length, i => shownTransaction(block, i, full)))
+  return new JsonText(`${JSON.stringify(blockFields(block)).slice(0, -1)},"transactions":${list}}`)
+}
+
+/** The same at once, for a block of a few transactions. */
+export function encodeSmallBlock(block: Block, full: boolean): Record<string, unknown> {
+  return { ...blockFields(block), transactions: block.transactions.map((_, i) => shownTransaction(block, i, full)) }
+}
+
+function shownTransaction(block: Block, index: number, full: boolean): unknown {
+  const tx = block.transactions[index]!
+  return full ? encodeTransaction(tx, placeOf(block.header, index)) : toHex(tx.hash)
+}
+
+function blockFields(block: Block): Record<string, unknown> {
   const out: Record<string, unknown> = {
     ...encodeHeader(block.header),
     size: quantity(block.raw.length),
-    transactions: block.transactions.map((tx, i) =>
-      full ? encodeTransaction(tx, placeOf(block.header, i)) : toHex(tx.hash)
-    ),
     uncles: block.ommers.map(o => toHex(o.hash))
   }
   if (block.withdrawals !== undefined) {
@@ -155,7 +172,7 @@ export function encodeTransaction(tx: Transaction, place?: Place): Record<string
   return out
 }
 
-/** The receipt of transaction `index`; `firstLog` is the number of logs before it in the block. */
+/** The receipt of transaction `index`. */
 export function encodeReceipt(
   block: Block,
   receipts: Receipt[],
@@ -164,8 +181,7 @@ export function encodeReceipt(
 ): Record<string, unknown> {
   const tx = block.transactions[index]!
   const receipt = receipts[index]!
-  let firstLog = 0
-  for (let i = 0; i < index; i++) firstLog += receipts[i]!.logs.length
+  const firstLog = logsBefore(receipts)[index]!
   const out: Record<string, unknown> = {
     transactionHash: toHex(tx.hash),
     transactionIndex: quantity(index),
@@ -188,6 +204,19 @@ export function encodeReceipt(
     if (blob !== undefined) out.blobGasPrice = quantity(blob.price)
   }
   return out
+}
+
+const counted = new WeakMap<Receipt[], Uint32Array>()
+
+/** For each receipt, how many logs of the block come before its own: counted once for a block that is read again and again. */
+function logsBefore(receipts: Receipt[]): Uint32Array {
+  let before = counted.get(receipts)
+  if (before === undefined) {
+    before = new Uint32Array(receipts.length)
+    for (let i = 1; i < receipts.length; i++) before[i] = before[i - 1]! + receipts[i - 1]!.logCount
+    counted.set(receipts, before)
+  }
+  return before
 }
 
 /** Gas of one blob (EIP-4844). */

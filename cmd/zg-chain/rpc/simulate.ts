@@ -29,7 +29,7 @@ import {
   need,
   optional
 } from './decode.ts'
-import { encodeBlock, encodeLog } from './encode.ts'
+import { encodeLog, encodeSmallBlock } from './encode.ts'
 
 /** Blocks of one request, filled gaps included; calls of one block; withdrawals of one block. */
 const MAX_BLOCKS = 256
@@ -166,7 +166,7 @@ function showBlock(raw: Uint8Array, full: boolean): unknown {
       ...(failed ? { error: showError(Number(rlpNumber(code)), rlpBytes(text), rlpBytes(data)) } : {})
     }
   })
-  return { ...encodeBlock(block, full), calls: shown }
+  return { ...encodeSmallBlock(block, full), calls: shown }
 }
 
 function showError(code: number, text: Uint8Array, data: Uint8Array): unknown {

@@ -19,6 +19,7 @@ export const bench: VerbFn = async (ctx, _args, opts) => {
     batch: opts.batch as number,
     inFlight: opts.inFlight as number,
     ahead: opts.ahead as number,
+    rate: opts.rate as number | undefined,
     key: await account.privateKey(),
     address: account.address,
     pid: opts.pid as number | undefined,

@@ -7,7 +7,23 @@ import type { OptionSpec } from '../../../lib/cli/types.ts'
 const TOKENS_PER_PRICE = 1_000_000n
 
 export const SERVE_OPTIONS: OptionSpec[] = [
-  { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
+  {
+    flags: '--model <file>',
+    help: 'model in GGUF, NAME=FILE to name it; further ones are opened on demand (default: the one that comes along)',
+    repeat: true
+  },
+  {
+    flags: '--models-memory <size>',
+    help: 'memory for the models beside the first (default: half of what is free)',
+    parse: parseSize
+  },
+  {
+    flags: '--upstream <url>',
+    help: 'serve what this OpenAI-compatible server serves, repeatable: vLLM, SGLang, llama-server, zg-compute',
+    repeat: true,
+    parse: parseUrl
+  },
+  { flags: '--upstream-key-file <file>', help: 'key for those servers', env: false, advanced: true },
   { flags: '--port <port>', help: 'port; 0 chooses a free one', default: 3080, parse: parsePort },
   { flags: '--host <address>', help: 'address to listen on', default: '127.0.0.1' },
   {

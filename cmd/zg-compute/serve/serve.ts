@@ -1,7 +1,9 @@
 /** `zg-compute serve`: options in, a running model server out, until a signal ends it. */
+import { readFile } from 'node:fs/promises'
+import { freemem } from 'node:os'
 import { join } from 'node:path'
 import { dataDir } from '../../../lib/adapters/paths.ts'
-import { messageOf } from '../../../lib/base/errors.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { packageRoot } from '../../../lib/base/package-root.ts'
 import { formatDuration } from '../../../lib/base/units.ts'
 import { passwordReader } from '../../../lib/cli/password.ts'
@@ -9,7 +11,9 @@ import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { findSigner, isDevnet } from '../../../lib/clients/accounts.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
-import { openEngine } from '../../../lib/infer/engine.ts'
+import { CACHE_MIN_BYTES, openEngine } from '../../../lib/infer/engine.ts'
+import type { Engine } from '../../../lib/infer/types.ts'
+import { modelFile } from '../server/model-set.ts'
 import { QUEUE_WAIT_MS } from '../server/slots.ts'
 import { type PaidOptions, type ServeOptions, startServer } from './server.ts'
 
@@ -21,7 +25,19 @@ const SOCKET_PATH_MAX = 107
 
 export const serve: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()
-  const modelPath = (opts.model as string | undefined) ?? join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
+  const named = ((opts.model as string[] | undefined) ?? []).map(modelFile)
+  const upstream = opts.upstream as string[] | undefined
+  if (upstream !== undefined && opts.account !== undefined) {
+    throw new ZgError(
+      'ERR_USAGE',
+      "'--account' is paid for what this machine computes, '--upstream' has others compute",
+      {
+        hint: 'leave one of them out'
+      }
+    )
+  }
+  const own = join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
+  const modelPath = named[0]?.path ?? (upstream === undefined ? own : undefined)
   const engineOptions = {
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
@@ -39,19 +55,33 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     lookUp: opts.lookup !== false,
     pin: opts.pin === true
   }
+  const open = async (path: string): Promise<Engine> => {
+    const engine = await openEngine(path, engineOptions)
+    for (const warning of engine.warnings) ctx.log('engine').warn(warning)
+    return engine
+  }
   const options: ServeOptions = {
     modelPath,
-    openEngine: async () => {
-      const engine = await openEngine(modelPath, engineOptions)
-      for (const warning of engine.warnings) ctx.log('engine').warn(warning)
-      return engine
-    },
+    openEngine: () => open(modelPath!),
     port: opts.port as number,
     host: opts.host as string,
     parallel: opts.parallel as number,
     queue: opts.queue as number,
     adminPort: opts.adminPort as number,
     log: module => ctx.log(module)
+  }
+  if (named[0] !== undefined) options.modelName = named[0].name
+  if (named.length > 1) {
+    options.others = {
+      files: named.slice(1),
+      open,
+      memoryBytes: (opts.modelsMemory as number | undefined) ?? Math.floor(freemem() / 2),
+      cacheBytes: (opts.cache as number | undefined) ?? CACHE_MIN_BYTES
+    }
+  }
+  if (upstream !== undefined) {
+    const file = opts.upstreamKeyFile as string | undefined
+    options.upstream = { urls: upstream, key: file === undefined ? undefined : (await readFile(file, 'utf8')).trim() }
   }
   if (opts.allowHost !== undefined) options.allowedHosts = opts.allowHost as string[]
   if (opts.account !== undefined) options.paid = await paidOptions(ctx, opts)
@@ -70,24 +100,27 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   ])
   if (first === 'ready') {
     const { engine, broker } = running.service
-    const info = engine!.info
-    const megabytes = Math.max(1, Math.round(info.fileBytes / 1e6))
+    const info = engine?.info
+    const what =
+      info === undefined
+        ? `${running.service.upstreams!.healthy} of ${upstream!.length} servers answer`
+        : `model ${info.name} ${Math.max(1, Math.round(info.fileBytes / 1e6))} MB, cpu ${info.cpu}`
     ctx.ready(
       {
         type: 'ready',
         service: 'compute',
         url: running.url,
         port: running.port,
-        model: info.name,
-        model_bytes: info.fileBytes,
-        cpu: info.cpu,
-        context_length: info.contextLength,
+        model: info?.name ?? null,
+        model_bytes: info?.fileBytes ?? null,
+        cpu: info?.cpu ?? null,
+        context_length: info?.contextLength ?? null,
         admin_port: running.adminPort ?? null,
         provider: broker === undefined ? null : checksumAddress(broker.provider),
         signer: broker === undefined ? null : checksumAddress(broker.signer),
         dir: options.paid?.dir ?? null
       },
-      `compute ready on ${running.url}/v1, model ${info.name} ${megabytes} MB, cpu ${info.cpu}, in ${formatDuration(performance.now() - started)}`
+      `compute ready on ${running.url}/v1, ${what}, in ${formatDuration(performance.now() - started)}`
     )
     if (opts.host !== '127.0.0.1') ctx.log('serve').warn('open beyond this machine', { host: opts.host })
     await stopped

@@ -45,8 +45,11 @@ import { Settler } from '../ledger/settler.ts'
 import { SignatureStore } from '../ledger/signatures.ts'
 import { publicHandler } from '../server/app.ts'
 import { Gate } from '../server/gate.ts'
+import { ModelSet } from '../server/model-set.ts'
 import { VERIFIABILITY } from '../server/models.ts'
 import { Slots } from '../server/slots.ts'
+import { Traces } from '../server/traces.ts'
+import { Upstreams } from '../server/upstream.ts'
 import { adminMethods } from './admin.ts'
 import { engineMetrics } from './engine-metrics.ts'
 import { makeCounters, type Service } from './service.ts'
@@ -89,8 +92,19 @@ export interface PaidOptions {
 }
 
 export interface ServeOptions {
-  modelPath: string
+  /** The model that is served first, and paid for; undefined: none, only servers behind this one. */
+  modelPath: string | undefined
+  /** A further name of it. */
+  modelName?: string
   openEngine: () => Promise<Engine>
+  /** Models beside it. */
+  others?: {
+    files: { name: string; path: string }[]
+    open: (path: string) => Promise<Engine>
+    memoryBytes: number
+    cacheBytes: number
+  }
+  upstream?: { urls: string[]; key: string | undefined }
   port: number
   host: string
   allowedHosts?: string[]
@@ -139,13 +153,36 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     broker: undefined,
     paid: o.paid !== undefined,
     slots,
+    traces: new Traces(systemRandom),
     running: new Set(),
     draining: false,
     clock,
     random: systemRandom,
     logger,
     counters: makeCounters(metrics),
+    others:
+      o.others === undefined
+        ? undefined
+        : new ModelSet({
+            ...o.others,
+            logger: o.log('models'),
+            fingerprint: async path => fingerprintOf(await hashFile(path))
+          }),
+    upstreams:
+      o.upstream === undefined ? undefined : new Upstreams({ ...o.upstream, clock, logger: o.log('upstream') }),
+    metrics: () => metrics.text(),
     ready: () => readiness()
+  }
+  const { others, upstreams } = service
+  if (others !== undefined) {
+    metrics.gauge('models_open', 'models beside the first one that are open', () => others.stats().open)
+    metrics.gauge('models_bytes', 'memory set aside for them', () => others.stats().bytes)
+    closers.push(() => others.close())
+  }
+  if (upstreams !== undefined) {
+    metrics.gauge('upstreams_healthy', 'servers behind this one that answer', () => upstreams.healthy)
+    metrics.gauge('upstreams_running', 'requests under way there', () => upstreams.running)
+    closers.push(() => upstreams.stop())
   }
   metrics.gauge('running', 'generations under way', () => slots.running)
   metrics.gauge('waiting', 'requests that wait for the engine', () => slots.waiting)
@@ -157,6 +194,10 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     const not = (name: string, reason: string): Readiness => ({ ok: false, state: name, reason, model })
     if (state.fatal !== undefined) return not('degraded', messageOf(state.fatal))
     if (service.draining) return not('degraded', 'stopping')
+    if (upstreams !== undefined && o.modelPath === undefined) {
+      if (upstreams.healthy === 0) return not('degraded', 'no server behind this one answers')
+      return { ok: true, state: 'ready', model: String(upstreams.models()[0]?.id ?? '') }
+    }
     if (service.engine === undefined) return not('starting', 'loading the model')
     if (o.paid === undefined) return { ok: true, state: 'ready', model }
     if (paid?.mirror === undefined || service.broker === undefined)
@@ -217,7 +258,9 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
       closers.push(() => socket.close())
     }
     const whenReady = (async () => {
-      const model = await loadModel(o, service, closers)
+      await upstreams?.start()
+      if (o.modelPath === undefined) return
+      const model = await loadModel(o, o.modelPath, service, closers)
       if (o.paid !== undefined && paid !== undefined)
         await becomeProvider(o.paid, paid, model, http.url, { service, state, stop, closers, clock, log: o.log })
     })()
@@ -298,17 +341,23 @@ interface Model {
   hash: string
 }
 
-async function loadModel(o: ServeOptions, s: Service, closers: Edge['closers']): Promise<Model> {
-  const [engine, hash, file] = await Promise.all([o.openEngine(), hashFile(o.modelPath), stat(o.modelPath)])
+async function loadModel(o: ServeOptions, path: string, s: Service, closers: Edge['closers']): Promise<Model> {
+  const [engine, hash, file] = await Promise.all([o.openEngine(), hashFile(path), stat(path)])
   closers.push(() => engine.close())
   const adapters = engine.adapters ?? []
   // A request may name an adapter as its model.
-  s.modelNames = [engine.info.name, ...adapters.map(a => a.name)]
+  const alias = o.modelName === undefined ? [] : [o.modelName]
+  s.modelNames = [...new Set([engine.info.name, ...alias, ...adapters.map(a => a.name)])]
   s.modelCreated = Math.floor(file.mtimeMs / 1000)
   const changes = await Promise.all(adapters.map(async a => ` ${await hashFile(a.path)} ${a.strength}`))
-  s.fingerprint = `zg-${composeHash(`${hash} ${NUMERIC}${changes.join('')}`).slice(0, 12)}`
+  s.fingerprint = fingerprintOf(hash, changes.join(''))
   s.engine = engine
   return { name: engine.info.name, hash }
+}
+
+/** `system_fingerprint` of a model by the hash of its file, and those of its adapters. */
+function fingerprintOf(hash: string, changes = ''): string {
+  return `zg-${composeHash(`${hash} ${NUMERIC}${changes}`).slice(0, 12)}`
 }
 
 /** Version of the arithmetic: same model, same number, same tokens. */

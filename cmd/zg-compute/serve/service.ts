@@ -11,7 +11,10 @@ import type { Random } from '../../../lib/ports/random.ts'
 import type { FeeBook } from '../ledger/fee-book.ts'
 import type { SignatureStore } from '../ledger/signatures.ts'
 import type { Gate } from '../server/gate.ts'
+import type { ModelSet } from '../server/model-set.ts'
 import type { Slots } from '../server/slots.ts'
+import type { Traces } from '../server/traces.ts'
+import type { Upstreams } from '../server/upstream.ts'
 
 /** The paid side. */
 export interface Broker {
@@ -44,6 +47,12 @@ export interface Counters {
 export interface Service {
   /** Undefined while it loads. */
   engine: Engine | undefined
+  /** Models beside it, opened on demand; undefined: none. */
+  readonly others: ModelSet | undefined
+  /** Servers behind this one; undefined: none. */
+  readonly upstreams: Upstreams | undefined
+  /** What `/metrics` says. */
+  metrics(): Promise<string>
   /** Names of the served model, its own first; empty while it loads. */
   modelNames: string[]
   /** Unix seconds. */
@@ -53,6 +62,7 @@ export interface Service {
   /** True when started with a provider key, also before the broker stands. */
   readonly paid: boolean
   readonly slots: Slots
+  readonly traces: Traces
   /** Generations under way: aborted when stopping takes too long. */
   readonly running: Set<AbortController>
   /** No new generation is begun. */

@@ -32,6 +32,8 @@ import { newId } from '../ledger/settler.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { AnswerBody } from './body.ts'
 import { apiError, BusyError, isBug } from './errors.ts'
+import type { Held } from './model-set.ts'
+import { hold } from './models.ts'
 import { type Kind, type Plan, planRequest, type Task, usageOf } from './plan.ts'
 
 /** Choices of one request that are generated at once. */
@@ -55,10 +57,23 @@ export interface AnswerRequest {
 
 /** @throws before the first byte left: refusals and failures; later ones end the stream. */
 export async function answer(s: Service, a: AnswerRequest, req: IncomingMessage, res: ServerResponse): Promise<void> {
-  const engine = s.engine!
-  const plan = await planRequest(a.kind, a.body, { engine, models: s.modelNames, random: s.random })
-  const running = new Run(s, engine, a, plan, res)
-  await running.all(req)
+  const gone = new AbortController()
+  const onClose = (): void => gone.abort(new Error('the client left'))
+  res.once('close', onClose)
+  const held = await hold(s, a.body.model, gone.signal)
+  try {
+    const id = newId(s.random)
+    // What is paid for can be checked; on the plain server whoever wants that says so.
+    const traced = a.user !== undefined || a.body.trace === true
+    const engine = traced
+      ? s.traces.watch(held.engine, id, a.user === undefined ? a.account : toHex(a.user))
+      : held.engine
+    const plan = await planRequest(a.kind, a.body, { engine, models: held.names, random: s.random })
+    await new Run(s, held, a, plan, res, id).all(req)
+  } finally {
+    res.off('close', onClose)
+    held.release()
+  }
 }
 
 class Run {
@@ -81,21 +96,21 @@ class Run {
   #firstMs: number | undefined
   #noted = Number.NEGATIVE_INFINITY
 
-  constructor(s: Service, engine: Engine, a: AnswerRequest, plan: Plan, res: ServerResponse) {
+  constructor(s: Service, held: Held, a: AnswerRequest, plan: Plan, res: ServerResponse, id: string) {
     this.#s = s
-    this.#engine = engine
+    this.#engine = held.engine
     this.#a = a
     this.#plan = plan
     this.#res = res
     this.#body = new AnswerBody(res, s.clock)
-    this.#id = newId(s.random)
+    this.#id = id
     this.#createdMs = s.clock.now()
     this.#beganMs = s.clock.monotonic()
     this.#head = {
       id: `${a.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${this.#id}`,
       created: Math.floor(this.#createdMs / 1000),
-      model: s.modelNames[0]!,
-      fingerprint: s.fingerprint
+      model: held.names[0]!,
+      fingerprint: held.fingerprint
     }
   }
 
@@ -136,7 +151,7 @@ class Run {
   }
 
   async #whole(): Promise<void> {
-    const { kind, tasks } = this.#plan
+    const { kind } = this.#plan
     const made: (Choice & { prompt: number; odds: number })[] = []
     await this.#generate(async (task, steps) => {
       const c = {
@@ -189,7 +204,7 @@ class Run {
   }
 
   async #stream(): Promise<void> {
-    const { kind, includeUsage, tasks } = this.#plan
+    const { kind, includeUsage } = this.#plan
     const chunks = new (kind === 'chat' ? ChatChunks : CompletionChunks)(this.#head, includeUsage)
     const open = (): void => {
       if (!this.#body.started && !this.#body.gone) this.#body.startStream(this.#headers())
@@ -218,7 +233,8 @@ class Run {
             event += chunks.reasoning(index, step.reasoning ?? '')
             if (step.call !== undefined) {
               const { name, arguments: piece, index: number } = step.call
-              const id = (ids[number] ??= this.#callId())
+              if (ids[number] === undefined) ids[number] = this.#callId()
+              const id = ids[number]
               event += chunks.call(index, number, name === undefined ? undefined : { id, name }, piece)
             }
           }
@@ -267,7 +283,10 @@ class Run {
   /** The entry of a prompt's first token where the prompt's odds are told. */
   #firstOdds(task: Task): Logprob[] {
     if (task.first === undefined) return []
-    return [{ id: task.first, logprob: null, bytes: this.#engine.tokenizer.piece(task.first, true), top: [] }]
+    const { tokenizer } = this.#engine
+    const bytes = tokenizer.piece(task.first, true)
+    const hidden = tokenizer.piece(task.first).length === 0
+    return [{ id: task.first, logprob: null, bytes, top: [], ...(hidden ? { hidden: true as const } : {}) }]
   }
 
   /** Runs all tasks, a few at once; the first failure stops the others. */

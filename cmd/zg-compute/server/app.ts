@@ -3,20 +3,22 @@
  * read into memory per request, and all together stay within a bound.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { answerUnread, type HttpHandler, readBody, sendJson } from '../../../lib/adapters/http.ts'
+import { answerUnread, type HttpHandler, readBody, sendJson, sendText } from '../../../lib/adapters/http.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { addressFromHex, toHex } from '../../../lib/base/hex.ts'
 import { responseText, signatureRecord } from '../../../lib/codec/compute/response-signature.ts'
 import { TokenRefusal } from '../../../lib/codec/compute/session-token.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import { sha256 } from '../../../lib/crypto/hash.ts'
-import { ApiError, parseBody } from '../../../lib/infer/openai.ts'
+import { ApiError, type Fields, flag, parseBody } from '../../../lib/infer/openai.ts'
 import { adapterList } from '../../../lib/infer/openai-adapters.ts'
 import type { Broker, Service } from '../serve/service.ts'
 import { answer } from './answer.ts'
+import { embeddings } from './embeddings.ts'
 import { apiError, BusyError, isBug, notFound, refusalReason, sendRefusal } from './errors.ts'
 import type { Rate } from './gate.ts'
-import { adapterEntries, modelEntry } from './models.ts'
+import type { Held } from './model-set.ts'
+import { hold, modelList } from './models.ts'
 import type { Kind } from './plan.ts'
 
 /** A request's body. */
@@ -89,7 +91,14 @@ function findRoute(s: Service, path: string, bodies: Budget): Route | undefined 
     run
   })
   const post = (name: string, run: Route['run']): Route => ({ name, methods: ['POST'], run })
-  if (path === '/health') return get('health', async (_req, res) => sendJson(res, 200, { ok: true }))
+  if (path === '/health') {
+    return get('health', async (_req, res) => {
+      const { ok, state, reason } = s.ready()
+      const status = ok ? 'ready' : s.draining ? 'draining' : state === 'starting' ? 'loading' : 'failed'
+      // Alive, whatever it waits for: a supervisor must not kill what only loads.
+      sendJson(res, 200, { ok: true, status, ...(reason === undefined ? {} : { reason }) })
+    })
+  }
   if (path === '/ready') {
     return get('ready', async (_req, res) => {
       const ready = s.ready()
@@ -126,6 +135,12 @@ function brokerRoute(
   if (path === '/v1/quote') return get('quote', async (_req, res) => sendJson(res, 200, broker(s).quote()))
   const fee = /^\/v1\/user\/([^/]+)\/unsettledfee$/.exec(path)
   if (fee !== null) return get('unsettledfee', (req, res) => unsettledFee(s, fee[1]!, req, res), true)
+  const trace = /^\/v1\/proxy\/trace\/([^/]+)$/.exec(path)
+  if (trace !== null)
+    return get('trace', async (req, res) => {
+      const identity = broker(s).gate.identify(req.headers.authorization)
+      sendTrace(s, trace[1]!, toHex(identity.user), res)
+    })
   const id = /^\/v1\/proxy\/signature\/([^/]+)$/.exec(path)
   if (id !== null) return get('signature', (_req, res) => signature(s, id[1]!, res))
   return undefined
@@ -137,28 +152,113 @@ function plainRoute(
   post: (name: string, run: Route['run']) => Route,
   bodies: Budget
 ): Route | undefined {
-  if (path === '/tokenize') {
-    return post('tokenize', async (req, res) => {
-      const body = parseBody(await bodies.read(req))
-      const text = body.content ?? body.prompt
-      if (typeof text !== 'string') throw new ApiError(400, 'content is not a string', { param: 'content' })
-      const engine = engineOf(s)
-      const ids = body.add_special === true ? engine.textPrompt(text) : engine.tokenizer.encode(text)
-      sendJson(res, 200, { tokens: [...ids] })
-    })
+  const trace = /^\/(?:v1\/)?trace\/([^/]+)$/.exec(path)
+  if (trace !== null) {
+    return {
+      name: 'trace',
+      methods: ['GET', 'HEAD'],
+      run: async (req, res, url) =>
+        sendTrace(s, trace[1]!, callerOf(req, { user: url.searchParams.get('user') ?? '' }), res)
+    }
   }
-  if (path === '/detokenize') {
-    return post('detokenize', async (req, res) => {
-      const { tokens } = parseBody(await bodies.read(req))
-      const engine = engineOf(s)
-      const known = (id: unknown): boolean =>
-        typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < engine.info.vocabularySize
-      if (!Array.isArray(tokens) || !tokens.every(known))
-        throw new ApiError(400, 'tokens is not a list of ids of the vocabulary', { param: 'tokens' })
-      sendJson(res, 200, { content: engine.tokenizer.decode(tokens as number[]) })
-    })
+  if (path === '/metrics') {
+    return {
+      name: 'metrics',
+      methods: ['GET', 'HEAD'],
+      run: async (_req, res) => sendText(res, 200, 'text/plain; version=0.0.4', await s.metrics())
+    }
+  }
+  if (path === '/v1/embeddings') {
+    return post('embeddings', (req, res) =>
+      withModel(s, req, res, bodies, '/embeddings', async ({ engine, names }, body, signal) =>
+        embeddings(engine, names[0]!, body, { account: callerOf(req, body), signal })
+      )
+    )
+  }
+  if (path === '/tokenize' || path === '/v1/tokenize') {
+    return post('tokenize', (req, res) =>
+      withModel(s, req, res, bodies, undefined, async ({ engine }, body) => {
+        const text = body.content ?? body.prompt
+        if (typeof text !== 'string') throw new ApiError(400, 'content is not a string', { param: 'content' })
+        const special = flag(body, 'parse_special') ?? false
+        const plain = body.add_special !== true
+        const tokens = [...(plain ? engine.tokenizer.encode(text, special) : engine.textPrompt(text))]
+        const pieces = flag(body, 'with_pieces') ?? false
+        return {
+          tokens: pieces ? tokens.map(id => ({ id, piece: engine.tokenizer.decode([id]) })) : tokens,
+          count: tokens.length,
+          max_model_len: engine.info.contextLength
+        }
+      })
+    )
+  }
+  if (path === '/detokenize' || path === '/v1/detokenize') {
+    return post('detokenize', (req, res) =>
+      withModel(s, req, res, bodies, undefined, async ({ engine }, body) => {
+        const { tokens } = body
+        const known = (id: unknown): boolean =>
+          typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < engine.info.vocabularySize
+        if (!Array.isArray(tokens) || !tokens.every(known))
+          throw new ApiError(400, 'tokens is not a list of ids of the vocabulary', { param: 'tokens' })
+        const content = engine.tokenizer.decode(tokens as number[])
+        return { content, prompt: content }
+      })
+    )
   }
   return undefined
+}
+
+/** Reads a body, holds the model that it names, and answers with what comes of it; or passes it on to who has the model. */
+async function withModel(
+  s: Service,
+  req: IncomingMessage,
+  res: ServerResponse,
+  bodies: Budget,
+  upstreamPath: string | undefined,
+  work: (held: Held, body: Fields, signal: AbortSignal) => Promise<object>
+): Promise<void> {
+  if (s.draining) throw new BusyError(503, 'draining', 'the server is stopping', 5)
+  const bytes = await bodies.read(req)
+  const body = parseBody(bytes)
+  if (upstreamPath !== undefined && (await passOn(s, upstreamPath, bytes, body, res))) return
+  const gone = new AbortController()
+  const onClose = (): void => gone.abort(new Error('the client left'))
+  res.once('close', onClose)
+  s.running.add(gone)
+  try {
+    const held = await hold(s, body.model, gone.signal)
+    try {
+      sendJson(res, 200, await work(held, body, gone.signal))
+    } finally {
+      held.release()
+    }
+  } catch (err) {
+    if (!gone.signal.aborted) throw err
+  } finally {
+    s.running.delete(gone)
+    res.off('close', onClose)
+  }
+}
+
+/** True when a server behind this one was given the request: its model is there, or none is named and there is no model here. */
+async function passOn(s: Service, path: string, bytes: Buffer, body: Fields, res: ServerResponse): Promise<boolean> {
+  const { upstreams } = s
+  if (upstreams === undefined) return false
+  const { model } = body
+  if (typeof model === 'string') {
+    if (s.modelNames.includes(model) || s.others?.has(model) === true) return false
+    if (!upstreams.has(model)) {
+      if (s.engine !== undefined) return false
+      throw notFound(`model '${model.slice(0, 100)}' is not served here`, 'model_not_found')
+    }
+    await upstreams.forward(path, model, bytes, res)
+    return true
+  }
+  if (s.engine !== undefined) return false
+  const first = upstreams.models()[0]?.id
+  if (typeof first !== 'string') throw new BusyError(503, 'overloaded', 'no server behind this one answers', 5)
+  await upstreams.forward(path, first, Buffer.from(JSON.stringify({ ...body, model: first })), res)
+  return true
 }
 
 /** Refusals in this order: token and account, then the body, then model, prompt and money (in `answer`). */
@@ -170,7 +270,7 @@ async function generate(
   bodies: Budget
 ): Promise<void> {
   if (s.draining) throw new BusyError(503, 'draining', 'the server is stopping', 5)
-  engineOf(s)
+  if (s.upstreams === undefined) engineOf(s)
   const headers: Record<string, string> = {}
   let user: Uint8Array | undefined
   if (s.paid) {
@@ -184,6 +284,7 @@ async function generate(
   }
   const bytes = await bodies.read(req)
   const body = parseBody(bytes)
+  if (await passOn(s, kind === 'chat' ? '/chat/completions' : '/completions', bytes, body, res)) return
   await answer(s, { kind, bytes, body, user, account: callerOf(req, body), headers }, req, res)
 }
 
@@ -202,18 +303,18 @@ function rateHeaders(r: Rate): Record<string, string> {
 }
 
 function listModels(s: Service, res: ServerResponse): void {
-  const entry = modelEntry(s)
-  if (entry === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
-  sendJson(res, 200, { object: 'list', data: [entry, ...adapterEntries(s)] })
+  const data = modelList(s)
+  if (data === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
+  sendJson(res, 200, { object: 'list', data })
 }
 
 function oneModel(s: Service, res: ServerResponse, name: string): void {
-  const entry = modelEntry(s)
-  if (entry === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
+  const list = modelList(s)
+  if (list === undefined) throw new BusyError(503, 'starting', 'the model is loading', 1)
   const wanted = decodeName(name)
-  const adapter = adapterEntries(s).find(a => a.id === wanted)
-  if (adapter === undefined && !s.modelNames.includes(wanted)) throw notFound('no such model', 'model_not_found')
-  sendJson(res, 200, adapter ?? entry)
+  const entry = list.find(m => m.id === wanted) ?? (s.modelNames.includes(wanted) ? list[0] : undefined)
+  if (entry === undefined) throw notFound('no such model', 'model_not_found')
+  sendJson(res, 200, entry)
 }
 
 function decodeName(text: string): string {
@@ -237,6 +338,14 @@ async function unsettledFee(s: Service, text: string, req: IncomingMessage, res:
     throw new TokenRefusal(403, 'other_provider', "the session token is another user's")
   await b.gate.checkAccount(identity)
   sendJson(res, 200, { userAddress: checksumAddress(address), unsettledFee: b.book.unsettled(address).toString() })
+}
+
+/** Transcripts of a response (compute.md 6.2), to whoever asked for it. */
+function sendTrace(s: Service, text: string, owner: string, res: ServerResponse): void {
+  const id = text.toLowerCase().replace(/^(chatcmpl|cmpl)-/, '')
+  const transcripts = s.traces.get(id, owner)
+  if (transcripts === undefined) throw notFound('no trace under this id', 'chat_id_not_found')
+  sendJson(res, 200, { id, transcripts })
 }
 
 async function signature(s: Service, text: string, res: ServerResponse): Promise<void> {

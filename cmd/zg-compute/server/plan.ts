@@ -260,7 +260,7 @@ export function usageOf(plan: Plan, used: { made: number; cached: number; reason
   return {
     promptTokens: plan.promptTokens,
     completionTokens: used.made,
-    cachedTokens: Math.min(used.cached, plan.promptTokens),
+    ...(used.cached === 0 ? {} : { cachedTokens: Math.min(used.cached, plan.promptTokens) }),
     ...(used.reasoning === 0 ? {} : { reasoningTokens: used.reasoning })
   }
 }

@@ -2,7 +2,7 @@
  * `zg-compute chat`: with a prompt or a pipe one question and its answer, on a terminal a conversation (ux.md section 2). Ctrl-C stops
  * an answer, a second one leaves.
  */
-import { writeFile } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { createInterface, type Interface } from 'node:readline'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { formatAmount, shortHash } from '../../../lib/base/units.ts'
@@ -46,7 +46,7 @@ interface Talk {
   lines: Interface
 }
 
-const HELP = `/help  /model  /system TEXT  /set temperature|top_p|seed|max_tokens VALUE  /save FILE  /cost  /quit
+const HELP = `/help  /model  /system TEXT  /set temperature|top_p|seed|max_tokens VALUE  /history  /retry  /undo  /clear  /save FILE  /load FILE  /cost  /quit
 """ opens and closes several lines, Ctrl-C stops an answer, a second one leaves`
 
 async function converse(ctx: VerbContext, target: Target, messages: Message[], opts: Options): Promise<void> {
@@ -83,13 +83,15 @@ async function converse(ctx: VerbContext, target: Target, messages: Message[], o
       if (text === undefined || text === '/quit') break
       stops = 0
       if (text.trim() === '') continue
+      let question = text
       if (text.startsWith('/')) {
-        await command(talk, text)
-        continue
+        const again = await command(talk, text)
+        if (again === undefined) continue
+        question = again
       }
       answering = new AbortController()
       try {
-        await turn(talk, text, answering.signal)
+        await turn(talk, question, answering.signal)
       } finally {
         answering = undefined
       }
@@ -156,7 +158,65 @@ const NUMBERS: Record<string, { option: string; min: number; max: number }> = {
   max_tokens: { option: 'maxTokens', min: 1, max: 1e9 }
 }
 
-async function command(talk: Talk, line: string): Promise<void> {
+/** A saved conversation. */
+export const TALK_BYTES_MAX = 16 << 20
+
+/** Takes the last question and its answer away; answers the question. */
+function undo(messages: Message[]): string | undefined {
+  const at = messages.findLastIndex(m => m.role === 'user')
+  return at === -1 ? undefined : messages.splice(at)[0]!.content
+}
+
+async function load(talk: Talk, file: string): Promise<void> {
+  const { ctx, messages } = talk
+  try {
+    const { size } = await stat(file)
+    if (size > TALK_BYTES_MAX) throw new Error('it is longer than 16 MiB')
+    const list: unknown = JSON.parse(await readFile(file, 'utf8'))
+    const known = (m: unknown): m is Message => {
+      const { role, content } = (m ?? {}) as Record<string, unknown>
+      return (role === 'system' || role === 'user' || role === 'assistant') && typeof content === 'string'
+    }
+    if (!Array.isArray(list) || !list.every(known)) throw new Error('it holds no conversation')
+    messages.splice(0, messages.length, ...list)
+    ctx.say(`${list.length} messages from ${file}`)
+  } catch (err) {
+    ctx.say(`not loaded: ${messageOf(err)}`)
+  }
+}
+
+/** Answers a question that is to be asked now; nothing otherwise. */
+async function command(talk: Talk, line: string): Promise<string | undefined> {
+  const text = line.slice(line.split(/\s+/, 1)[0]!.length).trim()
+  const { ctx, messages } = talk
+  switch (line.split(/\s+/, 1)[0]) {
+    case '/history':
+      ctx.say(messages.map(m => `${m.role}: ${m.content}`).join('\n') || 'nothing was said yet')
+      return undefined
+    case '/clear':
+      messages.splice(0, messages.length, ...messages.filter(m => m.role === 'system'))
+      ctx.say('forgotten')
+      return undefined
+    case '/undo': {
+      ctx.say(undo(messages) === undefined ? 'nothing was said yet' : 'the last question is forgotten')
+      return undefined
+    }
+    case '/retry': {
+      const question = undo(messages)
+      if (question === undefined) ctx.say('nothing was said yet')
+      return question
+    }
+    case '/load':
+      if (text === '') ctx.say('name a file: /load chat.json')
+      else await load(talk, text)
+      return undefined
+    default:
+      await setting(talk, line)
+      return undefined
+  }
+}
+
+async function setting(talk: Talk, line: string): Promise<void> {
   const { ctx, messages } = talk
   const [name, ...rest] = line.split(/\s+/)
   const text = line.slice(name!.length).trim()

@@ -1,5 +1,5 @@
 /** What a member answers to messages of the others (ports.ts, OP). Whoever sends is authenticated; what is sent is checked here. */
-import { equalBytes, view } from '../../../lib/base/bytes.ts'
+import { concat, equalBytes, view } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { claimStatement, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { decodeTombstone, encodeTombstone, groupToJson, type Tombstone } from '../../../lib/codec/storage/members.ts'
@@ -90,6 +90,12 @@ export class Answers {
         await this.#c.manifests.markChecked([m])
         await this.#o.touched(m.root)
         return flag(true)
+      }
+      case OP.wasChecked: {
+        const at = decodeStripeName(packet.head)
+        const m = at === undefined ? undefined : await this.#c.manifests.get(at.root, at, at.stripe)
+        if (m === undefined || !(await this.#c.manifests.isChecked(m))) return flag(false)
+        return { head: concat(Uint8Array.of(1), ...m.shardRoots), body: NOTHING }
       }
       case OP.tombstone: {
         const stone = decodeTombstone(packet.body)

@@ -16,6 +16,8 @@ import type { CodingGroup } from './group.ts'
 const SHARDS = 8
 /** Requests that read at the same time: 32 MiB. */
 const READERS = 16
+/** Segments whose sectors are told in one answer. */
+const HELD_SEGMENTS = 1024
 const NOBODY = 255
 /** An answer that is not taken within this is cut off. */
 const SLOW_MS = 30_000
@@ -28,7 +30,7 @@ export function directRoutes(
   const lanes = new Lanes(READERS)
   return (req, res, url) => {
     const [what, name, ...more] = url.pathname.slice('/v1/group/'.length).split('/')
-    if (what !== 'placement' && what !== 'shards') return false
+    if (what !== 'placement' && what !== 'shards' && what !== 'held') return false
     const serve = async (): Promise<void> => {
       if (req.method !== 'GET' || name === undefined || more.length > 0) {
         throw new HttpError(404, 'ERR_NOT_FOUND', `nothing at ${url.pathname}`)
@@ -37,6 +39,7 @@ export function directRoutes(
       if (g === undefined) throw new HttpError(503, 'ERR_UNAVAILABLE', 'not ready')
       const root = input(() => hashFromHex(name, 'root'))
       if (what === 'placement') await placement(g, urlOf, root, res)
+      else if (what === 'held') await lanes.run(() => held(g, root, url, res))
       else await lanes.run(() => shards(g, root, url, res))
     }
     return serve().then(
@@ -113,6 +116,29 @@ async function shards(group: CodingGroup, root: Uint8Array, url: URL, res: Serve
   const timer = setTimeout(() => res.destroy(), SLOW_MS)
   await new Promise<void>(resolve => res.once('close', () => resolve()))
   clearTimeout(timer)
+}
+
+/**
+ * `?first=N&count=M`: one bit for each sector of these segments of the file, 128 bytes a segment, 1 where it lies on the disk of this very
+ * member. `?first=N&data=1`: the bits of one segment and its bytes, zeros where it does not.
+ */
+async function held(group: CodingGroup, root: Uint8Array, url: URL, res: ServerResponse): Promise<void> {
+  const first = counter(url.searchParams.get('first'))
+  const parts: Uint8Array[] = []
+  if (url.searchParams.get('data') === '1') {
+    const { mask, data } = await group.heldSegment(root, first)
+    parts.push(mask, data)
+  } else {
+    const count = counter(url.searchParams.get('count'))
+    if (count > HELD_SEGMENTS) throw new HttpError(400, 'ERR_BAD_INPUT', `more than ${HELD_SEGMENTS} segments`)
+    parts.push(...(await group.heldSectors(root, first, count)))
+  }
+  res.writeHead(200, {
+    'content-type': 'application/octet-stream',
+    'content-length': parts.reduce((sum, p) => sum + p.length, 0)
+  })
+  for (const p of parts) res.write(p)
+  res.end()
 }
 
 function counter(text: string | null | undefined): number {

@@ -53,6 +53,7 @@ import {
   Warnings
 } from './context.ts'
 import { Courier } from './courier.ts'
+import { heldSectors, heldSegment } from './holding.ts'
 import { Keeper } from './keeper.ts'
 import { type Family, type KnownLeaves, Manifests, paddedLeaves, stripeDurable } from './manifests.ts'
 import { Membership } from './members.ts'
@@ -535,9 +536,7 @@ export class CodingGroup {
   async bury(stone: Tombstone): Promise<boolean> {
     if (!tombstoneHolds(stone, this.#c.members.list.group)) return false
     if (!(await this.#c.manifests.bury(stone))) return false
-    await this.forget(stone.root)
-    await this.#c.manifests.forget(stone.root)
-    await this.#c.files.prune(stone.root)
+    await this.#delete(stone.root)
     const packet = { head: NOTHING, body: encodeTombstone(stone) }
     for (const m of this.#c.members.others()) {
       void this.#c.net.ask(m.id, OP.tombstone, packet, { timeoutMs: this.#c.times.requestMs }).catch(() => {})
@@ -545,9 +544,18 @@ export class CodingGroup {
     return true
   }
 
+  /** All that is here of a file with a tombstone. Cut off anywhere, the next start does it again. */
+  async #delete(root: Uint8Array): Promise<void> {
+    await this.forget(root)
+    await this.#c.manifests.forget(root)
+    await this.#c.files.prune(root)
+    await this.#c.manifests.buried(root)
+  }
+
   // ---- background ------------------------------------------------------------------------------------------------------------
 
   async #resume(): Promise<void> {
+    for (const root of await this.#c.manifests.halfBuried()) await this.#delete(root)
     await this.#spreader.resume(this.#o.stagedRoots())
     for await (const m of this.#c.manifests.all()) {
       if (this.#abort.signal.aborted) return
@@ -562,6 +570,7 @@ export class CodingGroup {
   async #lookThrough(): Promise<void> {
     if (this.#abort.signal.aborted) return
     this.#repairer.sweep()
+    await this.#spreader.askChecked()
     await this.#keeper.offerOwn()
     await this.#keeper.recode()
   }
@@ -648,8 +657,7 @@ export class CodingGroup {
     code: Code,
     asked: readonly { stripe: number; j: number }[]
   ): Promise<(Piece | undefined)[]> {
-    this.#reader.servedMs = this.#c.clock.monotonic()
-    return Promise.all(
+    const found = await Promise.all(
       asked.map(async ({ stripe, j }) => {
         const s = stripeOf(size, code, stripe)
         if (!s.full) return undefined
@@ -662,6 +670,21 @@ export class CodingGroup {
         return piece
       })
     )
+    // Whoever has nothing to give yet serves nobody: its repair need not stand back.
+    if (found.some(x => x !== undefined)) this.#reader.servedMs = this.#c.clock.monotonic()
+    return found
+  }
+
+  /** Which sectors of `count` segments of a file lie on this node's own disk: a bit each, MASK_BYTES a segment. */
+  async heldSectors(root: Uint8Array, first: number, count: number): Promise<Uint8Array[]> {
+    const out: Uint8Array[] = []
+    for (let i = first; i < first + count; i++) out.push(await heldSectors(this.#c, root, i))
+    return out
+  }
+
+  /** What of a segment lies on this node's own disk. */
+  heldSegment(root: Uint8Array, index: number): Promise<{ mask: Uint8Array; data: Uint8Array }> {
+    return heldSegment(this.#c, root, index)
   }
 
   /** The group as this node sees it. */

@@ -1,7 +1,7 @@
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { type Claim, claimStatement, type Manifest } from '../../../lib/codec/storage/manifest.ts'
+import { type Claim, claimStatement, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
@@ -39,7 +39,9 @@ export class Keeper {
       const m = await c.manifests.get(shard.root, shard, shard.stripe)
       const key = `${toHex(shard.root)}/${shard.stripe}/${shard.k}/${shard.m}/${shard.j}/${toHex(shard.shardRoot)}`
       if (m === undefined || !equalBytes(m.shardRoots[shard.j]!, shard.shardRoot)) {
-        if (await this.#gone(shard)) await this.#dropLater(key, shard, undefined)
+        const also = await this.#wantedAs(shard)
+        if (also !== undefined) await c.shards.rename(also)
+        else if (await this.#gone(shard)) await this.#dropLater(key, shard, undefined)
         continue
       }
       const mine = m.claims.some(x => x !== undefined && equalBytes(x.holder, c.id))
@@ -62,6 +64,20 @@ export class Keeper {
       }
       if (good.every(h => h !== undefined)) await this.#dropLater(key, shard, m)
     }
+  }
+
+  /** A segment is a data shard under every code of its file: as which other one it is claimed by this node. */
+  async #wantedAs(shard: HeldShard): Promise<HeldShard | undefined> {
+    const s = stripeOf(shard.size, shard, shard.stripe)
+    if (!s.full || shard.j >= s.need) return undefined
+    const index = s.firstSegment + shard.j
+    for (const f of await this.#c.manifests.families(shard.root)) {
+      const m = await this.#c.manifests.get(shard.root, f, Math.floor(index / f.k))
+      const holder = m?.claims[index % f.k]?.holder
+      if (m === undefined || holder === undefined || !equalBytes(holder, this.#c.id)) continue
+      if (manifestStripe(m).full) return heldOf(m, index % f.k)
+    }
+    return undefined
   }
 
   /** True when nothing will ever want this shard: deleted, or of a code that was replaced. */

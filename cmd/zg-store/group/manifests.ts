@@ -6,6 +6,7 @@
  *   l ‖ root 32                          size u64 ‖ roots of all segments with data, once they were folded to the root
  *   c ‖ root 32 ‖ k ‖ m ‖ stripe u32     hash of the shard roots for which parity was computed again
  *   x ‖ root 32                          tombstone
+ *   y ‖ root 32                          its file is being deleted here: a start goes on with it
  *   d ‖ bucket u8                        xor of 16-byte hashes of all manifests and tombstones whose root begins with that byte
  * ```
  *
@@ -247,10 +248,27 @@ export class Manifests {
       if (old !== undefined && old.epoch >= t.epoch) return false
       if (old !== undefined) this.#flip(t.root, hash16(encodeTombstone(old)))
       this.#flip(t.root, hash16(encodeTombstone(t)))
-      const ops: KvOp[] = [{ put: rootKey('x', t.root), value: encodeTombstone(t) }, this.#sumOp(t.root[0]!)]
+      const ops: KvOp[] = [
+        { put: rootKey('x', t.root), value: encodeTombstone(t) },
+        { put: rootKey('y', t.root), value: new Uint8Array(0) },
+        this.#sumOp(t.root[0]!)
+      ]
       await this.#kv.batch(ops, { sync: true })
       return true
     })
+  }
+
+  /** What its tombstone asks for is done here. Not synced: doing it again does no harm. */
+  async buried(root: Uint8Array): Promise<void> {
+    await this.#kv.batch([{ del: rootKey('y', root) }])
+  }
+
+  /** Roots that have a tombstone and were not yet deleted when the node stopped. */
+  async halfBuried(): Promise<Uint8Array[]> {
+    const out: Uint8Array[] = []
+    const range = { gte: Uint8Array.of(letter('y')), lt: Uint8Array.of(letter('z')) }
+    for await (const [k] of this.#kv.scan(range)) out.push(k.slice(1))
+    return out
   }
 
   /** Files and tombstones (k = m = 0) of a bucket after `from`, at most `limit`. */

@@ -99,6 +99,21 @@ export class Membership {
     return this.health(id) === 'live' && (seen?.downUntilMs ?? 0) <= this.#clock.monotonic()
   }
 
+  /** True when every member was heard or has had the time to be: before, what lives is not known. */
+  known(): boolean {
+    return this.#starting().length === 0
+  }
+
+  /** How many live, as far as that is known: who was not heard yet and may still be counts. */
+  expected(): number {
+    return this.live().length + this.#starting().length
+  }
+
+  #starting(): Member[] {
+    if (this.#clock.monotonic() - this.#startedMs >= this.#times.suspectMs) return []
+    return this.others().filter(m => !this.#seen.has(name(m.id)))
+  }
+
   live(): Member[] {
     return this.#list.members.filter(m => this.health(m.id) === 'live')
   }

@@ -7,10 +7,20 @@ import { assert } from '../../../lib/base/errors.ts'
 
 /** Eight shards of 256 KiB and what stands around them. */
 export const BLOCK_BYTES: number = 2 * 1024 * 1024 + 64 * 1024
-/** Blocks kept when nobody uses them: 17 MiB. */
-const KEPT = 8
 
-const free: Uint8Array[] = []
+/** A size of blocks, and those of it that nobody uses. A heartbeat need not hold the memory of eight shards. */
+interface Class {
+  readonly size: number
+  readonly kept: number
+  readonly free: Uint8Array[]
+}
+
+/** Kept when nobody uses them: 4, 11 and 25 MiB. */
+const CLASSES: readonly Class[] = [
+  { size: 64 * 1024, kept: 64, free: [] },
+  { size: 576 * 1024, kept: 20, free: [] },
+  { size: BLOCK_BYTES, kept: 12, free: [] }
+]
 
 /** Some bytes in use by one or more parties; they go back when all have released theirs. */
 export class Block {
@@ -29,14 +39,16 @@ export class Block {
 
   release(): void {
     assert(this.#users > 0, 'memory given back twice')
-    if (--this.#users === 0 && this.bytes.length === BLOCK_BYTES && free.length < KEPT) free.push(this.bytes)
+    if (--this.#users > 0) return
+    const c = CLASSES.find(x => x.size === this.bytes.length)
+    if (c !== undefined && c.free.length < c.kept) c.free.push(this.bytes)
   }
 }
 
 /** At least `size` bytes; what lies in them is left over from others. Plain arrays: a Buffer's slice would share the memory. */
 export function block(size: number): Block {
-  if (size > BLOCK_BYTES) return new Block(new Uint8Array(Buffer.allocUnsafeSlow(size).buffer))
-  return new Block(free.pop() ?? new Uint8Array(Buffer.allocUnsafeSlow(BLOCK_BYTES).buffer))
+  const c = CLASSES.find(x => x.size >= size)
+  return new Block(c?.free.pop() ?? new Uint8Array(Buffer.allocUnsafeSlow(c?.size ?? size).buffer))
 }
 
 /** Bytes of a shard, and how to say that nobody looks at them any more. Saying so is never needed, and allowed once. */

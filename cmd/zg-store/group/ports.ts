@@ -17,7 +17,9 @@ export const OP = {
   tombstone: 11,
   lacks: 12,
   sum: 13,
-  leaves: 14
+  leaves: 14,
+  /** Whether a first parity holder has computed parity again: who has staged bytes asks, should the word for it have been lost. */
+  wasChecked: 15
 } as const
 export type Op = (typeof OP)[keyof typeof OP]
 

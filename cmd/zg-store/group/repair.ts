@@ -15,7 +15,7 @@ import { fromHex, toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import type { MerkleTree } from '../../../lib/codec/storage/merkle.ts'
 import { ranked, reassign } from '../../../lib/codec/storage/placement.ts'
-import { SECTOR_BYTES } from '../../../lib/codec/storage/shape.ts'
+import { SECTOR_BYTES, SEGMENT_BYTES } from '../../../lib/codec/storage/shape.ts'
 import { cutShards } from '../../../lib/codec/storage/shard-name.ts'
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { PackedProof } from '../disk/record.ts'
@@ -58,11 +58,13 @@ export interface RepairPlan {
 }
 
 const JOBS = 100_000
-const PARALLEL = 12
+/** Stripes at a time: 30 MiB. While clients are served most of these rest, and the others still fill messages to each holder. */
+const PARALLEL = 20
 const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
 const BUSY_MS = 1_000
+/** Longer than other subsets of a stripe's shards are not tried again. */
 const RETRY_MAX_MS = 60_000
 
 export class Repairer {
@@ -237,7 +239,11 @@ export class Repairer {
   async ownMissing(m: Manifest): Promise<void> {
     for (const [j, claim] of m.claims.entries()) {
       if (claim === undefined || !equalBytes(claim.holder, this.#c.id)) continue
-      if (await this.#c.shards.has(heldOf(m, j))) continue
+      const shard = heldOf(m, j)
+      if (await this.#c.shards.has(shard)) {
+        await this.#c.shards.remember(shard)
+        continue
+      }
       this.#c.bad.mark(m, j, this.#c.id)
       this.note(m)
     }
@@ -296,7 +302,11 @@ export class Repairer {
       this.#checks.delete(key)
       this.#checking++
       void this.#paced(() => this.#checkOne(m))
-        .catch(err => this.#c.logger.debug('parity not checked', { error: messageOf(err) }))
+        .catch(err => {
+          if (this.#c.stop.aborted) return
+          this.#c.logger.debug('parity not checked', { error: messageOf(err) })
+          this.#c.clock.after(RETRY_MAX_MS, () => void this.check(m).catch(() => {}))
+        })
         .finally(() => {
           this.#checking--
           if (!this.#c.stop.aborted) this.#pump()
@@ -426,8 +436,11 @@ export class Repairer {
       const proof = s.full && j < s.need ? await segmentProof(c, m, s.firstSegment + j) : undefined
       if (s.full && j < s.need && proof === undefined) throw new Error('the tree of the file is not known yet')
       try {
-        const claim = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
-        claims[j] = claim
+        const before = m.claims[j]
+        const own = before !== undefined && equalBytes(to, c.id) && equalBytes(before.holder, c.id)
+        // Its word for this very shard is given already: what was lost is put back.
+        if (own) await c.shards.put(heldOf(m, j), d, proof)
+        else claims[j] = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
         handed++
         c.bad.clear(m, j, to)
         c.stats.repairedBytes += d.length
@@ -461,7 +474,7 @@ export class Repairer {
       c.clock.after(c.times.suspectMs, () => void this.check(now).catch(() => {}))
       return
     }
-    const memory = block(0)
+    const memory = block((s.count - s.need) * SEGMENT_BYTES)
     const data = pieces.map(x => x.data)
     const shards = await allShards(c, now, data, memory.bytes)
     const roots = s.need === 1 ? now.shardRoots.map(() => undefined) : await rootsOf(c, shards.slice(s.need), s.sectors)

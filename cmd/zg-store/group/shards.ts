@@ -77,6 +77,19 @@ export class Shards {
     return result
   }
 
+  /** What lies at its place is this shard now: the same segment under another code. */
+  async rename(s: HeldShard): Promise<void> {
+    const at = shardPlace(s, stripe(s), s.shardRoot)
+    await this.#kv.batch([{ put: placeKey(at.root, at.index), value: encodeHeld(s) }])
+  }
+
+  /** Notes what a shard in the log is, where a power loss took that entry: the log makes its index again from its records, not these. */
+  async remember(s: HeldShard): Promise<void> {
+    const at = shardPlace(s, stripe(s), s.shardRoot)
+    const place = placeKey(at.root, at.index)
+    if (this.#kv.getSync(place) === undefined) await this.#kv.batch([{ put: place, value: encodeHeld(s) }])
+  }
+
   /**
    * Verified by the log; undefined when it is not held or was found damaged.
    * @param into - memory for its record, a slot of node/buffers.ts; the data may lie in it.

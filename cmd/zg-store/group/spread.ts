@@ -17,14 +17,16 @@ import { toHex } from '../../../lib/base/hex.ts'
 import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { choose, ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
-import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
+import { SEGMENT_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { PackedProof } from '../disk/record.ts'
 import { type Lease, lease } from '../node/buffers.ts'
-import { allShards, type Context, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
+import { allShards, ask, type Context, goodHolders, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
 import { stripeDurable } from './manifests.ts'
 import { block } from './memory.ts'
+import { OP } from './ports.ts'
 import type { HeldShard } from './shards.ts'
+import { encodeStripeName } from './wire.ts'
 
 interface Upload {
   readonly root: Uint8Array
@@ -60,6 +62,8 @@ const PARALLEL_STRIPES = 12
 /** Segments staged and not yet spread, beyond which clients wait. */
 const STAGED_SEGMENTS = 1024
 const RETRY_MS = 500
+/** Stripes of a file that are asked about in one round. */
+const ASKED = 256
 const RETRY_MAX_MS = 15_000
 
 export class Spreader {
@@ -172,12 +176,13 @@ export class Spreader {
     return up
   }
 
-  /** The code that somebody has begun with, else the one for those who live. */
+  /** The code that somebody has begun with, unless too few live to end it; else the one for those who live. */
   async #codeOf(root: Uint8Array, size: number): Promise<Code> {
     const begun = await this.#c.manifests.best(root)
-    const live = Math.max(1, this.#c.members.live().length)
-    if (begun !== undefined && begun.size === size && durableAt({ need: begun.k, count: begun.k + begun.m }) <= live) {
-      return { k: begun.k, m: begun.m }
+    const live = Math.max(1, this.#c.members.expected())
+    if (begun !== undefined && begun.size === size) {
+      const { k, m } = begun
+      if (begun.durable === begun.stripes || durableAt({ need: k, count: k + m }) <= live) return { k, m }
     }
     return defaultCode(live)
   }
@@ -198,8 +203,12 @@ export class Spreader {
   /** @returns what makes the manifest, or undefined when there is nothing to do any more. */
   async #send(up: Upload, t: number, code: Code): Promise<Seal | undefined> {
     if (this.#c.stop.aborted || up.code !== code || this.#uploads.get(toHex(up.root)) !== up) return undefined
+    // Just after a start nobody has been heard: then every member would look dead.
+    while (!this.#c.members.known()) await this.#c.clock.sleep(this.#c.times.tickMs, this.#c.stop)
+    const there = await this.#c.manifests.get(up.root, code, t)
+    if (there !== undefined && there.size === up.size && stillDurable(this.#c, there)) return async () => there
     const leases: Lease[] = []
-    const memory = block(0)
+    const memory = block(code.m * SEGMENT_BYTES)
     let made: Seal | undefined
     try {
       const stripe = await this.#read(up, t, leases)
@@ -245,7 +254,7 @@ export class Spreader {
 
   /** The code needs more members than live: the file takes the code for those who do, from its beginning. */
   #recoded(up: Upload): boolean {
-    const live = this.#c.members.live().length
+    const live = this.#c.members.expected()
     const { k, m } = up.code
     if (durableAt({ need: k, count: k + m }) <= live) return false
     const code = defaultCode(Math.max(1, live))
@@ -290,6 +299,26 @@ export class Spreader {
       data: s.full ? segments : cutShards(segments.length === 1 ? segments[0]! : concat(...segments), s),
       leaves: found.map(f => f!.leaf),
       proofs: found.map(f => f!.proof)
+    }
+  }
+
+  /** Asks the first parity holders of files that only wait for their word: it may have been lost, or given to another. */
+  async askChecked(): Promise<void> {
+    const c = this.#c
+    for (const up of [...this.#uploads.values()]) {
+      await this.#release(up)
+      if (up.durable < up.states.length || this.#uploads.get(toHex(up.root)) !== up) continue
+      for (let t = up.checkedTo; t < up.states.length && t < up.checkedTo + ASKED; t++) {
+        const m = await c.manifests.get(up.root, up.code, t)
+        if (m === undefined || (await c.manifests.isChecked(m))) continue
+        const first = m.claims[manifestStripe(m).need]?.holder
+        if (first === undefined || equalBytes(first, c.id)) continue
+        const answer = await ask(c, first, OP.wasChecked, encodeStripeName(up.root, up.code, t)).catch(() => undefined)
+        if (answer?.head[0] === 1 && equalBytes(answer.head.subarray(1), concat(...m.shardRoots))) {
+          await c.manifests.markChecked([m])
+        }
+      }
+      await this.#release(up)
     }
   }
 
@@ -400,6 +429,11 @@ function untaken(c: Context, member: Uint8Array, err: unknown): void {
       refused: c.stats.refusedShards
     })
   })
+}
+
+/** Enough of its shards are with members that are not lost: there is nothing to send. */
+function stillDurable(c: Context, m: Manifest): boolean {
+  return goodHolders(c, m).filter(h => h !== undefined).length >= durableAt(manifestStripe(m))
 }
 
 function hasBit(up: Upload, i: number): boolean {

@@ -12,6 +12,7 @@
  * Order at start: directory lock, recovery of the log, the port, then the chain, then libp2p (which takes half a second to load and
  * must not keep clients waiting). At stop the reverse, with everything that was answered already on disk.
  */
+
 import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock } from '../../../lib/adapters/clock.ts'
@@ -44,6 +45,7 @@ import { adminMethods } from './admin.ts'
 import { admission, firstRequests } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { openIndex } from './open-index.ts'
+import { compileLater } from './patient-compiler.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
@@ -121,6 +123,7 @@ const RECONSIDER_MS = 2_000
  *   another network or shard position, when the chain answers at once (else through `onFatal`).
  */
 export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
+  compileLater()
   const clock = o.clock ?? systemClock
   const logger = o.log('node')
   const closers: (() => Promise<void> | void)[] = []

@@ -46,7 +46,7 @@ export function dispatchNow(
 }
 
 /** How long the calls of one batch may hold the event loop before others get their turn. */
-const TURN_MS = 8
+const TURN_MS = 4
 
 /** Calls of a batch, one after the other; it becomes asynchronous at the first that is, or when its turn is over. */
 class Batch {

@@ -6,6 +6,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, rename, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemCode, ZgError } from '../../base/errors.ts'
+import { codec } from '../../native.ts'
 import type { Chunk } from './get.ts'
 import type { Downloadable } from './stream.ts'
 
@@ -18,6 +19,9 @@ export interface DownloadOptions {
   onProgress?: (doneBytes: number) => void
 }
 
+/** Files from this size on do not stay in the page cache; what is written is given back in such stretches. */
+const CACHED_BYTES = 64 * 1024 * 1024
+const BEHIND_BYTES = 8 * 1024 * 1024
 /** Writes in flight to one file. */
 const WRITES = 3
 
@@ -85,6 +89,7 @@ async function writeStream(
 ): Promise<void> {
   let at = start
   const writing = new Set<Promise<void>>()
+  const cache = new Behind(handle, start)
   let failed: unknown
   try {
     for await (const { bytes, release } of parts) {
@@ -97,12 +102,58 @@ async function writeStream(
       at += bytes.length
       if (writing.size >= WRITES) await Promise.race(writing)
       if (failed !== undefined) throw failed
+      await cache.reached(at, writing)
       o.onProgress?.(at)
     }
   } finally {
     await Promise.all(writing)
+    await cache.done()
   }
   if (failed !== undefined) throw failed
+  if (cache.failed !== undefined) throw new ZgError('ERR_IO', `cannot sync '${path}'`, { cause: cache.failed })
+}
+
+/**
+ * Gives the pages of a large file back while it is being written. Fresh pages for all of it cost more than fetching and hashing it: where free
+ * memory has to be asked of a host first, twice the processor time of the whole download (docs/decisions/0063). Small files stay cached.
+ */
+class Behind {
+  readonly #handle: FileHandle
+  #from: number
+  #at: number
+  #running: Promise<void> = Promise.resolve()
+  failed: unknown
+
+  constructor(handle: FileHandle, start: number) {
+    this.#handle = handle
+    this.#from = start
+    this.#at = start
+  }
+
+  /** Everything below `at` is written or among `writing`. Waits when the disk is two stretches behind. */
+  async reached(at: number, writing: ReadonlySet<Promise<void>>): Promise<void> {
+    if (at - this.#at < BEHIND_BYTES) return
+    const [from, length, last] = [this.#from, at - this.#from, this.#running]
+    this.#at = at
+    if (at < CACHED_BYTES) return
+    this.#from = at
+    const written = Promise.all(writing)
+    await last
+    this.#running = (async () => {
+      await written
+      try {
+        await this.#handle.datasync()
+        codec().dropCached(this.#handle.fd, from, length)
+      } catch (err) {
+        // The system tells a failed sync once: the one of the whole file would not say so again.
+        this.failed ??= err
+      }
+    })()
+  }
+
+  done(): Promise<void> {
+    return this.#running
+  }
 }
 
 async function* owned(parts: AsyncIterable<Uint8Array>): AsyncGenerator<Chunk> {

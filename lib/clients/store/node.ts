@@ -63,6 +63,8 @@ export interface Placement {
 }
 
 const PLACEMENT_MAX_BYTES = 64 * 1024 * 1024
+/** One bit a sector of a segment. */
+const HELD_MASK_BYTES = 128
 /** Peers that a node may tell of. */
 const PEERS_MAX = 256
 const ROOTS_MAX_BYTES = 512 * 1024 * 1024
@@ -279,6 +281,32 @@ export class StoreNode {
     const urls = Array.isArray(r.members) ? r.members.map(x => String((x as { url?: unknown } | null)?.url)) : []
     if (codeFault({ k, m }) !== undefined || holders.length % (k + m) !== 0) throw bad(this.url, 'no placement')
     return { k, m, sizeBytes, urls, holders }
+  }
+
+  /**
+   * Which sectors of segments `first` … of a file lie on the disk of this very member of a coding group: 128 bytes a segment, a bit a sector,
+   * the lowest first. @returns null from a node that is in no group.
+   */
+  async heldSectors(root: Uint8Array, first: number, n: number, opts: CallOptions = {}): Promise<Uint8Array | null> {
+    const path = `${this.#base}/v1/group/held/${toHex(root)}?first=${first}&count=${n}`
+    const answer = await exchange(path, { maxBytes: Math.max(4096, n * HELD_MASK_BYTES), timeoutMs: 30_000, ...opts })
+    if (answer.status === 404) return null
+    if (answer.status !== 200) throw this.#refused(answer, 'held sectors')
+    if (answer.body.length !== n * HELD_MASK_BYTES) throw bad(this.url, 'a list of held sectors of the wrong length')
+    return answer.body
+  }
+
+  /** What of a segment lies on the disk of this very member: its sectors as above, and the bytes with zeros for the others. */
+  async heldSegment(
+    root: Uint8Array,
+    index: number,
+    opts: CallOptions = {}
+  ): Promise<{ mask: Uint8Array; data: Uint8Array }> {
+    const path = `${this.#base}/v1/group/held/${toHex(root)}?first=${index}&data=1`
+    const answer = await exchange(path, { maxBytes: HELD_MASK_BYTES + SEGMENT_BYTES, timeoutMs: 30_000, ...opts })
+    if (answer.status !== 200) throw this.#refused(answer, `held sectors of segment ${index}`)
+    if (answer.body.length !== HELD_MASK_BYTES + SEGMENT_BYTES) throw bad(this.url, 'a segment of the wrong length')
+    return { mask: answer.body.subarray(0, HELD_MASK_BYTES), data: answer.body.subarray(HELD_MASK_BYTES) }
   }
 
   /**

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/threads.h"
+
 #ifdef __linux__
 #include <sched.h>
 #endif
@@ -67,6 +69,7 @@ class Pool {
 
  private:
   void serve() {
+    become_batch_thread();
     std::unique_lock lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] { return stop_ || !jobs_.empty(); });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/threads.h"
+
 namespace zg {
 
 Crew& Crew::instance() {
@@ -41,6 +43,7 @@ void Crew::end() {
 }
 
 void Crew::serve() {
+  become_batch_thread();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stop_ || may_enter_ > 0; });

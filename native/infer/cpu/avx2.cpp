@@ -43,7 +43,8 @@ ZG_INLINE uint16_t half_of(float a) { return (uint16_t)_mm_extract_epi16(_mm_cvt
 // ---- products ----
 
 // Bytes of weights that are asked for in advance.
-constexpr int kAhead = 6'144;
+constexpr int kAhead = 1'024;
+constexpr int kFarAhead = 6'144;
 
 constexpr int8_t kIq4[16] = ZG_TABLE_IQ4;
 constexpr int8_t kMx[16] = ZG_TABLE_MX;
@@ -157,8 +158,8 @@ struct Factors {
 };
 
 template <int kScale>
-ZG_INLINE void block_factors(const uint8_t* aux, uint32_t b, int half, Factors* f) {
-  const uint8_t* own = aux + (size_t)b * ZG_AUX_BYTES(kScale);
+ZG_INLINE void block_factors(const uint8_t* aux, uint32_t j, int half, Factors* f) {
+  const uint8_t* own = aux + (size_t)j * ZG_AUX_BYTES(kScale);
   if constexpr (kScale == ZG_SCALE_D) f->d = halves(own + 16 * half);
   if constexpr (kScale == ZG_SCALE_F) f->d = _mm256_loadu_ps((const float*)own + 8 * half);
   if constexpr (kScale == ZG_SCALE_DM) {
@@ -167,11 +168,9 @@ ZG_INLINE void block_factors(const uint8_t* aux, uint32_t b, int half, Factors* 
   }
   if constexpr (ZG_IS_K(kScale)) {
     constexpr bool minimum = kScale == ZG_SCALE_K1M || kScale == ZG_SCALE_K2M;
-    const uint8_t* super = aux + (size_t)(b / 8) * ZG_AUX_BYTES(kScale);
-    const uint8_t* bytes = super + (minimum ? 64 : 32) + 8 * half;
-    const uint32_t j = b % 8;
-    f->d = halves(super + 16 * half);
-    if (minimum) f->dm = halves(super + 32 + 16 * half);
+    const uint8_t* bytes = aux + (minimum ? 64 : 32) + 8 * half;
+    f->d = halves(aux + 16 * half);
+    if (minimum) f->dm = halves(aux + 32 + 16 * half);
     if constexpr (kScale == ZG_SCALE_K1) f->s0 = bytes_signed(bytes + 16 * j);
     if constexpr (kScale == ZG_SCALE_K1M) {
       f->s0 = bytes_unsigned(bytes + 32 * j);
@@ -229,30 +228,48 @@ ZG_INLINE __m256 block_token(const __m256i* w, const Factors& f, const int8_t* q
   return acc;
 }
 
+// Asks for weights in advance. With one or two tokens the processor's own guesses keep memory busy, and requests of ours would take their
+// place in the first cache's few; with more a tile takes so long that it forgets to guess.
+template <int kCode, int N>
+ZG_INLINE void ask_ahead(const uint8_t* at) {
+  if constexpr (N > 2) {
+    for (int line = 0; line < ZG_TILE_BYTES(kCode); line += 64) _mm_prefetch((const char*)at + line + kFarAhead, _MM_HINT_T0);
+  } else if constexpr (kCode == ZG_CODE_8) {
+    for (int line = 0; line < ZG_TILE_BYTES(kCode); line += 64) _mm_prefetch((const char*)at + line + kAhead, _MM_HINT_T1);
+  }
+}
+
 // A row group times N tokens.
 template <int kType, int kCode, int kOffset, int kScale, int N>
-static void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t blocks, size_t group_bytes, const ZgTokens& x, float* y,
-                          size_t stride) {
+static void product_group(const uint8_t* at, uint32_t blocks, const ZgTokens& x, float* y, size_t stride) {
   constexpr int kBytes = ZG_TILE_BYTES(kCode);
-  constexpr int kAux = ZG_AUX_BYTES(kScale) / (ZG_IS_K(kScale) ? 8 : 1);
   __m256 total[2][N];
   for (int t = 0; t < N; t++) total[0][t] = total[1][t] = _mm256_setzero_ps();
   for (uint32_t first = 0; first < blocks; first += 8) {
-    const uint32_t end = blocks - first < 8 ? blocks : first + 8;
+    const uint32_t count = blocks - first < 8 ? blocks - first : 8;
+    const uint8_t* aux = at;
+    at += ZG_SEGMENT_AUX(kScale, count);
+    if constexpr (N == 1) {
+      // Of a long row the weights push the activations out of the first cache.
+      const char* ahead = (const char*)x.q + 32 * (size_t)(first + 8);
+      for (int line = 0; line < 256; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.d + 2 * (size_t)(first + 8)), _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.sums + 3 * (size_t)(first + 8)), _MM_HINT_T0);
+      _mm_prefetch((const char*)(x.sums + 3 * (size_t)(first + 8)) + 64, _MM_HINT_T0);
+    }
     __m256 acc[2][N];
     for (int t = 0; t < N; t++) acc[0][t] = acc[1][t] = _mm256_setzero_ps();
-    for (uint32_t b = first; b < end; b++, tile += kBytes) {
-      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)tile + line + kAhead, _MM_HINT_T0);
-      // Those of the next group: they lie apart.
-      _mm_prefetch((const char*)aux + group_bytes + (size_t)b * kAux, _MM_HINT_T0);
-      const int8_t* q = x.q + (size_t)b * N * 32;
-      const float* d = x.d + (size_t)b * 2 * N;
-      const int32_t* sums = x.sums + (size_t)b * 3 * N;
+    for (uint32_t j = 0; j < count; j++, at += kBytes) {
+      ask_ahead<kCode, N>(at);
+      const size_t b = first + j;
+      const int8_t* q = x.q + b * N * 32;
+      const float* d = x.d + b * 2 * N;
+      const int32_t* sums = x.sums + b * 3 * N;
       for (int half = 0; half < 2; half++) {
         __m256i w[8];
-        unpack<kType, kCode>(tile, half, w);
+        unpack<kType, kCode>(at, half, w);
         Factors f;
-        block_factors<kScale>(aux, b, half, &f);
+        block_factors<kScale>(aux, j, half, &f);
         for (int t = 0; t < N; t++) {
           acc[half][t] = block_token<kCode, kOffset, kScale>(w, f, q + 32 * t, d + t, sums + t, N, acc[half][t]);
         }
@@ -330,17 +347,16 @@ template <int kType, int kCode, int kOffset, int kScale>
 static void product_quants(const ZgMatrix* w, uint32_t begin, uint32_t end, const ZgTokens* tokens, uint32_t token_groups, float* y, size_t stride) {
   for (uint32_t g = begin; g < end; g++) {
     const uint8_t* data = w->data + g * w->group_bytes;
-    const uint8_t* aux = data + w->aux_offset;
     const uint32_t blocks = w->columns / 32;
     float* out = y + (size_t)g * ZG_ROWS;
     for (uint32_t i = 0; i < token_groups; out += tokens[i++].count * stride) {
       const ZgTokens& x = tokens[i];
       switch (x.count) {
-        case 1: product_group<kType, kCode, kOffset, kScale, 1>(data, aux, blocks, w->group_bytes, x, out, stride); break;
-        case 2: product_group<kType, kCode, kOffset, kScale, 2>(data, aux, blocks, w->group_bytes, x, out, stride); break;
-        case 4: product_group<kType, kCode, kOffset, kScale, 4>(data, aux, blocks, w->group_bytes, x, out, stride); break;
-        case 8: product_group<kType, kCode, kOffset, kScale, 8>(data, aux, blocks, w->group_bytes, x, out, stride); break;
-        default: product_group<kType, kCode, kOffset, kScale, 12>(data, aux, blocks, w->group_bytes, x, out, stride); break;
+        case 1: product_group<kType, kCode, kOffset, kScale, 1>(data, blocks, x, out, stride); break;
+        case 2: product_group<kType, kCode, kOffset, kScale, 2>(data, blocks, x, out, stride); break;
+        case 4: product_group<kType, kCode, kOffset, kScale, 4>(data, blocks, x, out, stride); break;
+        case 8: product_group<kType, kCode, kOffset, kScale, 8>(data, blocks, x, out, stride); break;
+        default: product_group<kType, kCode, kOffset, kScale, 12>(data, blocks, x, out, stride); break;
       }
     }
   }

@@ -82,13 +82,17 @@ float half_at(const uint8_t* p, int i) {
 }
 
 template <int kType, int kCode, int kOffset, int kScale>
-void product_group(const uint8_t* tile, const uint8_t* aux, uint32_t blocks, const ZgTokens& x, float* y, size_t stride) {
+void product_group(const uint8_t* tile, uint32_t blocks, const ZgTokens& x, float* y, size_t stride) {
   const uint32_t n = x.count;
   float total[ZG_TOKENS][ZG_ROWS] = {};
   float acc[ZG_TOKENS][ZG_ROWS] = {};
+  const uint8_t* super = nullptr;
   for (uint32_t b = 0; b < blocks; b++, tile += ZG_TILE_BYTES(kCode)) {
-    const uint8_t* super = aux + (b / 8) * ZG_AUX_BYTES(kScale);
-    const uint8_t* own = aux + b * ZG_AUX_BYTES(kScale);
+    if (b % 8 == 0) {
+      super = tile;
+      tile += ZG_SEGMENT_AUX(kScale, blocks - b < 8 ? blocks - b : 8);
+    }
+    const uint8_t* own = super + b % 8 * ZG_AUX_BYTES(kScale);
     for (int r = 0; r < ZG_ROWS; r++) {
       int8_t w[32];
       codes_of<kType, kCode, kOffset>(tile, r, w);
@@ -185,7 +189,7 @@ void zg_product(const ZgMatrix* w, uint32_t begin, uint32_t end, const ZgTokens*
       switch (w->type) {
 #define X(id, name, code, offset, scale)                                                                                  \
   case id:                                                                                                                \
-    product_group<id, code, offset, scale>(data, data + w->aux_offset, w->columns / 32, tokens[i], out, stride);          \
+    product_group<id, code, offset, scale>(data, w->columns / 32, tokens[i], out, stride);                                \
     break;
         ZG_QUANTIZED_TYPES(X)
 #undef X

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 // Weights are kept in groups of 16 rows. Quantized types: for each block of 32 columns a tile, in which 4 columns of 16 rows (a quad)
-// are 64 bytes; behind all tiles of the group the scales ("aux"). Codes are unsigned: value = code − offset, and the offset is taken off
+// are 64 bytes; before the tiles of each 8 blocks (a segment; the last may be shorter) their scales ("aux"), so that a product reads one
+// stream of ascending addresses: two streams are read half as fast. Codes are unsigned: value = code − offset, and the offset is taken off
 // through the activations' sums.
 //
 //   8 bits       quad k at byte 64k
@@ -50,7 +51,6 @@ struct ZgMatrix {
   uint32_t rows;
   uint32_t groups;
   size_t group_bytes;
-  size_t aux_offset;
 };
 
 // Activations of up to ZG_TOKENS tokens side by side. Blocks of 32: quants [block][token][32]; d [block][2][token]: the scale, and the sum

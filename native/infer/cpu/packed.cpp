@@ -90,10 +90,10 @@ void put_codes(const Kind& kind, uint32_t type, bool unsigned_q8, const Block& b
   }
 }
 
-void put_scales(ZgScale scale, const Block& b, size_t index, int r, uint8_t* aux) {
-  uint8_t* own = aux + index * static_cast<size_t>(ZG_AUX_BYTES(scale));
-  uint8_t* super = aux + index / 8 * static_cast<size_t>(ZG_AUX_BYTES(scale));
-  const size_t j = index % 8;
+// Those of block number j of a segment.
+void put_scales(ZgScale scale, const Block& b, size_t j, int r, uint8_t* aux) {
+  uint8_t* own = aux + j * static_cast<size_t>(ZG_AUX_BYTES(scale));
+  uint8_t* super = aux;
   const auto byte = [&](size_t at, int32_t v) { super[at + static_cast<size_t>(r)] = static_cast<uint8_t>(v); };
   switch (scale) {
     case ZG_SCALE_D: put_half(own + 2 * r, b.d); return;
@@ -166,8 +166,8 @@ Words nibble_quads(const uint8_t* q, uint32_t shift) {
   return low | high << 4;
 }
 
-// Block b of all 16 rows of a group, for the types that most files are made of; false for others. Same bytes as put_codes and put_scales
-// give.
+// Block b of all 16 rows of a group, for the types that most files are made of; false for others. aux: of the block's segment. Same bytes as
+// put_codes and put_scales give.
 bool pack_tile(uint32_t type, const uint8_t* rows, size_t row_bytes, size_t b, bool unsigned_q8, uint8_t* tile, uint8_t* aux) {
   const auto at = [&](int r) { return rows + static_cast<size_t>(r) * row_bytes; };
   const size_t j = b % 8;
@@ -176,28 +176,27 @@ bool pack_tile(uint32_t type, const uint8_t* rows, size_t row_bytes, size_t b, b
       const uint32_t flip = unsigned_q8 ? 0x80808080u : 0;
       put_quads(tile, [&](int r) { return load_words(at(r) + 34 * b + 2) ^ flip; });
       put_quads(tile + 256, [&](int r) { return load_words(at(r) + 34 * b + 18) ^ flip; });
-      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * b + 2 * static_cast<size_t>(r), at(r) + 34 * b, 2);
+      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * j + 2 * static_cast<size_t>(r), at(r) + 34 * b, 2);
       return true;
     }
     // Nibbles lie as in the file.
     case Type::kQ4_0:
     case Type::kIQ4_NL:
       put_quads(tile, [&](int r) { return load_words(at(r) + 18 * b + 2); });
-      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * b + 2 * static_cast<size_t>(r), at(r) + 18 * b, 2);
+      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * j + 2 * static_cast<size_t>(r), at(r) + 18 * b, 2);
       return true;
     case Type::kQ4_K: {
       const size_t super = b / 8 * 144;
-      uint8_t* own = aux + b / 8 * static_cast<size_t>(ZG_AUX_BYTES(ZG_SCALE_K1M));
       const uint32_t shift = j % 2 == 0 ? 0 : 4;
       put_quads(tile, [&](int r) { return nibble_quads(at(r) + super + 16 + 32 * (j / 2), shift); });
       for (int r = 0; r < ZG_ROWS; r++) {
         const uint8_t* p = at(r) + super;
         if (j == 0) {
-          std::memcpy(own + 2 * r, p, 2);
-          std::memcpy(own + 32 + 2 * r, p + 2, 2);
+          std::memcpy(aux + 2 * r, p, 2);
+          std::memcpy(aux + 32 + 2 * r, p + 2, 2);
         }
         const uint8_t* s = p + 4;
-        uint8_t* factors = own + 64 + 32 * j + r;
+        uint8_t* factors = aux + 64 + 32 * j + r;
         factors[0] = static_cast<uint8_t>(j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4);
         factors[16] = static_cast<uint8_t>(j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4);
       }
@@ -205,7 +204,6 @@ bool pack_tile(uint32_t type, const uint8_t* rows, size_t row_bytes, size_t b, b
     }
     case Type::kQ6_K: {
       const size_t super = b / 8 * 210;
-      uint8_t* own = aux + b / 8 * static_cast<size_t>(ZG_AUX_BYTES(ZG_SCALE_K2));
       const size_t half = j / 4;
       const size_t g = j % 4;
       put_quads(tile, [&](int r) { return nibble_quads(at(r) + super + 64 * half + 32 * (g % 2), g < 2 ? 0 : 4); });
@@ -222,8 +220,8 @@ bool pack_tile(uint32_t type, const uint8_t* rows, size_t row_bytes, size_t b, b
       }
       for (int r = 0; r < ZG_ROWS; r++) {
         const uint8_t* p = at(r) + super;
-        if (j == 0) std::memcpy(own + 2 * r, p + 208, 2);
-        uint8_t* factors = own + 32 + 32 * j + r;
+        if (j == 0) std::memcpy(aux + 2 * r, p + 208, 2);
+        uint8_t* factors = aux + 32 + 32 * j + r;
         factors[0] = p[192 + 2 * j];
         factors[16] = p[192 + 2 * j + 1];
       }
@@ -245,15 +243,20 @@ void pack_group(const det::Matrix& from, const Packed& p, size_t first_row, int 
   if (p.floats()) return pack_floats(from, first_row, count, to);
   const Kind kind = kind_of(p.first.type);
   const auto tile = static_cast<size_t>(ZG_TILE_BYTES(kind.code));
-  uint8_t* aux = to + p.first.aux_offset;
+  const size_t blocks = from.columns / 32;
+  uint8_t* aux = to;
   Block block;
-  for (size_t b = 0; b < from.columns / 32; b++) {
-    if (count == ZG_ROWS && pack_tile(p.first.type, from.row(first_row), from.row_bytes, b, unsigned_q8, to + b * tile, aux)) continue;
+  for (size_t b = 0; b < blocks; b++, to += tile) {
+    if (b % 8 == 0) {
+      aux = to;
+      to += ZG_SEGMENT_AUX(kind.scale, std::min<size_t>(8, blocks - b));
+    }
+    if (count == ZG_ROWS && pack_tile(p.first.type, from.row(first_row), from.row_bytes, b, unsigned_q8, to, aux)) continue;
     for (int r = 0; r < count; r++) {
       const uint8_t* row = from.row(first_row + static_cast<size_t>(r));
       det::unpack_block(from.type, row, b, &block);
-      put_codes(kind, p.first.type, unsigned_q8, block, r, to + b * tile);
-      put_scales(kind.scale, block, b, r, aux);
+      put_codes(kind, p.first.type, unsigned_q8, block, r, to);
+      put_scales(kind.scale, block, b % 8, r, aux);
     }
   }
 }
@@ -284,13 +287,12 @@ Packed packed_shape(const det::Matrix& from, size_t rows) {
   size_t bytes = 0;
   if (p.floats()) {
     bytes = from.columns * ZG_ROWS * (from.type == Type::kF32 ? 4 : 2);
-    p.first.aux_offset = bytes;
   } else {
     const Kind kind = kind_of(p.first.type);
     const size_t blocks = from.columns / 32;
-    p.first.aux_offset = blocks * static_cast<size_t>(ZG_TILE_BYTES(kind.code));
-    const size_t scales = ZG_IS_K(kind.scale) ? (blocks + 7) / 8 : blocks;
-    bytes = p.first.aux_offset + scales * static_cast<size_t>(ZG_AUX_BYTES(kind.scale));
+    const size_t rest = blocks % 8;
+    bytes = blocks * static_cast<size_t>(ZG_TILE_BYTES(kind.code)) + blocks / 8 * static_cast<size_t>(ZG_SEGMENT_AUX(kind.scale, 8)) +
+            (rest > 0 ? ZG_SEGMENT_AUX(kind.scale, rest) : 0);
   }
   p.first.group_bytes = (bytes + kLine - 1) / kLine * kLine;
   p.matrix_bytes = p.first.group_bytes * p.first.groups;

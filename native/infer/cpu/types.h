@@ -27,5 +27,7 @@
 #define ZG_TILE_BYTES(code)                                                                                                       \
   ((code) == ZG_CODE_8 ? 512 : (code) == ZG_CODE_6 ? 384 : (code) == ZG_CODE_5 ? 320 : (code) == ZG_CODE_3 ? 192 : (code) == ZG_CODE_2 ? 128 : 256)
 #define ZG_IS_K(scale) ((scale) >= ZG_SCALE_K1)
+// Of the aux of a segment of so many blocks: tiles behind it are aligned.
+#define ZG_SEGMENT_AUX(scale, blocks) (((ZG_IS_K(scale) ? ZG_AUX_BYTES(scale) : (blocks) * ZG_AUX_BYTES(scale)) + 63) / 64 * 64)
 #define ZG_AUX_BYTES(scale)                                                                                                       \
   ((scale) == ZG_SCALE_D ? 32 : (scale) == ZG_SCALE_K1 ? 160 : (scale) == ZG_SCALE_K1M ? 320 : (scale) == ZG_SCALE_K2 ? 288 : (scale) == ZG_SCALE_K2M ? 576 : 64)
