@@ -341,7 +341,8 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
   out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
-  if (!number_of(o.Get("pooling"), 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
+  n = 0;
+  if (o.Has("pooling") && !number_of(o.Get("pooling"), 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
   out->pooling = static_cast<Request::Pooling>(static_cast<int>(n));
   if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
   out->output_from = static_cast<uint32_t>(n);
