@@ -309,27 +309,52 @@ bool Tokenizer::read_merges(std::vector<std::string>* warnings, gguf::Error* err
   size_t dropped = 0;
   std::string first_dropped;
   std::string bytes;
-  std::string_view merge;
+  // Merges are looked up side by side: each waits for memory several times, and a vocabulary has 150,000.
+  struct Line {
+    std::string_view merge;
+    // Of the bytes: where it starts, where its second half does, where it ends; start = end: not two printable halves.
+    size_t start, middle, end;
+    uint64_t hashes[3];
+    int32_t ids[3];
+  };
+  constexpr size_t kTogether = 64;
+  Line lines[kTogether];
+  gguf::Strings all(*merges);
   uint32_t rank = 0;
-  for (gguf::Strings all(*merges); all.next(&merge); rank++) {
-    const size_t space = merge.find(' ', 1);
-    int32_t left = -1;
-    int32_t right = -1;
-    int32_t joined = -1;
+  for (size_t count = kTogether; count == kTogether; rank += static_cast<uint32_t>(count)) {
     bytes.clear();
-    if (space != std::string_view::npos && printable_bytes().append(merge.substr(0, space), &bytes)) {
-      const size_t half = bytes.size();
-      if (printable_bytes().append(merge.substr(space + 1), &bytes)) {
-        left = table_.find(std::string_view(bytes).substr(0, half));
-        right = table_.find(std::string_view(bytes).substr(half));
-        joined = table_.find(bytes);
+    for (count = 0; count < kTogether && all.next(&lines[count].merge); count++) {
+      Line& l = lines[count];
+      l.start = l.middle = l.end = bytes.size();
+      const size_t space = l.merge.find(' ', 1);
+      if (space == std::string_view::npos || !printable_bytes().append(l.merge.substr(0, space), &bytes)) continue;
+      l.middle = bytes.size();
+      if (printable_bytes().append(l.merge.substr(space + 1), &bytes)) l.end = bytes.size();
+    }
+    const auto text = [&](const Line& l, int i) {
+      const size_t from = i == 1 ? l.middle : l.start;
+      return std::string_view(bytes).substr(from, (i == 0 ? l.middle : l.end) - from);
+    };
+    const auto each = [&](const auto& body) {
+      for (size_t n = 0; n < count; n++) {
+        for (int i = 0; i < 3 && lines[n].end > lines[n].start; i++) body(lines[n], i);
+      }
+    };
+    each([&](Line& l, int i) { table_.fetch_slot(l.hashes[i] = table_.hash(text(l, i))); });
+    each([&](Line& l, int i) { table_.fetch_piece(l.hashes[i]); });
+    each([&](Line& l, int i) { l.ids[i] = table_.find(text(l, i), l.hashes[i]); });
+    const auto known = [](const Line& l) { return l.end > l.start && l.ids[0] >= 0 && l.ids[1] >= 0 && l.ids[2] >= 0; };
+    for (size_t n = 0; n < count; n++) {
+      if (known(lines[n])) merges_.fetch(lines[n].ids[0], lines[n].ids[1]);
+    }
+    for (size_t n = 0; n < count; n++) {
+      const Line& l = lines[n];
+      if (known(l)) {
+        merges_.put(l.ids[0], l.ids[1], rank + static_cast<uint32_t>(n), l.ids[2]);
+      } else if (dropped++ == 0) {
+        first_dropped = quoted(l.merge);
       }
     }
-    if (left < 0 || right < 0 || joined < 0) {
-      if (dropped++ == 0) first_dropped = quoted(merge);
-      continue;
-    }
-    merges_.put(left, right, rank, joined);
   }
   if (dropped > 0) {
     warnings->push_back(std::to_string(dropped) + " of " + std::to_string(merges->count) +

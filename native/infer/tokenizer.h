@@ -57,7 +57,8 @@ class PieceCache {
     e.size = static_cast<uint8_t>(piece.size());
     e.count = static_cast<uint8_t>(count);
     std::memcpy(e.bytes, piece.data(), piece.size());
-    std::memcpy(e.ids, ids, count * sizeof *ids);
+    // A piece of a damaged vocabulary may have none.
+    if (count > 0) std::memcpy(e.ids, ids, count * sizeof *ids);
   }
 
  private:

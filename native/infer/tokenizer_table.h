@@ -50,6 +50,8 @@ class Pieces {
     return std::string_view(bytes_).substr(starts_[id], starts_[id + 1] - starts_[id]);
   }
   size_t count() const { return starts_.size() - 1; }
+  // Bytes lie in the order of ids: where these are is known only with their start.
+  void fetch(size_t id) const { __builtin_prefetch(bytes_.data() + starts_[id]); }
 
  private:
   std::string bytes_;
@@ -76,8 +78,15 @@ class PieceTable {
     slots_[i] = {static_cast<uint32_t>(h >> 32), id};
   }
   // The id of these bytes, or -1.
-  int32_t find(std::string_view piece) const {
-    const uint64_t h = hash_bytes(piece, salt_);
+  int32_t find(std::string_view piece) const { return find(piece, hash(piece)); }
+  // The same in steps, for whoever looks up many at once and need not wait for memory: hash all, fetch their slots, fetch what lies there.
+  uint64_t hash(std::string_view piece) const { return hash_bytes(piece, salt_); }
+  void fetch_slot(uint64_t h) const { __builtin_prefetch(&slots_[h & mask_]); }
+  void fetch_piece(uint64_t h) const {
+    const int32_t id = slots_[h & mask_].id;
+    if (id >= 0) pieces_.fetch(static_cast<size_t>(id));
+  }
+  int32_t find(std::string_view piece, uint64_t h) const {
     for (size_t i = h & mask_;; i = (i + 1) & mask_) {
       if (slots_[i].id < 0) return -1;
       if (matches(slots_[i], h, piece)) return slots_[i].id;
@@ -117,6 +126,7 @@ class MergeTable {
     slots_.assign(size, {0, kNoRank, -1});
     mask_ = size - 1;
   }
+  void fetch(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[mix(pair_of(left, right) ^ salt_) & mask_], 1); }
   // At most as many as reserved. Of equal pairs the first one counts.
   void put(int32_t left, int32_t right, uint32_t rank, int32_t joined) {
     const uint64_t pair = pair_of(left, right);

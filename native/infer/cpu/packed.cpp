@@ -128,72 +128,103 @@ void put_scales(ZgScale scale, const Block& b, size_t j, int r, uint8_t* aux) {
   }
 }
 
-uint32_t word(const uint8_t* p) {
-  uint32_t v;
+typedef uint32_t Words __attribute__((vector_size(16)));
+
+Words load_words(const uint8_t* p) {
+  Words v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-void put_word(uint8_t* p, uint32_t v) { std::memcpy(p, &v, sizeof v); }
-void put_word_bits(uint8_t* p, uint32_t v) { put_word(p, word(p) | v); }
+void store_words(uint8_t* p, const Words& v) { std::memcpy(p, &v, sizeof v); }
 
-// The types that most files are made of, four columns at a time; false for others. Same bytes as put_codes and put_scales give.
-bool pack_block_fast(uint32_t type, const uint8_t* row, size_t b, int r, bool unsigned_q8, uint8_t* tile, uint8_t* aux) {
-  uint8_t* at = tile + 4 * r;
+// Words 0 … 3 of four rows become, word by word, those of the four rows.
+void transpose(Words* v) {
+  const Words a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+  const Words b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+  const Words c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+  const Words d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+  v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  v[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  v[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+// Four quads of 16 rows: row(r) gives the quads of row r, which go to tile + 64 · quad.
+template <typename RowOf>
+void put_quads(uint8_t* tile, const RowOf& row) {
+  for (int r = 0; r < ZG_ROWS; r += 4) {
+    Words v[4] = {row(r), row(r + 1), row(r + 2), row(r + 3)};
+    transpose(v);
+    for (int k = 0; k < 4; k++) store_words(tile + 64 * k + 4 * r, v[k]);
+  }
+}
+
+// Quad k and quad k + 4 of a block whose codes are nibbles of 32 bytes, all low or all high.
+Words nibble_quads(const uint8_t* q, uint32_t shift) {
+  const Words low = load_words(q) >> shift & 0x0f0f0f0fu;
+  const Words high = load_words(q + 16) >> shift & 0x0f0f0f0fu;
+  return low | high << 4;
+}
+
+// Block b of all 16 rows of a group, for the types that most files are made of; false for others. aux: of the block's segment. Same bytes as
+// put_codes and put_scales give.
+bool pack_tile(uint32_t type, const uint8_t* rows, size_t row_bytes, size_t b, bool unsigned_q8, uint8_t* tile, uint8_t* aux) {
+  const auto at = [&](int r) { return rows + static_cast<size_t>(r) * row_bytes; };
   const size_t j = b % 8;
   switch (static_cast<Type>(type)) {
     case Type::kQ8_0: {
-      const uint8_t* p = row + 34 * b;
       const uint32_t flip = unsigned_q8 ? 0x80808080u : 0;
-      for (size_t k = 0; k < 8; k++) put_word(at + 64 * k, word(p + 2 + 4 * k) ^ flip);
-      std::memcpy(aux + 32 * j + 2 * r, p, 2);
+      put_quads(tile, [&](int r) { return load_words(at(r) + 34 * b + 2) ^ flip; });
+      put_quads(tile + 256, [&](int r) { return load_words(at(r) + 34 * b + 18) ^ flip; });
+      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * j + 2 * static_cast<size_t>(r), at(r) + 34 * b, 2);
       return true;
     }
     // Nibbles lie as in the file.
     case Type::kQ4_0:
-    case Type::kIQ4_NL: {
-      const uint8_t* p = row + 18 * b;
-      for (size_t k = 0; k < 4; k++) put_word(at + 64 * k, word(p + 2 + 4 * k));
-      std::memcpy(aux + 32 * j + 2 * r, p, 2);
+    case Type::kIQ4_NL:
+      put_quads(tile, [&](int r) { return load_words(at(r) + 18 * b + 2); });
+      for (int r = 0; r < ZG_ROWS; r++) std::memcpy(aux + 32 * j + 2 * static_cast<size_t>(r), at(r) + 18 * b, 2);
       return true;
-    }
     case Type::kQ4_K: {
-      const uint8_t* p = row + b / 8 * 144;
-      uint8_t* super = aux;
-      const unsigned shift = j % 2 == 0 ? 0 : 4;
-      const uint8_t* q = p + 16 + 32 * (j / 2);
-      for (size_t k = 0; k < 4; k++) {
-        const uint32_t low = word(q + 4 * k) >> shift & 0x0f0f0f0fu;
-        const uint32_t high = word(q + 16 + 4 * k) >> shift & 0x0f0f0f0fu;
-        put_word(at + 64 * k, low | high << 4);
+      const size_t super = b / 8 * 144;
+      const uint32_t shift = j % 2 == 0 ? 0 : 4;
+      put_quads(tile, [&](int r) { return nibble_quads(at(r) + super + 16 + 32 * (j / 2), shift); });
+      for (int r = 0; r < ZG_ROWS; r++) {
+        const uint8_t* p = at(r) + super;
+        if (j == 0) {
+          std::memcpy(aux + 2 * r, p, 2);
+          std::memcpy(aux + 32 + 2 * r, p + 2, 2);
+        }
+        const uint8_t* s = p + 4;
+        uint8_t* factors = aux + 64 + 32 * j + r;
+        factors[0] = static_cast<uint8_t>(j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4);
+        factors[16] = static_cast<uint8_t>(j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4);
       }
-      if (j == 0) {
-        std::memcpy(super + 2 * r, p, 2);
-        std::memcpy(super + 32 + 2 * r, p + 2, 2);
-      }
-      const uint8_t* s = p + 4;
-      uint8_t* factors = super + 64 + 32 * j + r;
-      factors[0] = static_cast<uint8_t>(j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4);
-      factors[16] = static_cast<uint8_t>(j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4);
       return true;
     }
     case Type::kQ6_K: {
-      const uint8_t* p = row + b / 8 * 210;
-      uint8_t* super = aux;
+      const size_t super = b / 8 * 210;
       const size_t half = j / 4;
       const size_t g = j % 4;
-      const uint8_t* q = p + 64 * half + 32 * (g % 2);
-      const uint8_t* h = p + 128 + 32 * half;
-      const unsigned shift = g < 2 ? 0 : 4;
-      for (size_t k = 0; k < 4; k++) {
-        const uint32_t low = word(q + 4 * k) >> shift & 0x0f0f0f0fu;
-        const uint32_t high = word(q + 16 + 4 * k) >> shift & 0x0f0f0f0fu;
-        put_word(at + 64 * k, low | high << 4);
+      put_quads(tile, [&](int r) { return nibble_quads(at(r) + super + 64 * half + 32 * (g % 2), g < 2 ? 0 : 4); });
+      // Two bits more: four quads in one byte, of each half of the block.
+      for (size_t part = 0; part < 2; part++) {
+        for (int r = 0; r < ZG_ROWS; r += 4) {
+          Words v[4];
+          for (int i = 0; i < 4; i++) {
+            v[i] = load_words(at(r + i) + super + 128 + 32 * half + 16 * part) >> static_cast<uint32_t>(2 * g) & 0x03030303u;
+          }
+          transpose(v);
+          store_words(tile + 256 + 64 * part + 4 * r, v[0] | v[1] << 2 | v[2] << 4 | v[3] << 6);
+        }
       }
-      for (size_t k = 0; k < 8; k++) put_word_bits(at + 256 + 64 * (k / 4), (word(h + 4 * k) >> (2 * g) & 0x03030303u) << (2 * (k % 4)));
-      if (j == 0) std::memcpy(super + 2 * r, p + 208, 2);
-      uint8_t* factors = super + 32 + 32 * j + r;
-      factors[0] = p[192 + 2 * j];
-      factors[16] = p[192 + 2 * j + 1];
+      for (int r = 0; r < ZG_ROWS; r++) {
+        const uint8_t* p = at(r) + super;
+        if (j == 0) std::memcpy(aux + 2 * r, p + 208, 2);
+        uint8_t* factors = aux + 32 + 32 * j + r;
+        factors[0] = p[192 + 2 * j];
+        factors[16] = p[192 + 2 * j + 1];
+      }
       return true;
     }
     default: return false;
@@ -220,9 +251,9 @@ void pack_group(const det::Matrix& from, const Packed& p, size_t first_row, int 
       aux = to;
       to += ZG_SEGMENT_AUX(kind.scale, std::min<size_t>(8, blocks - b));
     }
+    if (count == ZG_ROWS && pack_tile(p.first.type, from.row(first_row), from.row_bytes, b, unsigned_q8, to, aux)) continue;
     for (int r = 0; r < count; r++) {
       const uint8_t* row = from.row(first_row + static_cast<size_t>(r));
-      if (pack_block_fast(p.first.type, row, b, r, unsigned_q8, to, aux)) continue;
       det::unpack_block(from.type, row, b, &block);
       put_codes(kind, p.first.type, unsigned_q8, block, r, to);
       put_scales(kind.scale, block, b % 8, r, aux);
