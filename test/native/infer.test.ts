@@ -644,7 +644,7 @@ const options = { threads: 2, contextLength: 512, cacheBytes: 1e9, waiting: 10, 
 const request = () => ({
   prompt: Int32Array.from({ length: 100 }, (_, i) => 5 + i), maxTokens: 400, endIds: new Int32Array(0), logprobs: -1, temperature: 1,
   topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, frequencyPenalty: 0, presencePenalty: 0, seed: 1n,
-  biasIds: new Int32Array(0), biasValues: new Float32Array(0)
+  biasIds: new Int32Array(0), biasValues: new Float32Array(0), typicalP: 1, choice: 0, minTokens: 0, outputFrom: 100, promptLogprobs: false, pooling: 0
 })
 async function go(calls) {
   let left = calls
