@@ -110,6 +110,7 @@
         'native/infer/unicode_table.cpp',
         'native/codec/keccak_one.cpp',
         'native/codec/keccak_scalar.cpp',
+        'native/napi/gguf_napi.cpp',
         'native/napi/infer_napi.cpp',
         'native/napi/model_files_napi.cpp',
         'native/napi/tokenizer_napi.cpp'

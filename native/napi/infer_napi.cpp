@@ -1,9 +1,6 @@
 // Binding of native/infer: checks arguments, calls, returns. lib/infer/native.ts is its only caller.
 //
 //   info()                          {cpu, paths}: the level in use, and all of this machine
-//   readGguf(path)                  the whole metadata and the list of tensors (for people and tests), in a promise
-//   check(bytes, asModel)           why a file of these bytes is refused as GGUF, or as a model; undefined when it is not (tests)
-//   dequantize(typeId, bytes)       Float32Array of whole blocks
 //   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread
 //     .info                         what the file says
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
@@ -31,7 +28,9 @@
 
 #include "cpu/engine.h"
 #include "gguf.h"
+#include "gguf_napi.h"
 #include "model_files_napi.h"
+#include "promise_worker.h"
 #include "scheduler.h"
 #include "tensor_type.h"
 #include "tokenizer_napi.h"
@@ -51,7 +50,6 @@ constexpr uint32_t kMaxAlternatives = 20;
 constexpr uint32_t kMaxAdapters = 8;
 constexpr size_t kMaxLoadedAdapters = 256;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
-constexpr size_t kMaxBlockBytes = size_t{1} << 20;
 constexpr size_t kMaxNameBytes = 1'024;
 // The draft model's cache is at most this part of the model's.
 constexpr uint64_t kDraftCachePart = 4;
@@ -85,6 +83,12 @@ bool float_of(const Napi::Object& o, const char* name, double least, double most
   return true;
 }
 
+// The same for a field that need not be there: *out stays as it is then.
+bool optional_number(const Napi::Object& o, const char* name, double least, double most, double* out) {
+  const Napi::Value v = o.Get(name);
+  return v.IsUndefined() || number_of(v, least, most, out);
+}
+
 // Ids below the vocabulary's size from an Int32Array, or false.
 bool ids_of(const Napi::Value& value, uint32_t vocabulary, std::vector<uint32_t>* out) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return false;
@@ -100,29 +104,6 @@ bool ids_of(const Napi::Value& value, uint32_t vocabulary, std::vector<uint32_t>
 
 // Keys and names as UTF-8; what is none becomes U+FFFD.
 Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String::New(env, bytes.data(), bytes.size()); }
-
-// A promise for work on a worker thread; Result turns what was computed into a value.
-class PromiseWorker : public Napi::AsyncWorker {
- public:
-  PromiseWorker(Napi::Env env, const char* name) : AsyncWorker(env, name), deferred_(Napi::Promise::Deferred::New(env)) {}
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- protected:
-  virtual Napi::Value result(Napi::Env env) = 0;
-  void OnOK() override {
-    const Napi::Env env = Env();
-    const Napi::Value value = result(env);
-    if (env.IsExceptionPending()) {
-      deferred_.Reject(env.GetAndClearPendingException().Value());
-    } else {
-      deferred_.Resolve(value);
-    }
-  }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-
- private:
-  Napi::Promise::Deferred deferred_;
-};
 
 // A running model. Lives until the last of its functions is collected; close() frees what is large before that. All on the
 // JavaScript thread, except notify().
@@ -280,9 +261,9 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
   if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
   out->top_k = static_cast<uint32_t>(top_k);
-  if (!float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
+  if (!o.Get("typicalP").IsUndefined() && !float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
   double choice = 0;
-  if (!number_of(o.Get("choice"), 0, UINT32_MAX, &choice)) return "choice is a whole number";
+  if (!optional_number(o, "choice", 0, UINT32_MAX, &choice)) return "choice is a whole number";
   out->choice = static_cast<uint32_t>(choice);
   bool lossless = false;
   if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
@@ -366,12 +347,15 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
   out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
-  if (!number_of(o.Get("pooling"), 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
+  n = 0;
+  if (!optional_number(o, "pooling", 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
   out->pooling = static_cast<Request::Pooling>(static_cast<int>(n));
-  if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
+  n = UINT32_MAX;
+  if (!optional_number(o, "outputFrom", 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
   out->output_from = static_cast<uint32_t>(n);
   if (const char* fault = sampling_of(o, vocabulary, &out->sampling)) return fault;
-  if (!number_of(o.Get("minTokens"), 0, UINT32_MAX, &n)) return "minTokens is a whole number";
+  n = 0;
+  if (!optional_number(o, "minTokens", 0, UINT32_MAX, &n)) return "minTokens is a whole number";
   out->sampling.min_tokens = static_cast<uint32_t>(n);
   out->sampling.end_ids = out->end_ids;
   // The last token is drawn at the context's last position.
@@ -710,154 +694,6 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-Napi::Value value_of(Napi::Env env, gguf::ValueType type, const uint8_t** at);
-
-// An array's elements, whose head was read. *at moves behind them.
-Napi::Value elements_of(Napi::Env env, gguf::ValueType element, uint64_t count, const uint8_t** at) {
-  Napi::Array out = Napi::Array::New(env, count);
-  for (uint32_t i = 0; i < count; i++) {
-    const Napi::HandleScope scope(env);
-    out.Set(i, value_of(env, element, at));
-  }
-  return out;
-}
-
-template <typename T>
-T take(const uint8_t** at) {
-  T v;
-  std::memcpy(&v, *at, sizeof v);
-  *at += sizeof v;
-  return v;
-}
-
-// A value that was checked when the file was opened. 64-bit integers are bigints.
-Napi::Value value_of(Napi::Env env, gguf::ValueType type, const uint8_t** at) {
-  switch (type) {
-    case gguf::ValueType::kU8:
-      return Napi::Number::New(env, take<uint8_t>(at));
-    case gguf::ValueType::kI8:
-      return Napi::Number::New(env, take<int8_t>(at));
-    case gguf::ValueType::kU16:
-      return Napi::Number::New(env, take<uint16_t>(at));
-    case gguf::ValueType::kI16:
-      return Napi::Number::New(env, take<int16_t>(at));
-    case gguf::ValueType::kU32:
-      return Napi::Number::New(env, take<uint32_t>(at));
-    case gguf::ValueType::kI32:
-      return Napi::Number::New(env, take<int32_t>(at));
-    case gguf::ValueType::kF32:
-      return Napi::Number::New(env, static_cast<double>(take<float>(at)));
-    case gguf::ValueType::kBool:
-      return Napi::Boolean::New(env, take<uint8_t>(at) != 0);
-    case gguf::ValueType::kU64:
-      return Napi::BigInt::New(env, take<uint64_t>(at));
-    case gguf::ValueType::kI64:
-      return Napi::BigInt::New(env, take<int64_t>(at));
-    case gguf::ValueType::kF64:
-      return Napi::Number::New(env, take<double>(at));
-    case gguf::ValueType::kString: {
-      const auto length = take<uint64_t>(at);
-      const Napi::Value text = text_of(env, {reinterpret_cast<const char*>(*at), length});
-      *at += length;
-      return text;
-    }
-    default: {
-      const auto element = static_cast<gguf::ValueType>(take<uint32_t>(at));
-      const auto count = take<uint64_t>(at);
-      return elements_of(env, element, count, at);
-    }
-  }
-}
-
-class ReadWorker final : public PromiseWorker {
- public:
-  ReadWorker(Napi::Env env, std::string path) : PromiseWorker(env, "zg:readGguf"), path_(std::move(path)) {}
-
- protected:
-  void Execute() override {
-    gguf::Error error;
-    file_ = gguf::File::open(path_.c_str(), &error);
-    if (file_ == nullptr) SetError(error.message);
-  }
-
-  Napi::Value result(Napi::Env env) override {
-    Napi::Object o = Napi::Object::New(env);
-    o.Set("version", file_->version());
-    o.Set("alignment", static_cast<double>(file_->alignment()));
-    Napi::Array metadata = Napi::Array::New(env);
-    for (uint32_t i = 0; i < file_->metadata().size(); i++) {
-      const gguf::Value& v = file_->metadata()[i];
-      const uint8_t* at = v.data;
-      Napi::Array entry = Napi::Array::New(env, 3);
-      entry.Set(0u, text_of(env, v.key));
-      entry.Set(1u, static_cast<uint32_t>(v.type));
-      entry.Set(2u, v.type == gguf::ValueType::kArray ? elements_of(env, v.element, v.count, &at) : value_of(env, v.type, &at));
-      metadata.Set(i, entry);
-    }
-    o.Set("metadata", metadata);
-    Napi::Array tensors = Napi::Array::New(env);
-    for (uint32_t i = 0; i < file_->tensors().size(); i++) {
-      const gguf::Tensor& t = file_->tensors()[i];
-      Napi::Object out = Napi::Object::New(env);
-      out.Set("name", text_of(env, t.name));
-      out.Set("type", t.type->name);
-      Napi::Array dims = Napi::Array::New(env, t.dim_count);
-      for (uint32_t d = 0; d < t.dim_count; d++) dims.Set(d, static_cast<double>(t.dims[d]));
-      out.Set("dims", dims);
-      out.Set("offset", static_cast<double>(t.data_offset));
-      out.Set("bytes", static_cast<double>(t.size_bytes));
-      tensors.Set(i, out);
-    }
-    o.Set("tensors", tensors);
-    return o;
-  }
-
- private:
-  std::string path_;
-  std::unique_ptr<gguf::File> file_;
-};
-
-Napi::Value read_gguf(const Napi::CallbackInfo& info) {
-  if (info.Length() < 1 || !info[0].IsString()) return fail(info.Env(), "readGguf: a path wanted");
-  auto* worker = new ReadWorker(info.Env(), info[0].As<Napi::String>().Utf8Value());
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
-  return promise;
-}
-
-Napi::Value check(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (info.Length() < 2 || !info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
-      !info[1].IsBoolean()) {
-    return fail(env, "check: a Uint8Array and a bool wanted");
-  }
-  const auto bytes = info[0].As<Napi::Uint8Array>();
-  gguf::Error error;
-  auto file = gguf::File::parse(bytes.Data(), bytes.ByteLength(), &error);
-  if (file != nullptr && info[1].As<Napi::Boolean>().Value()) Model::load(std::move(file), &error);
-  return error.failed() ? text_of(env, error.message) : env.Undefined();
-}
-
-Napi::Value dequantize(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  double id = 0;
-  if (info.Length() < 2 || !number_of(info[0], 0, UINT32_MAX, &id) || !info[1].IsTypedArray() ||
-      info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    return fail(env, "dequantize: the id of a type and a Uint8Array wanted");
-  }
-  const zg::TypeInfo* type = zg::tensor_type(static_cast<uint32_t>(id));
-  const auto bytes = info[1].As<Napi::Uint8Array>();
-  if (type == nullptr || type->dequantize == nullptr) return fail(env, "dequantize: the type is not supported");
-  if (bytes.ByteLength() % type->block_bytes != 0 || bytes.ByteLength() > kMaxBlockBytes) {
-    return fail(env, "dequantize: whole blocks of at most 1 MiB wanted");
-  }
-  const size_t count = bytes.ByteLength() / type->block_bytes * type->block_values;
-  Napi::Float32Array out = Napi::Float32Array::New(env, count);
-  if (env.IsExceptionPending()) return env.Undefined();
-  type->dequantize(bytes.Data(), count, out.Data());
-  return out;
-}
-
 Napi::Value info(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   Napi::Object o = Napi::Object::New(env);
@@ -877,10 +713,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     return exports;
   }
   exports.Set("info", Napi::Function::New(env, info));
-  exports.Set("readGguf", Napi::Function::New(env, read_gguf));
-  exports.Set("check", Napi::Function::New(env, check));
-  exports.Set("dequantize", Napi::Function::New(env, dequantize));
   exports.Set("open", Napi::Function::New(env, open));
+  initGguf(env, exports);
   initModelFiles(env, exports);
   initTokenizer(env, exports);
   return exports;
