@@ -45,7 +45,6 @@ import { adminMethods } from './admin.ts'
 import { admission, firstRequests } from './admission.ts'
 import { chainSource } from './chain-source.ts'
 import { openIndex } from './open-index.ts'
-import { compileLater } from './patient-compiler.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
 import { rawRoutes } from './raw.ts'
@@ -123,7 +122,6 @@ const RECONSIDER_MS = 2_000
  *   another network or shard position, when the chain answers at once (else through `onFatal`).
  */
 export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
-  compileLater()
   const clock = o.clock ?? systemClock
   const logger = o.log('node')
   const closers: (() => Promise<void> | void)[] = []
