@@ -430,7 +430,11 @@ async function tryRequest(engine: Engine): Promise<string> {
   }
   remember(bytes)
   try {
-    await planRequest(kind, parseBody(bytes), { engine, models: ['m'], random: { bytes: n => new Uint8Array(n), below } })
+    await planRequest(kind, parseBody(bytes), {
+      engine,
+      models: ['m'],
+      random: { bytes: n => new Uint8Array(n), below }
+    })
     return 'planned'
   } catch (err) {
     if (isBug(err) || apiError(err).status >= 500) throw err
