@@ -83,6 +83,12 @@ bool float_of(const Napi::Object& o, const char* name, double least, double most
   return true;
 }
 
+// The same for a field that need not be there: *out stays as it is then.
+bool optional_number(const Napi::Object& o, const char* name, double least, double most, double* out) {
+  const Napi::Value v = o.Get(name);
+  return v.IsUndefined() || number_of(v, least, most, out);
+}
+
 // Ids below the vocabulary's size from an Int32Array, or false.
 bool ids_of(const Napi::Value& value, uint32_t vocabulary, std::vector<uint32_t>* out) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return false;
@@ -255,9 +261,9 @@ const char* sampling_of(const Napi::Object& o, uint32_t vocabulary, SamplingOpti
   if (!float_of(o, "frequencyPenalty", -100, 100, &out->frequency_penalty)) return "frequencyPenalty is from -100 to 100";
   if (!float_of(o, "presencePenalty", -100, 100, &out->presence_penalty)) return "presencePenalty is from -100 to 100";
   out->top_k = static_cast<uint32_t>(top_k);
-  if (!float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
+  if (!o.Get("typicalP").IsUndefined() && !float_of(o, "typicalP", 0, 1, &out->typical_p)) return "typicalP is from 0 to 1";
   double choice = 0;
-  if (!number_of(o.Get("choice"), 0, UINT32_MAX, &choice)) return "choice is a whole number";
+  if (!optional_number(o, "choice", 0, UINT32_MAX, &choice)) return "choice is a whole number";
   out->choice = static_cast<uint32_t>(choice);
   bool lossless = false;
   if (!o.Get("seed").IsBigInt()) return "seed is a bigint";
@@ -341,12 +347,15 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
   out->logprobs = n >= 0;
   out->alternatives = n > 0 ? static_cast<uint32_t>(n) : 0;
   out->prompt_logprobs = o.Get("promptLogprobs").ToBoolean();
-  if (!number_of(o.Get("pooling"), 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
+  n = 0;
+  if (!optional_number(o, "pooling", 0, 2, &n)) return "pooling is 0 (none), 1 (mean) or 2 (last)";
   out->pooling = static_cast<Request::Pooling>(static_cast<int>(n));
-  if (!number_of(o.Get("outputFrom"), 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
+  n = UINT32_MAX;
+  if (!optional_number(o, "outputFrom", 0, UINT32_MAX, &n)) return "outputFrom is an index of the prompt, or behind it";
   out->output_from = static_cast<uint32_t>(n);
   if (const char* fault = sampling_of(o, vocabulary, &out->sampling)) return fault;
-  if (!number_of(o.Get("minTokens"), 0, UINT32_MAX, &n)) return "minTokens is a whole number";
+  n = 0;
+  if (!optional_number(o, "minTokens", 0, UINT32_MAX, &n)) return "minTokens is a whole number";
   out->sampling.min_tokens = static_cast<uint32_t>(n);
   out->sampling.end_ids = out->end_ids;
   // The last token is drawn at the context's last position.

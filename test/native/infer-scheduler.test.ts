@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
 import { type LocalEngine, openEngine } from '../../lib/infer/engine.ts'
+import { inferAddon } from '../../lib/infer/native.ts'
 import type { EngineOptions, GenerateRequest, Step } from '../../lib/infer/types.ts'
 import { nativePath } from '../../lib/native.ts'
 
@@ -248,4 +249,39 @@ t.test('an answer followed again as one prompt has the same digests', { skip }, 
       if (other.ids[at] !== wrong[at]) t.pass('and the draw says another token')
     })
   }
+})
+
+t.test('digests depend on no batch, thread, path of the CPU, shared page or guess', { skip }, async t => {
+  const trace = new Uint8Array(32).fill(9)
+  const rounds = Number(process.env.ROUNDS ?? 1)
+  let compared = 0
+  for (const [name, vocabulary] of [
+    ['stories260K-Q4_0', 512],
+    ['llama-q5_k_m', 896],
+    ['qwen3moe-mxfp4', 896],
+    ['gemma3-q4_0', 896]
+  ] as const) {
+    for (let round = 0; round < rounds; round++) {
+      const list = requests(10, vocabulary, 30)
+      const run = (options: EngineOptions & { cpu?: string }) =>
+        withEngine(name, options, engine =>
+          Promise.all(list.map(async r => (await collect(engine, { ...r, trace })).steps.map(s => s.trace?.running)))
+        )
+      const alone = await run({ running: 1, lookUp: false, threads: 1 })
+      for (const cpu of inferAddon().info().paths) {
+        for (const options of [
+          { running: 1 },
+          { running: 32 },
+          { running: 7, threads: 2 },
+          { running: 32, sharedCache: true }
+        ]) {
+          const other = await run({ threads: 1, ...options, cpu })
+          compared += other.flat().length
+          t.strictSame(other, alone, `${name}, ${cpu}, ${JSON.stringify(options)}`)
+        }
+      }
+    }
+  }
+  t.comment(`${compared} tokens`)
+  t.ok(compared > 2_000)
 })

@@ -446,7 +446,7 @@ t.test('the plain server: same answers, no token, no provider routes', async t =
   t.match(await chat.json(), { choices: [{ message: { content: 'w0 w1 w2 w3 w4 ' }, finish_reason: 'length' }] })
   t.equal((await get('/v1/proxy/chat/completions', hello)).status, 404)
   t.equal((await get('/v1/quote')).status, 404)
-  t.same(await (await get('/tokenize', { content: 'abcdefgh' })).json(), { tokens: [98, 102] })
+  t.match(await (await get('/tokenize', { content: 'abcdefgh' })).json(), { tokens: [98, 102], count: 2 })
   t.equal((await get('/detokenize', { tokens: [1, 'x'] })).status, 400)
   t.equal((await get('/v1/models/test-model')).status, 200)
   t.equal((await get('/v1/models/other')).status, 404)

@@ -8,7 +8,7 @@ import type { Random } from '../../../lib/ports/random.ts'
 import { modelRoot, paramsOf } from '../trace.ts'
 
 /** Tokens of prompts and answers kept, all transcripts together: about 150 bytes each. */
-export const TRACES_TOKENS_MAX = 1 << 20
+export const TRACES_TOKENS_MAX = 1024 * 1024
 
 interface Kept {
   owner: string

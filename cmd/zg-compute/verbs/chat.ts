@@ -159,7 +159,7 @@ const NUMBERS: Record<string, { option: string; min: number; max: number }> = {
 }
 
 /** A saved conversation. */
-export const TALK_BYTES_MAX = 16 << 20
+export const TALK_MAX_BYTES = 16 * 1024 * 1024
 
 /** Takes the last question and its answer away; answers the question. */
 function undo(messages: Message[]): string | undefined {
@@ -171,7 +171,7 @@ async function load(talk: Talk, file: string): Promise<void> {
   const { ctx, messages } = talk
   try {
     const { size } = await stat(file)
-    if (size > TALK_BYTES_MAX) throw new Error('it is longer than 16 MiB')
+    if (size > TALK_MAX_BYTES) throw new Error('it is longer than 16 MiB')
     const list: unknown = JSON.parse(await readFile(file, 'utf8'))
     const known = (m: unknown): m is Message => {
       const { role, content } = (m ?? {}) as Record<string, unknown>

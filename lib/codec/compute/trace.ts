@@ -18,7 +18,7 @@ export const KERNEL = 'zg-k1'
 export const CACHE_TYPE = 'f16'
 export const SAMPLER = 'zg-s1'
 /** Tokens of a transcript, prompt and answer each. */
-export const TRANSCRIPT_TOKENS_MAX = 1 << 20
+export const TRANSCRIPT_TOKENS_MAX = 1024 * 1024
 
 /** Every field that reaches sampler or stop rule; decimals as the shortest text that gives back the float. */
 export interface TraceParams {

@@ -19,7 +19,7 @@ export const MAX_SCHEMA_DEPTH = 64
 /** Longest string where the schema counts characters and allows longer ones. */
 export const MAX_COUNTED_CHARS = 4_096
 /** Longest list where the schema counts elements and allows longer ones. */
-export const MAX_COUNTED_ITEMS = 1_024
+export const MAX_COUNTED_ELEMENTS = 1_024
 
 const KNOWN = new Set([
   ...['type', 'properties', 'required', 'additionalProperties', 'items', 'prefixItems', 'minItems', 'maxItems'],
@@ -324,9 +324,9 @@ export class SchemaCompiler {
     const min = count(schema, 'minItems') ?? 0
     const asked = count(schema, 'maxItems') ?? Number.POSITIVE_INFINITY
     if (asked < min) throw unfit('the schema asks for more elements than it allows')
-    if (min > MAX_COUNTED_ITEMS) throw unfit(`the schema asks for more than ${MAX_COUNTED_ITEMS} elements`)
+    if (min > MAX_COUNTED_ELEMENTS) throw unfit(`the schema asks for more than ${MAX_COUNTED_ELEMENTS} elements`)
     const first = schema.prefixItems === undefined ? [] : listOf(schema.prefixItems, 'prefixItems')
-    let max = asked === Number.POSITIVE_INFINITY ? asked : Math.min(asked, Math.max(min, MAX_COUNTED_ITEMS))
+    let max = asked === Number.POSITIVE_INFINITY ? asked : Math.min(asked, Math.max(min, MAX_COUNTED_ELEMENTS))
     let items = schema.items
     if (Array.isArray(items)) throw unfit("the schema's items is a list: use prefixItems")
     if (items === false || (items === undefined && first.length > 0 && min <= first.length)) {
