@@ -4,13 +4,14 @@ import { floatText, type TraceParams, type Transcript } from '../../lib/codec/co
 import { hashFile } from '../../lib/codec/storage/hasher.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 import { describeModel } from '../../lib/infer/model-file.ts'
-import type { GenerateRequest } from '../../lib/infer/types.ts'
+import type { AdapterInfo, GenerateRequest } from '../../lib/infer/types.ts'
 
 /** Undefined where no trace is made: a grammar, typical sampling, adapters, or an answer that goes on from an earlier one. */
-export function paramsOf(r: GenerateRequest): TraceParams | undefined {
+export function paramsOf(r: GenerateRequest, adapters: readonly AdapterInfo[] = []): TraceParams | undefined {
   const s = r.sampling
   const continued = r.outputFrom !== undefined && r.outputFrom < r.prompt.length
-  const adapted = (r.adapters ?? []).some(a => a.strength !== 0)
+  // Who names none gets those that are on by default.
+  const adapted = (r.adapters ?? adapters).some(a => a.strength !== 0)
   if (r.grammar !== undefined || (s.typicalP ?? 1) !== 1 || adapted || continued || r.promptLogprobs === true)
     return undefined
   return {

@@ -160,7 +160,19 @@ async function drive(
     onDone?: (n: number) => void
   }
 ): Promise<Drive> {
-  const sentAt = new Map<string, number>()
+  // Bodies and hashes are made before the clock starts: on few cores the driver's own work is taken from the node.
+  const hashes = txs.map(tx => toHex(tx.hash))
+  const indexOf = new Map(hashes.map((hash, i) => [hash, i]))
+  const bodies: string[] = []
+  for (let from = 0; from < txs.length; from += o.batch) {
+    const calls = txs.slice(from, from + o.batch).map((tx, i) => {
+      return `{"jsonrpc":"2.0","id":${from + i},"method":"eth_sendRawTransaction","params":["${toHex(tx.raw)}"]}`
+    })
+    bodies.push(`[${calls.join(',')}]`)
+    if (bodies.length % 20 === 0) await new Promise(resolve => setImmediate(resolve))
+  }
+  /** When each was sent; NaN: not yet, refused, or seen in a block. */
+  const sentAt = new Float64Array(txs.length).fill(Number.NaN)
   const latencies: number[] = []
   const blocks: BlockLoad[] = []
   let refused = 0
@@ -173,8 +185,13 @@ async function drive(
   const began = performance.now()
   let last = began
 
-  const bodies = (from: number, to: number) =>
-    txs.slice(from, to).map(tx => ({ method: 'eth_sendRawTransaction', params: [toHex(tx.raw)] }))
+  const refuse = (index: number, message: string): void => {
+    // In a block before its answer came, or told twice: it is there.
+    if (Number.isNaN(sentAt[index])) return
+    sentAt[index] = Number.NaN
+    refused++
+    refusal ??= message
+  }
   const sender = async (): Promise<void> => {
     while (failure === undefined && next < txs.length) {
       if (next - seen - refused >= o.ahead) {
@@ -186,18 +203,14 @@ async function drive(
         continue
       }
       const from = next
-      const to = Math.min(from + o.batch, txs.length)
-      next = to
-      const now = performance.now()
-      for (let i = from; i < to; i++) sentAt.set(toHex(txs[i]!.hash), now)
-      const answers = await rpc.batch<Hex>(bodies(from, to))
-      answers.forEach((answer, i) => {
-        if (!(answer instanceof RpcError)) return
-        // In a block before its answer came, or told twice: it is there.
-        if (!sentAt.delete(toHex(txs[from + i]!.hash))) return
-        refused++
-        refusal ??= answer.message
-      })
+      next = Math.min(from + o.batch, txs.length)
+      sentAt.fill(performance.now(), from, next)
+      const answers = await rpc.send(bodies[from / o.batch]!)
+      for (const { id, error } of answers) {
+        // Not of one call, but of the whole batch.
+        if (typeof id !== 'number') throw new ZgError('ERR_REJECTED', `the node refused a batch: ${error.message}`)
+        refuse(id, error.message)
+      }
     }
   }
   const reader = async (): Promise<void> => {
@@ -212,17 +225,17 @@ async function drive(
         if (block === null) break
         height++
         const now = performance.now()
-        const hashes: Hex[] = []
+        const ours: Hex[] = []
         for (const hash of block.transactions) {
-          const at = sentAt.get(hash)
-          if (at === undefined) continue
-          sentAt.delete(hash)
-          latencies.push(now - at)
+          const index = indexOf.get(hash)
+          if (index === undefined || Number.isNaN(sentAt[index])) continue
+          latencies.push(now - sentAt[index]!)
+          sentAt[index] = Number.NaN
           seen++
-          hashes.push(hash)
+          ours.push(hash)
         }
-        if (hashes.length > 0) {
-          blocks.push({ number: height, hashes })
+        if (ours.length > 0) {
+          blocks.push({ number: height, hashes: ours })
           progressed = last = now
           o.onDone?.(seen)
         }

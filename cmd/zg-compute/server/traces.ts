@@ -73,7 +73,7 @@ export class Traces {
     id: string,
     owner: string
   ): AsyncGenerator<Step, void, void> {
-    const params = paramsOf(request)
+    const params = paramsOf(request, engine.adapters)
     if (params === undefined || request.sampling.seed === undefined) return yield* engine.generate(request)
     const model = await root
     const tokens: number[] = []

@@ -50,11 +50,29 @@ export class RpcClient {
     })
   }
 
+  /**
+   * Sends a batch that is text already, and reads its answer only if it tells an error.
+   * @returns the calls that failed; empty: all were answered.
+   */
+  async send(batch: string, opts: RpcClientOptions = {}): Promise<{ id: unknown; error: { message: string } }[]> {
+    const text = await this.#exchange(batch, opts)
+    if (text.text.startsWith('[') && !text.text.includes('"error"')) return []
+    const answers = this.#parse(text, opts)
+    const list = (Array.isArray(answers) ? answers : [answers]) as RpcAnswer[]
+    return list.flatMap(({ id, error }) =>
+      error === undefined ? [] : [{ id, error: { message: String(error.message ?? 'error without a message') } }]
+    )
+  }
+
   #name(opts: RpcClientOptions): string {
     return opts.what ?? this.#opts.what ?? 'server'
   }
 
   async #post(body: unknown, opts: RpcClientOptions): Promise<unknown> {
+    return this.#parse(await this.#exchange(JSON.stringify(body), opts), opts)
+  }
+
+  async #exchange(body: string, opts: RpcClientOptions): Promise<{ status: number; text: string }> {
     const o = { ...this.#opts, ...opts }
     const timeoutMs = o.timeoutMs ?? 30_000
     const stop = new AbortController()
@@ -63,18 +81,17 @@ export class RpcClient {
     const onAbort = (): void => stop.abort(o.signal?.reason)
     if (o.signal?.aborted) onAbort()
     o.signal?.addEventListener('abort', onAbort, { once: true })
-    let text: string
-    let status: number
     try {
-      const answer = await postJson(this.url, JSON.stringify(body), stop.signal, o.headers?.())
-      status = answer.status
-      text = answer.text
+      return await postJson(this.url, body, stop.signal, o.headers?.())
     } catch (err) {
       throw fetchError(err, { url: this.url, what: this.#name(opts), timeoutMs, signal: o.signal, hint: o.hint })
     } finally {
       clearTimeout(timer)
       o.signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  #parse({ status, text }: { status: number; text: string }, opts: RpcClientOptions): unknown {
     try {
       return JSON.parse(text)
     } catch {
