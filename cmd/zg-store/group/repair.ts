@@ -399,10 +399,6 @@ export class Repairer {
     const claims: (Claim | undefined)[] = [...m.claims]
     const good = goodHolders(c, m)
     const making = plan.moves.filter(x => good[x.j] === undefined)
-    // Looked at before anything is read: while manifests still arrive a shard that cannot be stored would be read for nothing.
-    if (s.full && plan.moves.some(x => x.j < s.need) && (await c.manifests.leaves(m.root)) === undefined) {
-      throw new Error('the tree of the file is not known yet')
-    }
     const data = new Map<number, Uint8Array>()
     for (const { j } of plan.moves) {
       if (good[j] === undefined) continue
