@@ -186,22 +186,12 @@ function profiled(name: string): string[] {
 }
 
 async function metric(m: Member, name: string): Promise<number> {
-  return (await metrics(m, [name]))[0]!
-}
-
-/** Asked for together: to answer costs a node some milliseconds. */
-async function metrics(m: Member, names: readonly string[]): Promise<number[]> {
   const text = await (await fetch(`${url(m)}/metrics`)).text()
-  return names.map(name => Number(new RegExp(`^zg_store_${name} (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN))
-}
-
-async function sums(members: readonly Member[], ...names: string[]): Promise<number[]> {
-  const all = await Promise.all(members.map(m => metrics(m, names)))
-  return names.map((_, i) => all.reduce((a, values) => a + values[i]!, 0))
+  return Number(new RegExp(`^zg_store_${name} (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN)
 }
 
 async function sum(members: readonly Member[], name: string): Promise<number> {
-  return (await sums(members, name))[0]!
+  return (await Promise.all(members.map(m => metric(m, name)))).reduce((a, b) => a + b, 0)
 }
 
 // ---- rows
@@ -238,7 +228,9 @@ async function get(members: readonly Member[], root: string, name: string): Prom
 /** Until nothing waits any more at any member. */
 async function whole(members: readonly Member[], what: string): Promise<void> {
   const idle = async (): Promise<boolean> =>
-    (await sums(members, 'repair_pending', 'parity_unchecked', 'staged_files')).every(n => n === 0)
+    (await sum(members, 'repair_pending')) === 0 &&
+    (await sum(members, 'parity_unchecked')) === 0 &&
+    (await sum(members, 'staged_files')) === 0
   await waitFor(idle, { timeoutMs: 600_000, everyMs: 250, what })
 }
 
@@ -266,11 +258,10 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
     }
   })()
   const restored = async (): Promise<number> => (await sum(members, 'repair_lost_bytes_total')) - own
-  const done = async (): Promise<boolean> => {
-    const [bytes, pending] = await sums(members, 'repair_lost_bytes_total', 'repair_pending')
-    return bytes! - own >= lost * 0.99 && pending === 0
-  }
-  await waitFor(done, { timeoutMs: 1_200_000, everyMs: 250, what: 'repair' })
+  await waitFor(async () => (await restored()) >= lost * 0.99 && (await sum(members, 'repair_pending')) === 0, {
+    timeoutMs: 1_200_000,
+    what: 'repair'
+  })
   const seconds = (performance.now() - begun) / 1000
   reading.on = false
   const read = await sum(members, 'repair_read_bytes_total')

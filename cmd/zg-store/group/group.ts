@@ -657,7 +657,8 @@ export class CodingGroup {
     code: Code,
     asked: readonly { stripe: number; j: number }[]
   ): Promise<(Piece | undefined)[]> {
-    const found = await Promise.all(
+    this.#reader.servedMs = this.#c.clock.monotonic()
+    return Promise.all(
       asked.map(async ({ stripe, j }) => {
         const s = stripeOf(size, code, stripe)
         if (!s.full) return undefined
@@ -670,9 +671,6 @@ export class CodingGroup {
         return piece
       })
     )
-    // Whoever has nothing to give yet serves nobody: its repair need not stand back.
-    if (found.some(x => x !== undefined)) this.#reader.servedMs = this.#c.clock.monotonic()
-    return found
   }
 
   /** Which sectors of `count` segments of a file lie on this node's own disk: a bit each, MASK_BYTES a segment. */

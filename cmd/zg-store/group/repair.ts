@@ -58,8 +58,7 @@ export interface RepairPlan {
 }
 
 const JOBS = 100_000
-/** Stripes at a time: 30 MiB. While clients are served most of these rest, and the others still fill messages to each holder. */
-const PARALLEL = 20
+const PARALLEL = 12
 const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
@@ -436,11 +435,8 @@ export class Repairer {
       const proof = s.full && j < s.need ? await segmentProof(c, m, s.firstSegment + j) : undefined
       if (s.full && j < s.need && proof === undefined) throw new Error('the tree of the file is not known yet')
       try {
-        const before = m.claims[j]
-        const own = before !== undefined && equalBytes(to, c.id) && equalBytes(before.holder, c.id)
-        // Its word for this very shard is given already: what was lost is put back.
-        if (own) await c.shards.put(heldOf(m, j), d, proof)
-        else claims[j] = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
+        const claim = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
+        claims[j] = claim
         handed++
         c.bad.clear(m, j, to)
         c.stats.repairedBytes += d.length

@@ -39,7 +39,7 @@ export class Sync {
   #syncing = false
   /** Files compared and pulled since start. */
   pulled = 0
-  /** True once a member had the same manifests after the start. */
+  /** True once every live member was compared with after the start. */
   settled = false
   onList: (json: string) => Promise<void> = async () => {}
   onTombstone: (t: Tombstone) => Promise<void> = async () => {}
@@ -127,8 +127,7 @@ export class Sync {
     }
     const times = (this.#differs.get(key) ?? 0) + 1
     this.#differs.set(key, times)
-    // A node that has just started may have been away, or have nothing left: every beat counts.
-    if ((this.settled && times < PATIENCE_BEATS) || this.#syncing) return
+    if (times < PATIENCE_BEATS || this.#syncing) return
     this.#syncing = true
     void this.compare(from)
       .catch(err => this.#c.logger.debug('comparison broke off', { member: key, error: messageOf(err) }))
