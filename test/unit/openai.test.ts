@@ -54,7 +54,7 @@ t.test('wrong fields are 400 with their name', async t => {
     ['stop', { messages, stop: [''] }],
     ['top_logprobs', { messages, top_logprobs: 1 }],
     ['logit_bias', { messages, logit_bias: { 50: 1 } }],
-    ['response_format', { messages, response_format: { type: 'json_object' } }]
+    ['response_format', { messages, response_format: { type: 'xml' } }]
   ] as const) {
     t.throws(() => parseChat(body, limits), refusal(param), param)
   }
