@@ -18,7 +18,7 @@ import type { Genesis } from './core/genesis.ts'
 import { buildGenesis, readGenesis, writeGenesis } from './genesis-file.ts'
 import { openChain } from './open.ts'
 import { storeOptions } from './options.ts'
-import { chainMethods } from './rpc/methods.ts'
+import { chainMethods, TOGETHER } from './rpc/methods.ts'
 import { readStateFile, writeStateFile } from './state-file.ts'
 import { removeTemporary, temporaryDirectory } from './temporary.ts'
 import { Vitals } from './vitals.ts'
@@ -78,6 +78,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
     try {
       server = await serveRpc({
         methods,
+        together: TOGETHER,
         port,
         host,
         websocket: true,

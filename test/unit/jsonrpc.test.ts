@@ -46,10 +46,20 @@ const methods: RpcMethods = {
   wait: (_, ctx) => new Promise(resolve => ctx.signal.addEventListener('abort', () => resolve('aborted')))
 }
 
+/** Calls of `meet` under way; the third sends all home, the later ones first. */
+const meeting: (() => void)[] = []
+methods.meet = params =>
+  new Promise((resolve, reject) => {
+    meeting.push(() => (params[0] === 'refused' ? reject(new RpcError(-32000, 'refused')) : resolve(params[0])))
+    if (meeting.length === 3) for (const go of meeting.splice(0).reverse()) go()
+  })
+methods.met = () => meeting.length
+
 const dir = mkdtempSync(join(tmpdir(), 'zg-rpc-'))
 const socketPath = join(dir, 'rpc.sock')
 const server = await serveRpc({
   methods,
+  together: new Set(['meet']),
   port: 0,
   websocket: true,
   fast: true,
@@ -126,6 +136,33 @@ t.test('batches answer in order, notifications stay silent, limits hold', async 
   t.equal(large.length, 12, 'one answer for each call, also beyond the bound')
   t.ok(large.slice(0, 8).every((a: { result?: string }) => a.result?.length === 3_000_000))
   t.equal(large[11].error.code, -32005)
+})
+
+t.test('neighbours that may begin together do, what follows them waits for all', { timeout: 20_000 }, async t => {
+  const answers = await json([
+    { id: 0, method: 'met' },
+    { id: 1, method: 'meet', params: ['a'] },
+    { id: 2, method: 'meet', params: ['refused'] },
+    { id: 3, method: 'meet', params: ['c'] },
+    { id: 'x', method: 'nope' }
+  ])
+  t.strictSame(
+    answers.map((a: { id: unknown; result?: unknown; error?: { code: number } }) => [a.id, a.result ?? a.error?.code]),
+    [
+      [0, 0],
+      [1, 'a'],
+      [2, -32000],
+      [3, 'c'],
+      ['x', -32601]
+    ]
+  )
+  const many = Array.from({ length: 999 }, (_, id) => ({ id, method: 'meet', params: [id] }))
+  const all = await json([...many, { id: 'last', method: 'met' }])
+  t.strictSame(
+    all.map((a: { id: unknown }) => a.id),
+    [...many.map(c => c.id), 'last']
+  )
+  t.equal(all[999].result, 0, 'none is under way when the next method begins')
 })
 
 t.test('bodies above the bound are refused early, by length and by count', async t => {

@@ -17,7 +17,7 @@ import { opsRoutes } from '../../../lib/ops/http.ts'
 import { createMetrics, rpcMetrics } from '../../../lib/ops/metrics.ts'
 import type { Genesis } from '../core/genesis.ts'
 import { openChain } from '../open.ts'
-import { chainMethods } from '../rpc/methods.ts'
+import { chainMethods, TOGETHER } from '../rpc/methods.ts'
 import { directoryOf, genesisIn } from '../verbs/directory.ts'
 import { Vitals } from '../vitals.ts'
 import { jwtAccepts, jwtSecret } from './jwt.ts'
@@ -79,7 +79,17 @@ export const engine: VerbFn = async (ctx, _args, opts) => {
     const routes = [opsRoutes({ ready: () => vitals.readiness(), metrics })]
     const listen = async (port: number, more: Partial<Parameters<typeof serveRpc>[0]>): Promise<RpcServer> => {
       try {
-        const server = await serveRpc({ methods, port, host, allowedHosts, onBug, onCall, routes, ...more })
+        const server = await serveRpc({
+          methods,
+          together: TOGETHER,
+          port,
+          host,
+          allowedHosts,
+          onBug,
+          onCall,
+          routes,
+          ...more
+        })
         servers.push(server)
         return server
       } catch (err) {

@@ -25,6 +25,9 @@ export type { RpcOptions } from './context.ts'
 /** History that is not kept any more (EIP-4444). */
 const RPC_PRUNED = 4444
 
+/** Calls of a batch that are handed to the pool together (RpcServerOptions.together). */
+export const TOGETHER: ReadonlySet<string> = new Set(['eth_sendRawTransaction'])
+
 /**
  * All methods of a chain (chain.md 9.2).
  * @param opts.dev - adds `evm_*`, `anvil_*`, `hardhat_*` and signing with the development keys; needs `chain.dev`.

@@ -11,6 +11,8 @@ type Id = string | number | null
 
 export interface DispatchOptions {
   methods: RpcMethods
+  /** See RpcServerOptions.together. */
+  together?: ReadonlySet<string> | undefined
   answerBytes?: number
   onCall?: ((method: string, ms: number, errorCode: number | undefined) => void) | undefined
   onBug?: ((method: string, err: unknown) => void) | undefined
@@ -48,17 +50,24 @@ export function dispatchNow(
 /** How long the calls of one batch may hold the event loop before others get their turn. */
 const TURN_MS = 4
 
-/** Calls of a batch, one after the other; it becomes asynchronous at the first that is, or when its turn is over. */
+/**
+ * Calls of a batch, each begun when those before it are answered, neighbours of `together` excepted: they are begun in their order without
+ * waiting for each other, so that a batch of transactions is one job of the pool and not as many. It becomes asynchronous at the first call
+ * that is, or when its turn is over.
+ */
 class Batch {
   readonly #calls: unknown[]
   readonly #ctx: RpcContext
   readonly #opts: DispatchOptions
-  readonly #parts: string[] = []
+  /** Answers by the place of their calls; undefined: a notification, or not answered yet. */
+  readonly #parts: (string | undefined)[]
   #left: number
   #next = 0
+  #running: Promise<void>[] = []
 
   constructor(calls: unknown[], ctx: RpcContext, opts: DispatchOptions) {
     this.#calls = calls
+    this.#parts = new Array<string | undefined>(calls.length)
     this.#ctx = ctx
     this.#opts = opts
     this.#left = opts.answerBytes ?? LIMITS.rpcAnswerBytes
@@ -68,24 +77,38 @@ class Batch {
     const began = performance.now()
     while (this.#next < this.#calls.length) {
       if ((this.#next & 15) === 15 && performance.now() - began > TURN_MS) return nextTurn().then(() => this.run())
-      const call = this.#calls[this.#next++]
+      const call = this.#calls[this.#next]
+      const alone = !this.#isTogether(call)
+      if (alone && this.#running.length > 0) return this.#settle()
+      const place = this.#next++
       // After the bound each remaining entry still gets its own error object, so that ids match up.
       const part = this.#left > 0 ? answer(call, this.#ctx, this.#opts, this.#left) : overflow(call)
-      if (part instanceof Promise) {
-        return part.then(text => {
-          this.#take(text)
-          return this.run()
-        })
+      if (!(part instanceof Promise)) this.#take(place, part)
+      else {
+        this.#running.push(part.then(text => this.#take(place, text)))
+        if (alone) return this.#settle()
       }
-      this.#take(part)
     }
-    return this.#parts.length === 0 ? undefined : `[${this.#parts.join(',')}]`
+    if (this.#running.length > 0) return this.#settle()
+    const parts = this.#parts.filter(part => part !== undefined)
+    return parts.length === 0 ? undefined : `[${parts.join(',')}]`
   }
 
-  #take(part: string | undefined): void {
+  #isTogether(call: unknown): boolean {
+    const method = (call as { method?: unknown } | null)?.method
+    return typeof method === 'string' && this.#opts.together?.has(method) === true
+  }
+
+  async #settle(): Promise<string | undefined> {
+    await Promise.all(this.#running)
+    this.#running = []
+    return this.run()
+  }
+
+  #take(place: number, part: string | undefined): void {
     if (part === undefined) return
     this.#left -= part.length
-    this.#parts.push(part)
+    this.#parts[place] = part
   }
 }
 

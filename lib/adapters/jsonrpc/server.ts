@@ -12,7 +12,12 @@ import { attachWebSocket } from './websocket.ts'
 export async function serveRpc(opts: RpcServerOptions): Promise<RpcServer> {
   // One controller a connection or request: AbortSignal.any on a long-lived signal leaks in Node 20.
   const live: Live = new Set()
-  const rpc: DispatchOptions = { methods: opts.methods, onCall: opts.onCall, onBug: opts.onBug }
+  const rpc: DispatchOptions = {
+    methods: opts.methods,
+    together: opts.together,
+    onCall: opts.onCall,
+    onBug: opts.onBug
+  }
   if (opts.answerBytes !== undefined) rpc.answerBytes = opts.answerBytes
   let http: HttpListener | undefined
   let ws: Listener | undefined

@@ -62,6 +62,11 @@ export type HttpRoute = (req: IncomingMessage, res: ServerResponse, url: URL) =>
 
 export interface RpcServerOptions {
   methods: RpcMethods
+  /**
+   * Methods whose neighbouring calls in a batch are begun in their order without waiting for each other's answers; their answers are short.
+   * Every other call of a batch is begun when all before it are answered.
+   */
+  together?: ReadonlySet<string>
   /** TCP: loopback unless `host` says otherwise; port 0 chooses a free one. Absent: no TCP listener. */
   port?: number
   host?: string
