@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { getSystemErrorMap } from 'node:util'
 import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
 import { packageRoot } from './base/package-root.ts'
@@ -56,6 +57,14 @@ export interface Codec {
   base64EncodeInto(data: Uint8Array, out: Uint8Array): number
   /** Tells the system that these bytes of an open file need not stay in its page cache; a hint, without effect where there is none. */
   dropCached(fd: number, offset: number, length: number): void
+  /**
+   * Writes arrays one behind the other past the page cache, by a thread; they must not change meanwhile. Linux.
+   * @param direct - the file of `fd`, opened with O_DIRECT.
+   * @throws an error with the `code` of the system.
+   */
+  writeDirect:
+    | ((fd: number, direct: number, offset: number, buffers: readonly Uint8Array[]) => Promise<void>)
+    | undefined
   /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
@@ -189,6 +198,8 @@ interface CodecAddon {
   base64Decode(src: Uint8Array, from: number, to: number, out: Uint8Array, cpu?: string): boolean
   /** Absent in older builds. */
   dropCached?(fd: number, offset: number, length: number): void
+  /** 8 bytes, the first four the errno; absent in older builds. */
+  writeDirect?(fd: number, direct: number, offset: number, buffers: readonly Uint8Array[]): Promise<Uint8Array>
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
   /** The kernels of native/napi/rs_napi.cpp. */
@@ -301,6 +312,7 @@ export function reference(): Codec {
       return text.length
     },
     dropCached: () => {},
+    writeDirect: undefined,
     paths: [],
     da: undefined,
     rs: referenceRs,
@@ -364,6 +376,7 @@ function native(addon: CodecAddon): Codec {
       return size
     },
     dropCached: (fd, offset, length) => addon.dropCached?.(fd, offset, length),
+    writeDirect: addon.writeDirect === undefined ? undefined : directWriter(addon),
     base64Encode: (data, cpu) => {
       const out = room(Math.ceil(data.length / 3) * 4)
       addon.base64Encode(data, out, cpu)
@@ -379,6 +392,26 @@ function native(addon: CodecAddon): Codec {
       return pora
     }
   }
+}
+
+/** Arrays of one call. */
+const DIRECT_ARRAYS = 1024
+
+function directWriter(addon: CodecAddon): Codec['writeDirect'] {
+  return async (fd, direct, offset, buffers) => {
+    for (let i = 0, at = offset; i < buffers.length; i += DIRECT_ARRAYS) {
+      const part = buffers.slice(i, i + DIRECT_ARRAYS)
+      const out = await addon.writeDirect!(fd, direct, at, part)
+      const fault = new DataView(out.buffer, out.byteOffset).getInt32(0, true)
+      if (fault !== 0) throw systemError(fault)
+      for (const b of part) at += b.length
+    }
+  }
+}
+
+function systemError(errno: number): Error {
+  const [code, words] = getSystemErrorMap().get(-errno) ?? ['EIO', 'input/output error']
+  return Object.assign(new Error(`${code}: ${words}`), { code, errno: -errno, syscall: 'write' })
 }
 
 /** Memory not filled with zeros first: all of it is written. Not of Node's pool either, so that it can be transferred. */

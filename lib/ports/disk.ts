@@ -38,6 +38,8 @@ export interface DiskFile {
   readInto?(offset: number, target: Uint8Array): Promise<number>
   /** Writes all buffers one behind the other from `offset`, extending the file when needed. */
   write(offset: number, ...buffers: Uint8Array[]): Promise<void>
+  /** The same for much data that nobody will ask for soon, where the disk has a cheaper way for that. The buffers must not change meanwhile. */
+  writeCold?(offset: number, ...buffers: Uint8Array[]): Promise<void>
   /** Cuts or zero-extends. */
   truncate(size: number): Promise<void>
   /** A hint, where the disk can take one: nobody will ask for these bytes soon, so the system need not keep them in memory. */

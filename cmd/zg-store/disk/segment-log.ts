@@ -496,7 +496,8 @@ export class SegmentLog {
       placed.push({ pending, at: place })
       at += head.length + data.length
     }
-    await file.write(end, ...buffers)
+    if (bytes >= LET_GO_BYTES && file.writeCold !== undefined) await file.writeCold(end, ...buffers)
+    else await file.write(end, ...buffers)
     this.#active.end = at
     this.stats.usedBytes += bytes
     this.#written.push({ number, file, start: end, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
