@@ -112,6 +112,12 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
     size: () => use('look up', async () => (await handle.stat()).size),
     read: (offset, length) => use('read', () => readExactly(handle, offset, length)),
     readInto: (offset, target) => use('read', () => fill(handle, offset, target)),
+    readCold: (offset, target) => {
+      const { readCold } = codec()
+      return use('read', () =>
+        readCold === undefined ? fill(handle, offset, target) : readCold(handle.fd, offset, target)
+      )
+    },
     write: (offset, ...buffers) => use('write', () => writeAll(handle, offset, buffers)),
     writeCold: (offset, ...buffers) =>
       use('write', async () => {
@@ -144,7 +150,7 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
 
 /** The same file once more, past the page cache; undefined where the system or its file system has no such thing. */
 async function openDirect(handle: FileHandle): Promise<FileHandle | undefined> {
-  if (process.platform !== 'linux' || codec().writeDirect === undefined) return undefined
+  if (codec().writeDirect === undefined) return undefined
   try {
     return await open(`/proc/self/fd/${handle.fd}`, constants.O_RDWR | constants.O_DIRECT)
   } catch {

@@ -1,7 +1,9 @@
-// Large writes past the page cache, in one job on a worker thread.
+// Much data to files and back without keeping it in the page cache, one job on a worker thread each.
 //
+//   readCold(fd, offset, target)            fills `target` from `offset` on and lets the pages go; 8 bytes: errno as int32 LE, bytes read as
+//                                           uint32 LE, less only at the end of the file
 //   writeDirect(fd, direct, offset, list)   writes the arrays of `list` one behind the other at `offset`; 8 bytes: errno as int32 LE, 0
-//                                           when all is written, and 4 bytes of zeros
+//                                           when all is written, and four zeros
 //
 // `fd` and `direct` are descriptors of one file, the second opened with O_DIRECT. Whole blocks go through `direct` from memory that is
 // aligned for it; what lies before the first and behind the last whole block goes through `fd` and the page cache, so the file is as
@@ -20,6 +22,7 @@
 #include <vector>
 
 #if defined(__linux__)
+#include <fcntl.h>
 #include <unistd.h>
 #endif
 
@@ -115,8 +118,56 @@ int write_list(int fd, int direct, uint64_t offset, const std::vector<napi::Byte
   return 0;
 }
 
+// Fills `size` bytes from `offset`, less only at the end of the file; errno or 0.
+int read_and_drop(int fd, uint8_t* target, size_t size, uint64_t offset, uint32_t* got) noexcept {
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = pread(fd, target + done, size - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  // A hint, so its result is of no interest.
+  posix_fadvise(fd, static_cast<off_t>(offset), static_cast<off_t>(done), POSIX_FADV_DONTNEED);
+  *got = static_cast<uint32_t>(done);
+  return 0;
+}
+
 }  // namespace
 #endif
+
+namespace {
+
+// An errno and a count, little endian.
+void put_result(uint8_t* out, int32_t fault, uint32_t count) noexcept {
+  for (size_t i = 0; i < 4; i++) {
+    out[i] = static_cast<uint8_t>(static_cast<uint32_t>(fault) >> (8 * i));
+    out[4 + i] = static_cast<uint8_t>(count >> (8 * i));
+  }
+}
+
+}  // namespace
+
+Napi::Value read_cold(const Napi::CallbackInfo& info) {
+  size_t fd = 0;
+  size_t offset = 0;
+  napi::Bytes target;
+  if (info.Length() != 3 || !napi::number_of(info[0], INT32_MAX, &fd) || !napi::number_of(info[1], size_t{1} << 53, &offset) ||
+      !napi::lasting_bytes(info[2], &target) || target.size > size_t{1} << 30) {
+    return napi::fail(info.Env(), "readCold: a descriptor, an offset and an array of up to 1 GiB wanted");
+  }
+  return napi::start(info, 8, [=](uint8_t* out) {
+    uint32_t count = 0;
+#if defined(__linux__)
+    const int32_t fault = read_and_drop(static_cast<int>(fd), target.data, target.size, offset, &count);
+#else
+    const int32_t fault = ENOTSUP;
+#endif
+    put_result(out, fault, count);
+    return true;
+  });
+}
 
 Napi::Value write_direct(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -137,13 +188,12 @@ Napi::Value write_direct(const Napi::CallbackInfo& info) {
     if (bytes.size > 0) list.push_back(bytes);
   }
   return napi::start(info, 8, [=, list = std::move(list)](uint8_t* out) {
-    int32_t fault = 0;
 #if defined(__linux__)
-    fault = write_list(static_cast<int>(fd), static_cast<int>(direct), offset, list);
+    const int32_t fault = write_list(static_cast<int>(fd), static_cast<int>(direct), offset, list);
 #else
-    fault = ENOTSUP;
+    const int32_t fault = ENOTSUP;
 #endif
-    for (size_t i = 0; i < 8; i++) out[i] = i < 4 ? static_cast<uint8_t>(static_cast<uint32_t>(fault) >> (8 * i)) : 0;
+    put_result(out, fault, 0);
     return true;
   });
 }
