@@ -62,6 +62,7 @@
         'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
         'native/napi/da_napi.cpp',
+        'native/napi/disk_napi.cpp',
         'native/napi/pora_napi.cpp',
         'native/napi/rs_napi.cpp'
       ]
