@@ -148,6 +148,11 @@ export class Manifests {
   /** What is known of a root under each code. */
   async families(root: Uint8Array): Promise<Family[]> {
     const name = toHex(root)
+    // Read in turn with what changes them: one taken between the scan and its end would be missing for as long as this is kept.
+    return this.#families.get(name) ?? this.#serial(() => this.#load(root, name))
+  }
+
+  async #load(root: Uint8Array, name: string): Promise<Family[]> {
     const kept = this.#families.get(name)
     if (kept !== undefined) return kept
     const found: Family[] = []
