@@ -324,8 +324,8 @@ export class CodingGroup {
     return a.chunks >= b.chunks || this.#zeroBehind(tx, known.size)
   }
 
-  /** Drops what is here of a file by command on this node alone: staged bytes and shards. */
-  async forget(root: Uint8Array): Promise<number> {
+  /** Drops what is here of a file that the group has deleted: staged bytes and shards. */
+  async #forget(root: Uint8Array): Promise<number> {
     await this.#spreader.forget(root)
     let dropped = 0
     for await (const m of this.#c.manifests.ofRoot(root)) dropped += await this.#dropShards(m)
@@ -563,7 +563,7 @@ export class CodingGroup {
 
   /** All that is here of a file with a tombstone. Cut off anywhere, the next start does it again. */
   async #delete(root: Uint8Array): Promise<void> {
-    await this.forget(root)
+    await this.#forget(root)
     await this.#c.manifests.forget(root)
     await this.#c.files.prune(root)
     await this.#c.manifests.buried(root)
