@@ -2,7 +2,7 @@
  * How fast is a coding group of six nodes, 4+2, on one machine? Figures of storage.md 12.3, each with the processor time of all
  * nodes and of the client for a GB.
  *
- *   node --import tsx bench/store/group.ts [--size 1GiB] [--only put,get,degraded,repair] [--profile DIR]
+ *   node --import tsx bench/store/group.ts [--size 1GiB] [--only put,get,degraded,repair] [--reading no] [--profile DIR]
  *
  *   put        zg's client hashes a file and sends it to one member; over when that member says final
  *   get        zg's client reads and verifies it from all six
@@ -40,6 +40,8 @@ const { values } = parseArgs({
     only: { type: 'string', default: 'put,get,degraded,repair' },
     /** A first file, so that six processes have compiled what they run: its row stands apart. */
     warm: { type: 'string', default: '256MiB' },
+    /** Whether a client reads while the group repairs. */
+    reading: { type: 'string', default: 'yes' },
     /** Flags of the nodes' V8. */
     flags: { type: 'string', default: '' },
     /** Times each read is repeated. */
@@ -254,7 +256,7 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   await start(victim)
   const before = now(members)
   const begun = performance.now()
-  const reading = { on: true, bytes: 0, seconds: 0 }
+  const reading = { on: values.reading === 'yes', bytes: 0, seconds: 0 }
   const reads = (async () => {
     while (reading.on) {
       const child = role('get')
@@ -276,7 +278,7 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
   row(
-    'repair, one of 6 nodes empty, clients reading',
+    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'a client' : 'nobody'} reading`,
     members,
     before,
     { seconds, bytes: await restored() },
