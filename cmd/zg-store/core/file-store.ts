@@ -18,7 +18,7 @@
  * next start (or the next segment) finds that nothing is missing.
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
-import { messageOf } from '../../../lib/base/errors.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { foldNodes, nodeHash, type Proof, zeroRoot, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
 import {
@@ -448,15 +448,20 @@ export class FileStore {
     return sum
   }
 
-  /** Drops a file by command. @returns how many segments were dropped. */
-  prune(root: Uint8Array): Promise<number> {
+  /**
+   * Drops a file by command. @returns how many segments were dropped.
+   * @throws {ZgError} ERR_REJECTED by a member of a coding group: the others count on its shards, and repair would bring them back.
+   */
+  async prune(root: Uint8Array): Promise<number> {
+    if (this.#o.group !== undefined) {
+      const how = "'zg-store group tombstone' deletes it from all"
+      throw new ZgError('ERR_REJECTED', `a member alone does not give up a file of its group: ${how}`)
+    }
     return this.#serial(async () => {
       const ops: KvOp[] = [{ del: key('u', root) }]
       for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
       this.#presence.delete(nameOf(root))
-      if (this.#o.group === undefined) return this.#o.log.forget(root, ops)
-      await this.#o.kv.batch(ops, { sync: true })
-      return this.#o.group.forget(root)
+      return this.#o.log.forget(root, ops)
     })
   }
 
