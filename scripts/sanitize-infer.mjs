@@ -35,6 +35,7 @@ const sources = [
   ...folders.flatMap(f => files(f, '.cpp')).filter(f => !/(bench|check|fuzz|forward_det|[/]pool)[.]cpp$/.test(f)),
   'native/codec/keccak_one.cpp',
   'native/codec/keccak_scalar.cpp',
+  'native/napi/gguf_napi.cpp',
   'native/napi/infer_napi.cpp',
   'native/napi/model_files_napi.cpp',
   'native/napi/tokenizer_napi.cpp'
