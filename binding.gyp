@@ -152,6 +152,7 @@
       'libraries': ['-lpthread'],
       'sources': [
         'native/infer/cpu/check.cpp',
+        'native/infer/cpu/bench.cpp',
         'native/infer/cpu/adapt.cpp',
         'native/infer/cpu/adapter.cpp',
         'native/infer/cpu/engine.cpp',
@@ -161,7 +162,10 @@
         'native/infer/cpu/packed.cpp',
         'native/infer/cpu/pages.cpp',
         'native/infer/cpu/tokens.cpp',
-        'native/infer/cpu/workers.cpp'
+        'native/infer/cpu/workers.cpp',
+        'native/infer/trace.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp'
       ]
     },
     # ---- the deterministic reference, and the CUDA engine's kernels under emulation as a program that tests them against it.
