@@ -87,6 +87,7 @@
         'native/infer/det/blocks.cpp',
         'native/infer/det/det_model.cpp',
         'native/infer/det/rope_table.cpp',
+        'native/infer/backend.cpp',
         'native/infer/constraint.cpp',
         'native/infer/convert.cpp',
         'native/infer/draft.cpp',
@@ -211,6 +212,24 @@
       ],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
+    # The same engine over the emulated device as an addon: tests run the scheduler over it. Not part of what is installed.
+    {
+      'target_name': 'infer_emulated',
+      'dependencies': ['infer_det'],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'sources': [
+        'native/napi/infer_cuda_napi.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/device_host.cpp',
+        'native/infer/cuda/engine.cpp',
+        'native/infer/cuda/simt_host.cpp',
+        'native/infer/cuda/tiles.cpp'
+      ],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {
       'target_name': 'secp256k1',
@@ -308,7 +327,7 @@
       'dependencies': ['infer_cuda_kernels', 'infer_det'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
-      'sources': ['native/napi/infer_cuda_napi.cpp'],
+      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cuda/backend.cpp', 'native/infer/cpu/pages.cpp'],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
     },
     {

@@ -62,6 +62,12 @@ struct StepRow {
   uint32_t pad;
 };
 
+// A constant as a type.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
+
 // ---- folds and blocks shared by kernels
 
 // R64 over lanes' folds in shared memory, by one warp; its first lane has the sum.
