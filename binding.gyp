@@ -164,6 +164,40 @@
         'native/infer/cpu/workers.cpp'
       ]
     },
+    # The scheduler over both engines, for the programs that test the CUDA one.
+    {
+      'target_name': 'infer_schedule_check',
+      'type': 'static_library',
+      'include_dirs': ['native/infer'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'sources': [
+        'native/infer/cuda/schedule_check.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/backend.cpp',
+        'native/infer/constraint.cpp',
+        'native/infer/draft.cpp',
+        'native/infer/grammar.cpp',
+        'native/infer/prefix.cpp',
+        'native/infer/sampler.cpp',
+        'native/infer/scheduler.cpp',
+        'native/infer/token_trie.cpp',
+        'native/infer/trace.cpp',
+        'native/infer/cpu/adapt.cpp',
+        'native/infer/cpu/adapter.cpp',
+        'native/infer/cpu/engine.cpp',
+        'native/infer/cpu/generic.cpp',
+        'native/infer/cpu/levels.cpp',
+        'native/infer/cpu/load.cpp',
+        'native/infer/cpu/packed.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cpu/tokens.cpp',
+        'native/infer/cpu/workers.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp'
+      ]
+    },
     # ---- the deterministic reference, and the CUDA engine's kernels under emulation as a program that tests them against it.
     {
       'target_name': 'infer_det',
@@ -199,7 +233,7 @@
     {
       'target_name': 'infer_emulation',
       'type': 'executable',
-      'dependencies': ['infer_det'],
+      'dependencies': ['infer_schedule_check', 'infer_det', 'infer_avx2', 'infer_avx512'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],
@@ -308,7 +342,7 @@
     {
       'target_name': 'infer_cuda_kernels',
       'type': 'static_library',
-      'sources': ['native/infer/cuda/engine_cuda.cu'],
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'native/infer/cuda\').filter(n => /[.]cu$/.test(n)).map(n => \'native/infer/cuda/\' + n).join(\' \')")'],
       'rules': [{
         'rule_name': 'nvcc',
         'extension': 'cu',
@@ -333,7 +367,7 @@
     {
       'target_name': 'infer_cuda_check',
       'type': 'executable',
-      'dependencies': ['infer_cuda_kernels', 'infer_det'],
+      'dependencies': ['infer_schedule_check', 'infer_cuda_kernels', 'infer_det', 'infer_avx2', 'infer_avx512'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'sources': ['native/infer/cuda/check.cpp'],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']

@@ -7,14 +7,11 @@
 #include "attention_tile.h"
 #include "bench_kernels.h"
 #include "device.h"
-#include "matrix.h"
-#include "product.h"
-#include "small.h"
+#include "launch.h"
 
 namespace zg::simt {
 namespace {
 
-uint32_t quotient(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 uint64_t quotient64(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 struct DeviceMatrix {
@@ -272,23 +269,7 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
       a.w[a.count++] = {w[i].first->tiles, w[i].second.first, w[i].second.second, w[i].first->rows, w[i].first->expert_bytes};
       tiles += quotient(w[i].first->rows, kRows);
     }
-    with_type(first.type, [&]<Type T>() {
-      if constexpr (Tile<T>::kFloat) {
-        a.sink = Sink::kStore;
-        device.launch(multiply_floats<T>, tiles, n, 128, a.segments * (kRows + kSegment) * sizeof(float), a);
-      } else {
-        if (n >= options.matrix_rows && flow.experts == nullptr && a.source == Source::kQuants && a.sink == Sink::kStore) {
-          multiply_matrix_launch<T>(device, a, n);
-          return;
-        }
-        const uint32_t together = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu ? 2 : 1;
-        const uint32_t blocks = std::min(tiles / together, device.info().multiprocessors);
-        // Tiles of a block, as many of them at once as their sums have room.
-        const uint32_t most = std::max(1u, kPartBytes / (a.segments * kRows * 4) / together);
-        a.group = std::min(quotient(tiles / together, blocks), most) * together;
-        device.launch(multiply_vector<T>, blocks, n, kVectorThreads, product_shared(a).total, a);
-      }
-    });
+    with_type(first.type, [&]<Type T>() { launch_product<T>(device, &a, tiles, n, options.matrix_rows); });
   }
 }
 
@@ -433,8 +414,7 @@ void Engine::State::step() {
   const uint32_t n = shape.n;
   const uint32_t wants = shape.wants;
   with_type(embedding.type, [&]<Type T>() {
-    device.launch(embed<T>, n, 1, 256, 0,
-                  EmbedArgs{embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
+    launch_embed<T>(device, n, {embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
   });
   for (size_t i = 0; i < layers.size(); i++) {
     attention(i, n);
