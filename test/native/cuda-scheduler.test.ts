@@ -62,7 +62,8 @@ const told = (steps: Step[]): unknown[] => steps.map(s => [s.id, s.trace, s.fini
 function requests(count: number, vocabulary: number, longest: number): Asked[] {
   const start = ids(33, vocabulary)
   return Array.from({ length: count }, (_, i) => ({
-    prompt: i % 3 === 0 ? Int32Array.from([...start, ...ids(1 + below(8), vocabulary)]) : ids(1 + below(longest), vocabulary),
+    prompt:
+      i % 3 === 0 ? Int32Array.from([...start, ...ids(1 + below(8), vocabulary)]) : ids(1 + below(longest), vocabulary),
     maxTokens: 3 + below(9),
     account: `u${i % 2}`,
     sampling: i % 2 === 0 ? { temperature: 0 } : { temperature: 0.8, topK: 40, seed: BigInt(i) }
@@ -82,7 +83,10 @@ t.test('tokens and digests are those of the CPU, one request at a time and eight
     const run = (options: EngineOptions & { cudaAddon?: string }) =>
       withEngine(name, options, engine => Promise.all(list.map(async r => told(await collect(engine, r)))))
     const cpu = await run({ running: 1, lookUp: false })
-    for (const options of [{ running: 1, lookUp: false }, { running: 8, sharedCache: true }]) {
+    for (const options of [
+      { running: 1, lookUp: false },
+      { running: 8, sharedCache: true }
+    ]) {
       const device = await run({ ...emulated, cacheBytes, ...options })
       t.strictSame(device, cpu, `${name}, ${JSON.stringify(options)}`)
       compared += device.flat().length
@@ -102,7 +106,7 @@ t.test('a cache too small for all, guesses of a draft model, forced answers, poo
   const draft = join(FIXTURES!, 'stories260K-Q4_0.gguf')
   const cpu = await withEngine(name, { lookUp: false }, async engine => ({
     answers: await Promise.all(list.map(async r => told(await collect(engine, r)))),
-    mean: await engine.embed(list[0]!.prompt),
+    mean: await engine.embed!(list[0]!.prompt),
     odds: await collect(engine, { prompt: list[1]!.prompt, promptLogprobs: true, logprobs: 3 })
   }))
   await withEngine(name, { ...emulated, cacheBytes: 14 * pageBytes, running: 8 }, async engine => {
@@ -116,7 +120,7 @@ t.test('a cache too small for all, guesses of a draft model, forced answers, poo
     const device = await Promise.all(list.slice(0, 3).map(async r => told(await collect(engine, r))))
     t.strictSame(device, cpu.answers.slice(0, 3), 'with guesses')
     t.ok(engine.stats().drafted > 0)
-    t.strictSame(await engine.embed(list[0]!.prompt), cpu.mean, 'the mean of the states')
+    t.strictSame(await engine.embed!(list[0]!.prompt), cpu.mean, 'the mean of the states')
     const odds = await collect(engine, { prompt: list[1]!.prompt, promptLogprobs: true, logprobs: 3 })
     t.strictSame(
       odds.map(s => s.logprob),
@@ -174,12 +178,18 @@ t.test('a device that is not there, and what the device does not do, are clear e
       code: 'ERR_USAGE',
       message: 'LoRA adapters are applied on the CPU alone'
     })
-    await t.rejects(openEngine(model, { ...emulated, cacheBytes: 10 }), { code: 'ERR_BAD_INPUT', message: /holds no page/ })
+    await t.rejects(openEngine(model, { ...emulated, cacheBytes: 10 }), {
+      code: 'ERR_BAD_INPUT',
+      message: /holds no page/
+    })
   }
   if (cudaDevices().devices.length > 0) return
   const tool = join(packageRoot(), 'bin', 'zg-compute')
   const run = (device: string) =>
-    spawnSync(process.execPath, [tool, 'serve', '--port', '0', '--device', device], { encoding: 'utf8', timeout: 60_000 })
+    spawnSync(process.execPath, [tool, 'serve', '--port', '0', '--device', device], {
+      encoding: 'utf8',
+      timeout: 60_000
+    })
   const none = run('cuda')
   t.equal(none.status, 69, none.stderr)
   t.match(none.stderr, /no CUDA device: .+\n.*--device cpu/)

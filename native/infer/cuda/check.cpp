@@ -324,7 +324,11 @@ int bench(int count, char** names) {
   printf("read %.0f GB/s   int8 mma.sync %.0f TOPS\n", bandwidth / 1e9, peak / 1e12);
   printf("model     GB load-s |  decode tok/s  GB/s  of-read | b4 tok/s b16 tok/s | prefill512 tok/s TOPS of-mma of-1979\n");
   for (int i = 0; i < count; i++) {
-    if (const Preset* found = preset(names[i]); found != nullptr) {
+    // NAME, or NAME:AHEAD:BLOCKS to try other choices of decoding.
+    const std::string wanted = names[i];
+    const size_t first = wanted.find(':');
+    const size_t second = first == std::string::npos ? first : wanted.find(':', first + 1);
+    if (const Preset* found = preset(wanted.substr(0, first).c_str()); found != nullptr) {
       const Preset& p = *found;
       auto model = det::random_model(p.shape, 1);
       simt::EngineOptions options;
@@ -333,6 +337,8 @@ int bench(int count, char** names) {
       options.rows = 512;
       options.pages = 1024;
       options.load_threads = 16;
+      if (first != std::string::npos) options.ahead = static_cast<uint32_t>(atoi(wanted.c_str() + first + 1));
+      if (second != std::string::npos) options.vector_blocks = static_cast<uint32_t>(std::max(1, atoi(wanted.c_str() + second + 1)));
       std::string why;
       const auto engine = simt::Engine::open(*model, options, &why);
       if (engine == nullptr) {
@@ -380,9 +386,14 @@ int bench(int count, char** names) {
                              (2.0 * p.shape.heads * p.shape.head_size + 2.0 * p.shape.kv_heads * p.shape.head_size + 3.0 * p.shape.feed);
       const double tops = 2 * weights * pre;
       const double rate = one * static_cast<double>(engine->weight_bytes());
-      printf("%-8s %4.2f %5.2f | %6.1f (wall %.1f) %5.0f %5.1f %% | %6.0f %6.0f | %8.0f %5.1f %5.1f %% %5.1f %%\n", p.name,
+      printf("%-16s %4.2f %5.2f | %6.1f (wall %.1f) %5.0f %5.1f %% | %6.0f %6.0f | %8.0f %5.1f %5.1f %% %5.1f %%\n", wanted.c_str(),
              static_cast<double>(engine->weight_bytes()) / 1e9, engine->load_ms() / 1e3, one, 1000 / own_wall, rate / 1e9,
              bandwidth > 0 ? 100 * rate / bandwidth : 0, four, sixteen, pre, tops / 1e12, peak > 0 ? 100 * tops / peak : 0, tops / 1979e10);
+      printf("{\"type\":\"bench_cuda\",\"device\":\"%s\",\"model\":\"%s\",\"weight_bytes\":%llu,\"load_seconds\":%.3f,\"read_bytes_per_second\":%.4g,"
+             "\"int8_ops_per_second\":%.4g,\"decode_tokens_per_second\":%.2f,\"decode_wall_tokens_per_second\":%.2f,\"decode_of_read\":%.4f,"
+             "\"decode4_tokens_per_second\":%.1f,\"decode16_tokens_per_second\":%.1f,\"prefill_tokens_per_second\":%.0f,\"prefill_of_1979_tops\":%.4f}\n",
+             engine->device_name().c_str(), wanted.c_str(), static_cast<unsigned long long>(engine->weight_bytes()), engine->load_ms() / 1e3, bandwidth, peak,
+             one, 1000 / own_wall, bandwidth > 0 ? rate / bandwidth : 0, four, sixteen, pre, tops / 1979e12);
       fflush(stdout);
     }
   }

@@ -264,12 +264,13 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
     a.share = flow.share;
     a.failed = failed;
     a.layer = flow.layer;
+    a.ahead = options.ahead;
     uint32_t tiles = 0;
     for (; i < w.size() && w[i].first->type == first.type; i++) {
       a.w[a.count++] = {w[i].first->tiles, w[i].second.first, w[i].second.second, w[i].first->rows, w[i].first->expert_bytes};
       tiles += quotient(w[i].first->rows, kRows);
     }
-    with_type(first.type, [&]<Type T>() { launch_product<T>(device, &a, tiles, n, options.matrix_rows); });
+    with_type(first.type, [&]<Type T>() { launch_product<T>(device, &a, tiles, n, options.matrix_rows, options.vector_blocks); });
   }
 }
 

@@ -25,6 +25,9 @@ struct EngineOptions {
   // them to reach every kernel.
   uint32_t matrix_rows = 5;
   uint32_t tile_rows = 4;
+  // Bytes of a decoding block's weights that are brought to the second-level cache ahead, and its blocks a multiprocessor.
+  uint32_t ahead = 96 * 1024;
+  uint32_t vector_blocks = 1;
   unsigned load_threads = 2;
 };
 

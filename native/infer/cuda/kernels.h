@@ -36,8 +36,9 @@ struct ProductArgs {
   uint32_t count = 0;
   uint32_t columns = 0;
   uint32_t segments = 0;
-  // Row tiles that a block takes at a time.
+  // Row tiles that a block takes at a time, and bytes that it asks for ahead.
   uint32_t group = 1;
+  uint32_t ahead = 0;
   Source source = Source::kQuants;
   Sink sink = Sink::kStore;
   Quants x{};

@@ -10,9 +10,10 @@ namespace zg::simt {
 
 inline uint32_t quotient(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
-// n: rows of activations. From matrix_rows on products go through the matrix units, where they can.
+// n: rows of activations. From matrix_rows on products go through the matrix units, where they can. vector_blocks: blocks of other products
+// a multiprocessor.
 template <Type T>
-void launch_product(Device& device, ProductArgs* args, uint32_t tiles, uint32_t n, uint32_t matrix_rows) {
+void launch_product(Device& device, ProductArgs* args, uint32_t tiles, uint32_t n, uint32_t matrix_rows, uint32_t vector_blocks) {
   ProductArgs& a = *args;
   if constexpr (Tile<T>::kFloat) {
     a.sink = Sink::kStore;
@@ -23,7 +24,7 @@ void launch_product(Device& device, ProductArgs* args, uint32_t tiles, uint32_t 
       return;
     }
     const uint32_t together = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu ? 2 : 1;
-    const uint32_t blocks = std::min(tiles / together, device.info().multiprocessors);
+    const uint32_t blocks = std::min(tiles / together, vector_blocks * device.info().multiprocessors);
     // Tiles of a block, as many of them at once as their sums have room.
     const uint32_t most = std::max(1u, kPartBytes / (a.segments * kRows * 4) / together);
     a.group = std::min(quotient(tiles / together, blocks), most) * together;
@@ -37,7 +38,7 @@ void launch_embed(Device& device, uint32_t n, const EmbedArgs& a) {
 }
 
 #define ZG_LAUNCHES(PREFIX, T)                                                                               \
-  PREFIX template void launch_product<Type::T>(Device&, ProductArgs*, uint32_t, uint32_t, uint32_t);         \
+  PREFIX template void launch_product<Type::T>(Device&, ProductArgs*, uint32_t, uint32_t, uint32_t, uint32_t); \
   PREFIX template void launch_embed<Type::T>(Device&, uint32_t, const EmbedArgs&);
 
 #ifdef __CUDACC__

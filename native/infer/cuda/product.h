@@ -10,8 +10,6 @@ namespace zg::simt {
 
 constexpr uint32_t kVectorThreads = 256;
 constexpr uint32_t kVectorWarps = kVectorThreads / 32;
-// Bytes of a block's weights that are brought to the second-level cache ahead.
-constexpr uint64_t kAhead = 96 * 1024;
 // Segment sums that a block keeps at once, at most.
 constexpr uint32_t kPartBytes = 48 * 1024;
 
@@ -204,8 +202,8 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
     // Whole tiles, as far as they go.
     uint64_t asked = 0;
     const uint64_t tile_bytes = uint64_t{a.segments} * bytes;
-    for (uint32_t tile = begin; tile < end && asked < kAhead; tile++) {
-      const uint64_t wanted = tile_bytes < kAhead - asked ? tile_bytes : kAhead - asked;
+    for (uint32_t tile = begin; tile < end && asked < a.ahead; tile++) {
+      const uint64_t wanted = tile_bytes < a.ahead - asked ? tile_bytes : a.ahead - asked;
       prefetch(tile_start(tile), static_cast<uint32_t>(wanted / 16 * 16));
       asked += wanted;
     }
