@@ -68,17 +68,20 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   {
     flags: '--lora <file>',
-    help: 'LoRA adapter that applies to every request, FILE or FILE=STRENGTH, repeatable',
+    help: 'LoRA adapter that applies to every request of the first model, FILE or FILE=STRENGTH, repeatable',
     parse: parseAdapter,
     repeat: true
   },
   {
     flags: '--lora-modules <name=file>',
-    help: 'LoRA adapter that requests ask for by this name as their model, repeatable',
+    help: 'LoRA adapter of the first model that requests ask for by this name as their model, repeatable',
     parse: parseModule,
     repeat: true
   },
-  { flags: '--draft <file>', help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead' },
+  {
+    flags: '--draft <file>',
+    help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead for the first model'
+  },
   { flags: '--no-lookup', help: 'do not guess tokens by looking them up in the text', advanced: true },
   { flags: '--pin', help: "keep each of the engine's threads to a core", advanced: true },
   {

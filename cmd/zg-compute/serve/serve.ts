@@ -44,11 +44,6 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
     ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
-    adapters: [
-      ...((opts.lora as { path: string; strength: number }[] | undefined) ?? []),
-      ...((opts.loraModules as { name: string; path: string; strength: number }[] | undefined) ?? [])
-    ],
-    ...(opts.draft === undefined ? {} : { draft: opts.draft as string }),
     running: opts.parallel as number,
     // A request may have several choices; the house's own bound comes first.
     waiting: WAITING_FACTOR * (opts.queue as number),
@@ -57,14 +52,22 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     lookUp: opts.lookup !== false,
     pin: opts.pin === true
   }
-  const open = async (path: string): Promise<Engine> => {
-    const engine = await openEngine(path, engineOptions)
+  // Made for one model's matrices and one vocabulary: the others have none.
+  const ofFirst = {
+    adapters: [
+      ...((opts.lora as { path: string; strength: number }[] | undefined) ?? []),
+      ...((opts.loraModules as { name: string; path: string; strength: number }[] | undefined) ?? [])
+    ],
+    ...(opts.draft === undefined ? {} : { draft: opts.draft as string })
+  }
+  const open = async (path: string, own: Partial<typeof ofFirst> = {}): Promise<Engine> => {
+    const engine = await openEngine(path, { ...engineOptions, ...own })
     for (const warning of engine.warnings) ctx.log('engine').warn(warning)
     return engine
   }
   const options: ServeOptions = {
     modelPath,
-    openEngine: () => open(modelPath!),
+    openEngine: () => open(modelPath!, ofFirst),
     port: opts.port as number,
     host: opts.host as string,
     parallel: opts.parallel as number,
@@ -76,7 +79,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   if (named.length > 1) {
     options.others = {
       files: named.slice(1),
-      open,
+      open: path => open(path),
       memoryBytes: (opts.modelsMemory as number | undefined) ?? Math.floor(freemem() / 2),
       cacheBytes: (opts.cache as number | undefined) ?? CACHE_MIN_BYTES
     }
