@@ -43,7 +43,12 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     device: opts.device as DeviceChoice,
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
-    ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
+    ...(opts.cache !== undefined
+      ? { cacheBytes: opts.cache as number }
+      : named.length > 1 && opts.device !== 'cpu'
+        ? // Several models share a device: the first must not take what is left of it.
+          { cacheBytes: CACHE_MIN_BYTES }
+        : {}),
     running: opts.parallel as number,
     // A request may have several choices; the house's own bound comes first.
     waiting: WAITING_FACTOR * (opts.queue as number),

@@ -51,7 +51,11 @@ bool Device::open(uint32_t index) {
 }
 
 Device::~Device() {
-  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  if (stream_ != nullptr) {
+    // Perhaps on a thread that has used another device.
+    cudaSetDevice(static_cast<int>(index_));
+    cudaStreamSynchronize(stream_);
+  }
   drop_graphs();
   for (const auto& entry : sizes_) cudaFree(entry.first);
   for (void* p : pinned_) cudaFreeHost(p);

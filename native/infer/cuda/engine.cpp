@@ -12,6 +12,9 @@
 namespace zg::simt {
 namespace {
 
+// Recorded steps that are kept: a few hundred nodes each.
+constexpr size_t kGraphs = 96;
+
 uint64_t quotient64(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 struct DeviceMatrix {
@@ -587,6 +590,10 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
       if (g.first == key) graph = g.second;
     }
     if (graph < 0) {
+      if (s.graphs.size() >= kGraphs) {
+        s.device.drop_graphs();
+        s.graphs.clear();
+      }
       s.device.begin_graph();
       s.step();
       graph = s.device.end_graph();
