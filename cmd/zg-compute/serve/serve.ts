@@ -11,6 +11,7 @@ import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { findSigner, isDevnet } from '../../../lib/clients/accounts.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
+import type { DeviceChoice } from '../../../lib/infer/device.ts'
 import { CACHE_MIN_BYTES, openEngine } from '../../../lib/infer/engine.ts'
 import type { Engine } from '../../../lib/infer/types.ts'
 import { modelFile } from '../server/model-set.ts'
@@ -39,9 +40,15 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const own = join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
   const modelPath = named[0]?.path ?? (upstream === undefined ? own : undefined)
   const engineOptions = {
+    device: opts.device as DeviceChoice,
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
-    ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
+    ...(opts.cache !== undefined
+      ? { cacheBytes: opts.cache as number }
+      : named.length > 1 && opts.device !== 'cpu'
+        ? // Several models share a device: the first must not take what is left of it.
+          { cacheBytes: CACHE_MIN_BYTES }
+        : {}),
     running: opts.parallel as number,
     // A request may have several choices; the house's own bound comes first.
     waiting: WAITING_FACTOR * (opts.queue as number),
@@ -107,7 +114,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     const what =
       info === undefined
         ? `${running.service.upstreams!.healthy} of ${upstream!.length} servers answer`
-        : `model ${info.name} ${Math.max(1, Math.round(info.fileBytes / 1e6))} MB, cpu ${info.cpu}`
+        : `model ${info.name} ${Math.max(1, Math.round(info.fileBytes / 1e6))} MB, ${opts.device === 'cpu' ? 'cpu' : 'on'} ${info.cpu}`
     ctx.ready(
       {
         type: 'ready',
