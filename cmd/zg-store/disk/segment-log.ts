@@ -16,8 +16,8 @@
  *
  * **Group commit.** A segment waits at most 5 ms for company; then the group is written in one call, and while the disk syncs it the
  * next groups are written behind it: the sync after that is for all of them. Then their index entries and the new `l` go to the
- * key-value store in one batch, while the next sync runs, and only then are the callers answered. The index batch itself is not synced: the log is the truth,
- * the index can always be made again from `l` onwards.
+ * key-value store in one batch, for large groups while the next sync runs, and only then are the callers answered. The index batch
+ * itself is not synced: the log is the truth, the index can always be made again from `l` onwards.
  *
  * **Recovery.** Scan from `l` to the end. A record counts when its header's checksum is right and its data hashes to its segment root.
  * After a bad one the scan looks for the next good header; if there is one, the bad stretch is a gap (bits flipped, or a group
@@ -529,6 +529,8 @@ export class SegmentLog {
         .then(() => {
           for (const g of groups) for (const { pending } of g.group) pending.resolve()
         }, refuse)
+      // Little segments find company meanwhile: a sync each time would cost more than it gains.
+      if (groups.reduce((sum, g) => sum + g.bytes, 0) < LET_GO_BYTES) await this.#indexed
     }
     this.#syncing = false
     // All that came during the sync is one group.
