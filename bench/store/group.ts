@@ -281,7 +281,7 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
   row(
-    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'a client' : 'nobody'} reading`,
+    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'clients' : 'nobody'} reading`,
     members,
     before,
     { seconds, bytes: await restored() },
