@@ -36,8 +36,9 @@ struct ProductArgs {
   uint32_t count = 0;
   uint32_t columns = 0;
   uint32_t segments = 0;
-  // Row tiles that a block takes at a time.
+  // Row tiles that a block takes at a time, and bytes that it asks for ahead.
   uint32_t group = 1;
+  uint32_t ahead = 0;
   Source source = Source::kQuants;
   Sink sink = Sink::kStore;
   Quants x{};
@@ -60,6 +61,12 @@ struct StepRow {
   // First entry of its sequence in the page table.
   uint32_t pages;
   uint32_t pad;
+};
+
+// A constant as a type.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
 };
 
 // ---- folds and blocks shared by kernels

@@ -24,13 +24,14 @@ struct MatrixShape {
   static constexpr uint32_t kWeightBytes = kTiles * Tile<T>::kBytes;
   static constexpr uint32_t kQuantBytes = kTokens * kStride;
   static constexpr uint32_t kScaleBytes = kTokens * 8 * 4;
-  // Weights, quants, scales, sums.
-  static constexpr uint32_t kStageBytes = kWeightBytes + kQuantBytes + 2 * kScaleBytes;
-  // Floats by block, then token: scales, and where the type needs them the sums' two planes. Padded against bank conflicts.
   static constexpr bool kSums = Tile<T>::kOffset != 0 || Tile<T>::kMinimum;
+  // Weights, quants, scales, and sums where the type needs them.
+  static constexpr uint32_t kStageBytes = kWeightBytes + kQuantBytes + (kSums ? 2 : 1) * kScaleBytes;
+  // Floats by block, then token: scales, and the sums' one or two planes. Padded against bank conflicts.
   static constexpr uint32_t kPlaneStride = kTokens + 4;
   static constexpr uint32_t kPlane = 8 * kPlaneStride;
-  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + (kSums ? Tile<T>::kHalves ? 3 : 2 : 1) * kPlane * 4;
+  static constexpr uint32_t kPlanes = kSums ? Tile<T>::kHalves ? 3 : 2 : 1;
+  static constexpr uint32_t kSharedBytes = 2 * kStageBytes + 2 * kPlanes * kPlane * 4;
 };
 
 constexpr int32_t kMagic = 0x4B400000;
@@ -52,9 +53,7 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
   using S = MatrixShape<T, kTokenGroups>;
   const ProductArgs& a = m.p;
   uint8_t* memory = shared();
-  auto* plane_d = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
-  float* plane0 = plane_d + S::kPlane;
-  float* plane1 = plane0 + S::kPlane;
+  auto* planes = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
   const uint32_t padded = a.segments * kSegment;
   const uint32_t first_tile = block_x() * S::kTiles;
   const uint32_t first_token = block_y() * S::kTokens;
@@ -91,6 +90,7 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
         uint8_t* to = stage + S::kWeightBytes + local * S::kStride + part * 16;
         ZG_UNROLL
         for (uint32_t k = 0; k < 4; k++) copy_async(to + 64 * k, q + 64 * k);
+        if (part >= 2 && !S::kSums) continue;
         const uint64_t at = token * (padded / 32) + segment * 8 + part % 2 * 4;
         const void* numbers = part < 2 ? static_cast<const void*>(a.x.d + at) : static_cast<const void*>(a.x.sums + at);
         copy_async(stage + S::kWeightBytes + S::kQuantBytes + part / 2 * S::kScaleBytes + local * 32 + part % 2 * 16, numbers);
@@ -109,20 +109,29 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
       for (int e = 0; e < 4; e++) total[i][n][e] = 0;
     }
   }
-  start_copy(0);
-  start_copy(1);
-  for (uint32_t segment = 0; segment < a.segments; segment++) {
-    copy_wait<1>();
-    sync();
-    const uint8_t* stage = memory + segment % 2 * S::kStageBytes;
-    const auto* sums = reinterpret_cast<const uint32_t*>(stage + S::kWeightBytes + S::kQuantBytes + S::kScaleBytes);
-    const auto* stage_d = reinterpret_cast<const float*>(stage + S::kWeightBytes + S::kQuantBytes);
-    for (uint32_t i = thread(); i < S::kTokens * 8; i += S::kThreads) {
-      const uint32_t to = i % 8 * S::kPlaneStride + i / 8;
-      plane_d[to] = stage_d[i];
-      if constexpr (S::kSums) {
-        const int32_t x0 = sum0(sums[i]);
-        const int32_t x1 = sum1(sums[i]);
+  // The numbers that this thread copied, as floats where all threads find them.
+  const auto spread_out = [&](uint32_t segment) {
+    const uint8_t* stage = memory + segment % 2 * S::kStageBytes + S::kWeightBytes + S::kQuantBytes;
+    float* plane_d = planes + segment % 2 * S::kPlanes * S::kPlane;
+    float* plane0 = plane_d + S::kPlane;
+    float* plane1 = plane0 + S::kPlane;
+    const uint32_t part = lane() % 4;
+    ZG_UNROLL
+    for (uint32_t i = 0; i < (kOwnTokens + 7) / 8; i++) {
+      const uint32_t in_warp = lane() / 4 + 8 * i;
+      const uint32_t local = warp * kOwnTokens + in_warp;
+      if (in_warp >= kOwnTokens || (part >= 2 && !S::kSums)) continue;
+      const Vec4 four = load16(stage + part / 2 * S::kScaleBytes + local * 32 + part % 2 * 16);
+      ZG_UNROLL
+      for (uint32_t j = 0; j < 4; j++) {
+        const uint32_t to = (part % 2 * 4 + j) * S::kPlaneStride + local;
+        const uint32_t word = word_of(four, static_cast<int>(j));
+        if (part < 2) {
+          plane_d[to] = det::float_of(word);
+          continue;
+        }
+        const int32_t x0 = sum0(word);
+        const int32_t x1 = sum1(word);
         if constexpr (Tile<T>::kMinimum) {
           plane0[to] = static_cast<float>(Tile<T>::kHalves ? x0 : x0 + x1);
           if constexpr (Tile<T>::kHalves) plane1[to] = static_cast<float>(x1);
@@ -132,7 +141,17 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
         }
       }
     }
-    sync();
+  };
+  start_copy(0);
+  copy_wait<0>();
+  spread_out(0);
+  sync();
+  start_copy(1);
+  for (uint32_t segment = 0; segment < a.segments; segment++) {
+    const uint8_t* stage = memory + segment % 2 * S::kStageBytes;
+    const float* plane_d = planes + segment % 2 * S::kPlanes * S::kPlane;
+    const float* plane0 = plane_d + S::kPlane;
+    const float* plane1 = plane0 + S::kPlane;
     const uint8_t* weights = stage + row_warp * S::kRowTiles * Tile<T>::kBytes;
     const uint8_t* quants = stage + S::kWeightBytes + token_warp * kTokenGroups * 8 * S::kStride;
     const uint32_t column = token_warp * kTokenGroups * 8 + 2 * t;
@@ -209,6 +228,10 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
         ZG_UNROLL
         for (int e = 0; e < 4; e++) total[i][n][e] = det::add1(total[i][n][e], acc[i][n][e]);
       }
+    }
+    if (segment + 1 < a.segments) {
+      copy_wait<0>();
+      spread_out(segment + 1);
     }
     sync();
     start_copy(segment + 2);

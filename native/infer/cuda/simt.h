@@ -93,6 +93,13 @@ ZG_DEVICE void let_next_start() {
 #endif
 }
 
+// Asks for bytes (a multiple of 16, from an aligned address) to be on their way to the second-level cache.
+ZG_DEVICE void prefetch(const void* p, uint32_t bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(bytes) : "memory");
+#endif
+}
+
 ZG_DEVICE uint32_t atomic_min(uint32_t* p, uint32_t v) { return atomicMin(p, v); }
 ZG_DEVICE uint32_t atomic_add(uint32_t* p, uint32_t v) { return atomicAdd(p, v); }
 ZG_DEVICE void fence() { __threadfence(); }

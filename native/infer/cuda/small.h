@@ -143,6 +143,19 @@ struct RopeArgs {
   bool half_split;
 };
 
+// Turns pair i of a head in place; table: of its position.
+ZG_DEVICE void turn_pair(const RopeArgs& a, float* values, const float* table, uint32_t i) {
+  const uint32_t pairs = a.rope_dims / 2;
+  const uint32_t ia = a.half_split ? i : 2 * i;
+  const uint32_t ib = a.half_split ? i + pairs : 2 * i + 1;
+  const float c = table[2 * i];
+  const float s = table[2 * i + 1];
+  const float va = values[ia];
+  const float vb = values[ib];
+  values[ia] = det::fma1(va, c, -det::mul1(vb, s));
+  values[ib] = det::fma1(va, s, det::mul1(vb, c));
+}
+
 // Grid: rows × (heads + kv_heads), 64 threads: a head's norm, its rotation; keys and values into the cache.
 ZG_KERNEL void rope_and_append(const RopeArgs a) {
   wait_before();
@@ -174,16 +187,7 @@ ZG_KERNEL void rope_and_append(const RopeArgs a) {
   }
   const uint32_t pairs = a.rope_dims / 2;
   const float* table = a.table + uint64_t{row.position} * a.rope_dims;
-  for (uint32_t i = thread(); i < pairs; i += threads()) {
-    const uint32_t ia = a.half_split ? i : 2 * i;
-    const uint32_t ib = a.half_split ? i + pairs : 2 * i + 1;
-    const float c = table[2 * i];
-    const float s = table[2 * i + 1];
-    const float va = values[ia];
-    const float vb = values[ib];
-    values[ia] = det::fma1(va, c, -det::mul1(vb, s));
-    values[ib] = det::fma1(va, s, det::mul1(vb, c));
-  }
+  for (uint32_t i = thread(); i < pairs; i += threads()) turn_pair(a, values, table, i);
   sync();
   if (!key) {
     for (uint32_t i = thread(); i < hs; i += threads()) q[i] = values[i];
