@@ -82,21 +82,24 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
   const addon = inferAddon()
   if (!existsSync(path)) throw new ZgError('ERR_NO_INPUT', `model file '${path}' does not exist`)
   const answers = new Answers()
-  const native = await addon
-    .open(
-      path,
-      {
-        threads: options.threads ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
-        pin: options.pin ?? false,
-        contextLength: options.contextLength ?? DEFAULT_CONTEXT,
-        cacheBytes: options.cacheBytes ?? Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
-        waiting: options.waiting ?? WAITING_MAX,
-        running: options.running ?? RUNNING_MAX,
-        patienceMs: options.patienceMs ?? 0,
-        ...(options.draft === undefined ? {} : { draft: options.draft }),
-        ...(options.cpu === undefined ? {} : { cpu: options.cpu })
-      },
-      words => answers.deliver(words)
+  const native = await Promise.resolve()
+    .then(() =>
+      addon.open(
+        path,
+        {
+          threads: options.threads ?? options.cpus?.length ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+          pin: options.pin ?? false,
+          ...(options.cpus === undefined ? {} : { cpus: Int32Array.from(options.cpus) }),
+          contextLength: options.contextLength ?? DEFAULT_CONTEXT,
+          cacheBytes: options.cacheBytes ?? Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
+          waiting: options.waiting ?? WAITING_MAX,
+          running: options.running ?? RUNNING_MAX,
+          patienceMs: options.patienceMs ?? 0,
+          ...(options.draft === undefined ? {} : { draft: options.draft }),
+          ...(options.cpu === undefined ? {} : { cpu: options.cpu })
+        },
+        words => answers.deliver(words)
+      )
     )
     .catch((err: unknown) => {
       throw new ZgError('ERR_BAD_INPUT', `model '${path}' cannot be run: ${messageOf(err)}`, { cause: err })

@@ -53,7 +53,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     patienceMs: QUEUE_WAIT_MS,
     sharedCache: opts.sharedCache === true,
     lookUp: opts.lookup !== false,
-    pin: opts.pin === true
+    pin: opts.pin === true,
+    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] })
   }
   const open = async (path: string): Promise<Engine> => {
     const engine = await openEngine(path, engineOptions)
