@@ -129,6 +129,7 @@ void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint
 
 template <class Args>
 void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint32_t threads, size_t shared, const Args& args) {
+  if (!ok()) return;
   struct Call {
     void (*kernel)(Args);
     const Args* args;

@@ -41,6 +41,7 @@ void Device::release(void* p) {
 }
 
 void* Device::pinned(size_t bytes) {
+  if (!ok()) return nullptr;
   pinned_.push_back(malloc(bytes));
   return pinned_.back();
 }

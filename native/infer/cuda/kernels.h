@@ -46,7 +46,8 @@ struct ProductArgs {
   const float* floats = nullptr;
   const float* norm = nullptr;
   float epsilon = 0;
-  // Expert of a row, or nullptr; activation row = block_y / share.
+  // Rows of results; expert of a row, or nullptr; activation row = row / share.
+  uint32_t rows = 0;
   const uint32_t* experts = nullptr;
   uint32_t share = 1;
   // kAdd: row's first layer that is not finite.
