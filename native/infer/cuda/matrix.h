@@ -38,7 +38,7 @@ struct MatrixShape {
 
 constexpr int32_t kMagic = 0x4B400000;
 
-// Grid: blocks of 8 row tiles × blocks of tokens. tokens: rows of activations.
+// Grid: blocks of tokens × blocks of 8 row tiles: neighbours read the same weights. tokens: rows of activations.
 struct MatrixArgs {
   ProductArgs p;
   uint32_t tokens = 0;
@@ -87,8 +87,8 @@ ZG_GLOBAL void ZG_BOUNDS(256, 2) multiply_matrix(const MatrixArgs m) {
   uint8_t* memory = shared();
   auto* planes = reinterpret_cast<float*>(memory + 2 * S::kStageBytes);
   const uint32_t padded = a.segments * kSegment;
-  const uint32_t first_tile = block_x() * S::kTiles;
-  const uint32_t first_token = block_y() * S::kTokens;
+  const uint32_t first_tile = block_y() * S::kTiles;
+  const uint32_t first_token = block_x() * S::kTokens;
   const uint32_t warp = thread() / 32;
   const uint32_t row_warp = warp % S::kRowWarps;
   const uint32_t token_warp = warp / S::kRowWarps;
@@ -310,7 +310,7 @@ void multiply_matrix_shaped(Device& device, const ProductArgs& p, uint32_t token
   using S = MatrixShape<T, kTokenGroups>;
   MatrixArgs m{p, tokens, 0};
   for (uint32_t i = 0; i < p.count; i++) m.tiles += (p.w[i].rows + kRows - 1) / kRows;
-  device.launch(multiply_matrix<T, kTokenGroups>, (m.tiles + S::kTiles - 1) / S::kTiles, (tokens + S::kTokens - 1) / S::kTokens, S::kThreads,
+  device.launch(multiply_matrix<T, kTokenGroups>, (tokens + S::kTokens - 1) / S::kTokens, (m.tiles + S::kTiles - 1) / S::kTiles, S::kThreads,
                 S::kSharedBytes, m);
 }
 

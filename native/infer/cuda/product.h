@@ -28,8 +28,9 @@ ProductShared product_shared(const ProductArgs& a, uint32_t rows) {
   s.scales = padded;
   s.stride = padded + padded / 32 * 8;
   s.floats = rows * s.stride;
-  s.norm = s.floats + (a.source == Source::kNormed ? padded * 4 + 256 : 0);
-  s.parts = s.norm + (a.source == Source::kNormed ? padded * 4 : 0);
+  const uint32_t floats = (padded + padded / 8) * 4;
+  s.norm = s.floats + (a.source == Source::kQuants ? 0 : floats + 256);
+  s.parts = s.norm + (a.source == Source::kNormed ? floats : 0);
   s.total = s.parts + rows * a.group * a.segments * kRows * 4;
   return s;
 }
@@ -40,8 +41,21 @@ struct alignas(8) BlockScale {
   uint32_t sums;
 };
 
-// Vectors that a thread loads at once: rows are far away.
-constexpr uint32_t kAtOnce = 8;
+// As fold_squares, of a padded row.
+ZG_DEVICE float fold_padded(const float* x, uint32_t first, uint32_t count) {
+  float v = 0;
+  uint32_t i = first;
+  const float* at = x + padded_at(first);
+  for (; i + 7 * 64 < count; i += 8 * 64, at += 8 * 72) {
+    float part[8];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) part[j] = at[72 * j];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) v = det::fma1(part[j], part[j], v);
+  }
+  for (; i < count; i += 64, at += 72) v = det::fma1(*at, *at, v);
+  return v;
+}
 
 // Activations of a row into shared memory, as the block's row `place`. The norm's weights are on their way there. Ends with a barrier.
 ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const ProductShared& s, uint32_t place) {
@@ -63,15 +77,21 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
   const float* x = a.floats + uint64_t{row} * a.columns;
   auto* values = reinterpret_cast<float*>(memory + s.floats);
   const auto* norm = reinterpret_cast<const float*>(memory + s.norm);
+  // Rows of floats are whole vectors of 16 bytes.
+  for (uint32_t i = 4 * thread(); i < padded; i += 4 * threads()) {
+    if (i < a.columns) {
+      copy_async(values + padded_at(i), x + i);
+    } else {
+      *reinterpret_cast<Vec4*>(values + padded_at(i)) = Vec4{0, 0, 0, 0};
+    }
+  }
+  copy_commit();
+  copy_wait<0>();
+  sync();
   float factor = 1;
   if (a.source == Source::kNormed) {
-    auto* lanes = values + padded;
-    // Rows of floats are whole vectors of 16 bytes.
-    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(values + i, x + i);
-    copy_commit();
-    copy_wait<0>();
-    sync();
-    if (thread() < 64) lanes[thread()] = fold_squares(values, thread(), a.columns);
+    float* lanes = values + padded + padded / 8;
+    if (thread() < 64) lanes[thread()] = fold_padded(values, thread(), a.columns);
     sync();
     if (thread() < 32) {
       const float sum = join_lanes(lanes);
@@ -81,32 +101,32 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
     factor = lanes[0];
   }
   // All threads of a warp take part in the exchanges.
-  for (uint32_t base = 0; base < padded; base += kAtOnce * 4 * threads()) {
-    Vec4 from[kAtOnce];
+  for (uint32_t base = 0; base < padded / 16; base += threads()) {
+    if (base + (thread() & ~31u) >= padded / 16) break;
+    const uint32_t sixteen = base + thread();
+    const bool mine = sixteen < padded / 16;
+    const uint32_t from = padded_at(mine ? 16 * sixteen : 0);
+    float v[16];
     ZG_UNROLL
-    for (uint32_t k = 0; k < kAtOnce; k++) {
-      const uint32_t i = base + 4 * (k * threads() + thread());
-      from[k] = Vec4{0, 0, 0, 0};
-      if (i < a.columns) from[k] = a.source == Source::kNormed ? load16(values + i) : load16(x + i);
-    }
-    ZG_UNROLL
-    for (uint32_t k = 0; k < kAtOnce; k++) {
-      const uint32_t i = base + 4 * (k * threads() + thread());
-      // The same for whole warps.
-      if (base + 4 * (k * threads() + (thread() & ~31u)) >= padded) break;
-      float v[4];
+    for (int k = 0; k < 4; k++) {
+      const Vec4 four = load16(values + from + 4 * k);
       ZG_UNROLL
-      for (int j = 0; j < 4; j++) v[j] = det::float_of(word_of(from[k], j));
-      if (a.source == Source::kNormed && i < a.columns) {
-        const Vec4 weight = load16(norm + i);
-        ZG_UNROLL
-        for (int j = 0; j < 4; j++) v[j] = det::mul1(det::mul1(v[j], factor), det::float_of(word_of(weight, j)));
-      }
-      BlockScale scale;
-      const uint32_t word = quantize_eight(v, &scale.d, &scale.sums);
-      q[i / 4] = word;
-      if (thread() % 8 == 0) scales[i / 32] = scale;
+      for (int j = 0; j < 4; j++) v[4 * k + j] = det::float_of(word_of(four, j));
     }
+    // Behind the last column there are zeros, whatever lies there of the norm.
+    if (a.source == Source::kNormed && 16 * sixteen < a.columns) {
+      ZG_UNROLL
+      for (int k = 0; k < 4; k++) {
+        const Vec4 weight = load16(norm + from + 4 * k);
+        ZG_UNROLL
+        for (int j = 0; j < 4; j++) v[4 * k + j] = det::mul1(det::mul1(v[4 * k + j], factor), det::float_of(word_of(weight, j)));
+      }
+    }
+    BlockScale scale;
+    const Vec4 words = quantize_two(v, &scale.d, &scale.sums);
+    if (!mine) continue;
+    *reinterpret_cast<Vec4*>(q + 4 * sixteen) = words;
+    if (sixteen % 2 == 0) scales[sixteen / 2] = scale;
   }
   sync();
 }
@@ -213,7 +233,7 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
   }
   if (a.source == Source::kNormed) {
     // The norm's weights do not depend on the launch in front either.
-    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(memory + s.norm + 4 * i, a.norm + i);
+    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(memory + s.norm + 4 * padded_at(i), a.norm + i);
   }
   copy_commit();
   if (a.experts == nullptr) wait_before();
