@@ -62,6 +62,7 @@
         'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
         'native/napi/da_napi.cpp',
+        'native/napi/disk_napi.cpp',
         'native/napi/pora_napi.cpp',
         'native/napi/rs_napi.cpp'
       ]
@@ -152,6 +153,7 @@
       'libraries': ['-lpthread'],
       'sources': [
         'native/infer/cpu/check.cpp',
+        'native/infer/cpu/bench.cpp',
         'native/infer/cpu/adapt.cpp',
         'native/infer/cpu/adapter.cpp',
         'native/infer/cpu/engine.cpp',
@@ -161,7 +163,10 @@
         'native/infer/cpu/packed.cpp',
         'native/infer/cpu/pages.cpp',
         'native/infer/cpu/tokens.cpp',
-        'native/infer/cpu/workers.cpp'
+        'native/infer/cpu/workers.cpp',
+        'native/infer/trace.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp'
       ]
     },
     # The scheduler over both engines, for the programs that test the CUDA one.

@@ -27,7 +27,7 @@ mkdirSync(out, { recursive: true })
 
 const dir = join(root, 'native', 'infer')
 // What runs requests reads no files, and needs more than this folder.
-const LEFT_OUT = /(check|scheduler|trace|draft|prefix|sampler|constraint|grammar|token_trie)[.]cpp$/
+const LEFT_OUT = /(bench|check|scheduler|trace|draft|prefix|sampler|constraint|grammar|token_trie)[.]cpp$/
 const inFolders = end =>
   ['.', 'cpu', 'det'].flatMap(under =>
     readdirSync(join(dir, under))

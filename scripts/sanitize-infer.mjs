@@ -32,9 +32,10 @@ const files = (folder, end) =>
     .filter(f => f.endsWith(end))
     .map(f => join(folder, f))
 const sources = [
-  ...folders.flatMap(f => files(f, '.cpp')).filter(f => !/(check|fuzz|forward_det|[/]pool)[.]cpp$/.test(f)),
+  ...folders.flatMap(f => files(f, '.cpp')).filter(f => !/(bench|check|fuzz|forward_det|[/]pool)[.]cpp$/.test(f)),
   'native/codec/keccak_one.cpp',
   'native/codec/keccak_scalar.cpp',
+  'native/napi/gguf_napi.cpp',
   'native/napi/infer_napi.cpp',
   'native/napi/model_files_napi.cpp',
   'native/napi/tokenizer_napi.cpp'

@@ -307,6 +307,25 @@ t.test('a deleted file stays deleted when a member returns that did not hear of 
   await g.close()
 })
 
+t.test('a member alone does not give up a file of the group', async t => {
+  const g = await SimGroup.start(6, `${SEED}/prune`)
+  const { seq, file } = await g.put(0, content('kept', 800_000))
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  const before = await g.shares()
+  const { ops } = g.members[3]!.disk
+  await t.rejects(g.members[3]!.store.prune(file.root), { code: 'ERR_REJECTED' })
+  t.equal(g.members[3]!.disk.ops, ops, 'nothing is written, so no crash can leave half of it')
+  t.equal((await g.tx(3, seq)).status, 'final')
+  await g.run(g.times.lostMs)
+  t.same(await g.shares(), before, 'no shard was dropped, nor made again')
+  t.equal(
+    g.members.reduce((n, m) => n + m.group.stats.repairedShards, 0),
+    0
+  )
+  t.equal(await g.read(3, seq), 'same')
+  await g.close()
+})
+
 t.test('a member replaced and one added: whole, shares even', async t => {
   const g = await SimGroup.start(6, `${SEED}/members`, { spare: 2 })
   const seqs: number[] = []

@@ -496,7 +496,8 @@ export class SegmentLog {
       placed.push({ pending, at: place })
       at += head.length + data.length
     }
-    await file.write(end, ...buffers)
+    if (bytes >= LET_GO_BYTES && file.writeCold !== undefined) await file.writeCold(end, ...buffers)
+    else await file.write(end, ...buffers)
     this.#active.end = at
     this.stats.usedBytes += bytes
     this.#written.push({ number, file, start: end, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
@@ -681,13 +682,16 @@ export class SegmentLog {
     let bytes: Uint8Array
     try {
       const file = await this.#open.get(at.file)
-      if (into === undefined || file.readInto === undefined) bytes = await file.read(at.offset, headBytes + at.dataSize)
-      else {
+      if (into === undefined || file.readInto === undefined) {
+        bytes = await file.read(at.offset, headBytes + at.dataSize)
+        if (bytes.length >= LET_GO_BYTES) file.letGo?.(at.offset, bytes.length)
+      } else {
         // A plain array over it: a Buffer's slice would share the memory.
         const target = new Uint8Array(into.buffer, into.byteOffset, headBytes + at.dataSize)
-        bytes = target.subarray(0, await file.readInto(at.offset, target))
+        const cold = target.length >= LET_GO_BYTES && file.readCold !== undefined
+        const got = await (cold ? file.readCold!(at.offset, target) : file.readInto(at.offset, target))
+        bytes = target.subarray(0, got)
       }
-      if (bytes.length >= LET_GO_BYTES) file.letGo?.(at.offset, bytes.length)
     } catch (err) {
       if (err instanceof ZgError && err.code === 'ERR_NOT_FOUND') return undefined
       throw err

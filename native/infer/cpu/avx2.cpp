@@ -36,7 +36,7 @@ ZG_INLINE vf vsign(vf magnitude, vf of) { return _mm256_or_ps(magnitude, _mm256_
 ZG_INLINE vf vpow2(vf p, vf n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
-ZG_INLINE uint16_t half_of(float a) { return (uint16_t)_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(a), _MM_FROUND_TO_NEAREST_INT), 0); }
+ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 
 #include "vector.inc"
 

@@ -39,7 +39,7 @@ ZG_INLINE vf vsign(vf magnitude, vf of) {
   return vflt(_mm512_or_si512(vint(magnitude), _mm512_and_si512(vint(of), _mm512_set1_epi32((int)0x80000000u))));
 }
 ZG_INLINE vf vpow2(vf p, vf n) { return vflt(_mm512_add_epi32(vint(p), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23))); }
-ZG_INLINE uint16_t half_of(float a) { return (uint16_t)_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(a), _MM_FROUND_TO_NEAREST_INT), 0); }
+ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 
 #include "vector.inc"
 

@@ -3,8 +3,8 @@
 //   check products SEED           every type of matrix, odd shapes and odd activations: bits of each level against the reference
 //   check test DIRECTORY TOKENS SEED    every model there on every level, 1 and 2 threads, alone, in chunks, 32 sequences at mixed positions:
 //                                 bits of all logits and final states, over at least so many tokens
+//   check bench FILE THREADS PROMPT DECODED     timings (bench.h)
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,11 +13,8 @@
 #include <string>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "../det/forward_det.h"
+#include "bench.h"
 #include "engine.h"
 
 namespace {
@@ -297,139 +294,6 @@ int test(const std::string& directory, uint64_t wanted, uint64_t seed) {
   return all.wrong == 0 && models.size() > 3 ? 0 : 1;
 }
 
-// ---- timings ----
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Bytes a second that the threads read together, the best of a few passes.
-double read_bandwidth(cpu::Workers* workers) {
-  constexpr size_t kBytes = size_t{512} << 20;
-  cpu::Memory memory;
-  if (!memory.allocate(kBytes)) return 0;
-  uint8_t* data = memory.data();
-  workers->run(kBytes >> 20, 1, [&](size_t begin, size_t end) { std::memset(data + (begin << 20), 1, (end - begin) << 20); });
-  double best = 0;
-  std::atomic<uint64_t> sink{0};
-  for (int i = 0; i < 5; i++) {
-    const auto start = Clock::now();
-    workers->run(kBytes >> 18, 1, [&](size_t begin, size_t end) {
-      uint64_t sums[8] = {};
-      const auto* p = reinterpret_cast<const uint64_t*>(data + (begin << 18));
-      const size_t words = ((end - begin) << 18) / 8;
-      for (size_t w = 0; w < words; w += 8) {
-        __builtin_prefetch(p + w + 512);
-        for (size_t j = 0; j < 8; j++) sums[j] += p[w + j];
-      }
-      for (const uint64_t v : sums) sink += v;
-    });
-    best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
-  }
-  return best;
-}
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx512vnni"))) int multiply_bytes(uint64_t rounds) {
-  __m512i acc[12];
-  for (auto& a : acc) a = _mm512_setzero_si512();
-  const __m512i x = _mm512_set1_epi8(3);
-  for (uint64_t i = 0; i < rounds; i++) {
-    for (auto& a : acc) a = _mm512_dpbusd_epi32(a, x, x);
-  }
-  __m512i sum = acc[0];
-  for (int i = 1; i < 12; i++) sum = _mm512_add_epi32(sum, acc[i]);
-  return _mm512_reduce_add_epi32(sum);
-}
-#endif
-
-// Operations a second (two a multiply-add) on bytes from registers; 0 where there is no such instruction.
-double byte_peak(cpu::Workers* workers) {
-#if defined(__x86_64__)
-  if (cpu::level_by_name("avx512") == nullptr) return 0;
-  constexpr uint64_t kRounds = 400'000;
-  constexpr size_t kChunks = 32;
-  double best = 0;
-  std::atomic<int> sink{0};
-  for (int i = 0; i < 3; i++) {
-    const auto start = Clock::now();
-    workers->run(kChunks, 1, [&](size_t begin, size_t end) { sink += multiply_bytes(kRounds * (end - begin)); });
-    best = std::max(best, static_cast<double>(kRounds) * kChunks * 12 * 128 / seconds_since(start));
-  }
-  return best;
-#else
-  (void)workers;
-  return 0;
-#endif
-}
-
-// Seconds of one step for each of `count` sequences side by side, the median of `steps`.
-double step_seconds(cpu::Engine* engine, uint32_t count, uint32_t prompt, uint32_t steps, double* prefill) {
-  std::vector<std::unique_ptr<cpu::Sequence>> sequences;
-  std::vector<uint32_t> next(count);
-  for (uint32_t s = 0; s < count; s++) {
-    sequences.push_back(std::make_unique<cpu::Sequence>(&engine->pages()));
-    if (!sequences.back()->reserve(prompt + steps)) return 0;
-    std::vector<cpu::Row> rows;
-    for (uint32_t i = 0; i < prompt; i++) {
-      rows.push_back({.sequence = sequences.back().get(), .position = i, .token = 3 + (i * 37 + s) % 200, .wants_logits = i + 1 == prompt});
-    }
-    const auto start = Clock::now();
-    if (!engine->run(&rows)) return 0;
-    *prefill = seconds_since(start);
-    next[s] = static_cast<uint32_t>(std::max_element(rows.back().logits, rows.back().logits + engine->model().vocabulary) - rows.back().logits);
-  }
-  std::vector<double> times;
-  for (uint32_t i = 0; i < steps; i++) {
-    std::vector<cpu::Row> rows;
-    for (uint32_t s = 0; s < count; s++) {
-      rows.push_back({.sequence = sequences[s].get(), .position = prompt + i, .token = next[s], .wants_logits = true});
-    }
-    const auto start = Clock::now();
-    if (!engine->run(&rows)) return 0;
-    for (uint32_t s = 0; s < count; s++) {
-      next[s] = static_cast<uint32_t>(std::max_element(rows[s].logits, rows[s].logits + engine->model().vocabulary) - rows[s].logits);
-    }
-    times.push_back(seconds_since(start));
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
-int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded) {
-  gguf::Error error;
-  std::shared_ptr<const det::Model> model = det::Model::open(path, &error);
-  const ZgLevel* level = cpu::level_by_name(getenv("ZG_CPU"));
-  if (model == nullptr || level == nullptr) {
-    fprintf(stderr, "%s: %s\n", path, model == nullptr ? error.message.c_str() : "no such level");
-    return 1;
-  }
-  cpu::Options options;
-  options.threads = threads;
-  options.level = level;
-  std::string why;
-  const auto start = Clock::now();
-  const auto engine = cpu::Engine::load(model, options, &why);
-  const double load = seconds_since(start);
-  if (engine == nullptr) {
-    fprintf(stderr, "%s: %s\n", path, why.c_str());
-    return 1;
-  }
-  double prefill = 0;
-  // The first pass also computes the tables of RoPE.
-  step_seconds(engine.get(), 1, prompt, 2, &prefill);
-  const double alone = step_seconds(engine.get(), 1, prompt, decoded, &prefill);
-  double again = 0;
-  const double eight = prompt < 2'000 ? step_seconds(engine.get(), 8, 16, decoded, &again) : 0;
-  cpu::Workers workers(threads);
-  const double bandwidth = read_bandwidth(&workers);
-  const double peak = byte_peak(&workers);
-  printf("{\"level\":\"%s\",\"threads\":%u,\"loadSeconds\":%.4f,\"packedBytes\":%llu,\"parameters\":%llu,\"prefill\":%.2f,\"decode\":%.2f,"
-         "\"eight\":%.2f,\"bandwidth\":%.4g,\"bytePeak\":%.4g}\n",
-         level->name, threads, load, static_cast<unsigned long long>(engine->packed_bytes()), static_cast<unsigned long long>(model->parameters),
-         prompt / prefill, 1 / alone, eight > 0 ? 8 / eight : 0.0, bandwidth, peak);
-  return 0;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -438,8 +302,8 @@ int main(int count, char** arguments) {
     return test(arguments[2], strtoull(arguments[3], nullptr, 10), strtoull(arguments[4], nullptr, 10));
   }
   if (count == 6 && strcmp(arguments[1], "bench") == 0) {
-    return bench(arguments[2], static_cast<unsigned>(std::clamp(atoi(arguments[3]), 1, 64)), static_cast<uint32_t>(std::clamp(atoi(arguments[4]), 1, 4000)),
-                 static_cast<uint32_t>(std::clamp(atoi(arguments[5]), 1, 4000)));
+    const auto number = [&](int i, int most) { return static_cast<uint32_t>(std::clamp(atoi(arguments[i]), 1, most)); };
+    return cpu::bench(arguments[2], number(3, 64), number(4, 4'000), number(5, 4'000));
   }
   fprintf(stderr, "usage: check products SEED | check test DIRECTORY TOKENS SEED | check bench FILE THREADS PROMPT DECODED\n");
   return 2;

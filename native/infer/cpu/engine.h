@@ -68,6 +68,9 @@ class Engine {
   // Computes the rows. False when *cancel became true (rows hold no results, positions may have been written) or memory ran out.
   bool run(std::vector<Row>* rows, const std::atomic<bool>* cancel = nullptr);
 
+  // Whether steps of few rows are shared between the threads; measured unless told otherwise. Not beside run.
+  void set_sharing(Sharing sharing) { pace_.set(sharing); }
+
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }
   static PageShape page_shape(const det::Model& model, bool floats = false);

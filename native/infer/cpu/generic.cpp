@@ -41,7 +41,7 @@ inline vf vpow2(vf p, vf n) {
   const int32_t i = n > -1000.0f && n < 1000.0f ? static_cast<int32_t>(n) : 0;
   return zg::det::float_of(zg::det::bits_of(p) + (static_cast<uint32_t>(i) << 23));
 }
-inline uint16_t half_of(float a) { return zg::det::float_half(a); }
+inline void vstoreh(uint16_t* p, vf a) { *p = zg::det::float_half(a); }
 
 #include "vector.inc"
 

@@ -1,6 +1,7 @@
 #include "workers.h"
 
 #include <algorithm>
+#include <memory>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -51,10 +52,18 @@ void pin_to(pthread_t thread, unsigned index) {
 
 }  // namespace
 
-Workers::Workers(unsigned threads, bool pin) {
+// What a new thread is told.
+struct Workers::Start {
+  Workers* workers;
+  size_t own;
+};
+
+Workers::Workers(unsigned threads, bool pin) : stretch_count_(std::clamp<size_t>(threads, 1, kMaxStretches)) {
   for (unsigned i = 1; i < threads; i++) {
+    auto start = std::make_unique<Start>(Start{this, i % stretch_count_});
     pthread_t thread;
-    if (pthread_create(&thread, nullptr, enter, this) != 0) break;
+    if (pthread_create(&thread, nullptr, enter, start.get()) != 0) break;
+    start.release();
     // The caller's own core is the first.
     if (pin) pin_to(thread, i);
     threads_.push_back(thread);
@@ -68,27 +77,33 @@ Workers::~Workers() {
   for (const pthread_t t : threads_) pthread_join(t, nullptr);
 }
 
-void* Workers::enter(void* self) {
+void* Workers::enter(void* argument) {
 #if defined(__x86_64__)
   // Another library of the process may have set flush-to-zero; subnormal scales count here.
   _mm_setcsr(0x1F80);
 #endif
-  static_cast<Workers*>(self)->work();
+  const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  start->workers->work(start->own);
   return nullptr;
 }
 
 void Workers::share(Call call, const void* body, size_t items, size_t grain) {
   grain = std::max(grain, (items + kMaxChunks - 1) / kMaxChunks);
   const size_t chunks = (items + grain - 1) / grain;
-  const uint64_t next = generation(ticket_.load(std::memory_order_relaxed)) + 1;
-  jobs_[next % 2] = {call, body, items, grain};
+  const uint64_t next = generation_.load(std::memory_order_relaxed) + 1;
+  jobs_[next % 2] = {call, body, items, grain, chunks};
   done_.store(0, std::memory_order_relaxed);
-  ticket_.store(next << (2 * kCountBits) | chunks << kCountBits);
+  // A thread that is late may take a chunk as soon as its ticket is out.
+  for (size_t s = 0; s < stretch_count_; s++) {
+    const size_t count = start_of(s + 1, chunks) - start_of(s, chunks);
+    stretches_[s].ticket.store(next << (2 * kCountBits) | count << kCountBits, std::memory_order_release);
+  }
+  generation_.store(next);
   if (asleep_.load() > 0) {
     epoch_.fetch_add(1);
     epoch_.notify_all();
   }
-  drain();
+  drain(0);
   for (int spins = 0;;) {
     const uint32_t done = done_.load(std::memory_order_acquire);
     if (done == chunks) return;
@@ -102,24 +117,31 @@ void Workers::share(Call call, const void* body, size_t items, size_t grain) {
   }
 }
 
-uint64_t Workers::drain() {
+void Workers::drain(size_t own) {
+  for (size_t i = 0; i < stretch_count_; i++) take((own + i) % stretch_count_);
+}
+
+void Workers::take(size_t stretch) {
+  std::atomic<uint64_t>& tickets = stretches_[stretch].ticket;
   for (;;) {
-    const uint64_t ticket = ticket_.fetch_add(1);
+    const uint64_t ticket = tickets.fetch_add(1);
     const uint64_t index = ticket & kCountMask;
-    const uint64_t chunks = ticket >> kCountBits & kCountMask;
-    if (index >= chunks) return generation(ticket);
+    if (index >= (ticket >> kCountBits & kCountMask)) return;
     const Job& job = jobs_[generation(ticket) % 2];
-    job.call(job.body, index * job.grain, std::min((index + 1) * job.grain, job.items));
+    const size_t chunks = job.chunks;
+    const size_t begin = (start_of(stretch, chunks) + index) * job.grain;
+    job.call(job.body, begin, std::min(begin + job.grain, job.items));
     // The job may be gone from here on.
     if (done_.fetch_add(1) + 1 == chunks && caller_asleep_.load()) done_.notify_one();
   }
 }
 
-void Workers::work() {
+void Workers::work(size_t own) {
   uint64_t seen = 0;
   for (;;) {
     int spins = 0;
-    while (generation(ticket_.load(std::memory_order_acquire)) == seen) {
+    uint64_t now;
+    while ((now = generation_.load(std::memory_order_acquire)) == seen) {
       if (stop_.load(std::memory_order_relaxed)) return;
       if (++spins < kSpins) {
         relax();
@@ -128,10 +150,11 @@ void Workers::work() {
       spins = 0;
       asleep_.fetch_add(1);
       const uint32_t epoch = epoch_.load();
-      if (generation(ticket_.load()) == seen && !stop_.load()) epoch_.wait(epoch);
+      if (generation_.load() == seen && !stop_.load()) epoch_.wait(epoch);
       asleep_.fetch_sub(1);
     }
-    seen = drain();
+    seen = now;
+    drain(own);
   }
 }
 

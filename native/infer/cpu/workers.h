@@ -1,5 +1,8 @@
 // Threads that share a loop of a few microseconds or more (inference.md 8): chunks are taken one by one, so a thread that the machine
 // runs elsewhere delays nobody but its own chunk; waiting spins for tens of microseconds, then sleeps.
+//
+// Each thread has a stretch of the loop of its own, goes through it in order and helps the others when it is through: memory is read
+// half as fast again in one ascending stream per thread as in chunks that are dealt out one after another.
 #pragma once
 
 #include <pthread.h>
@@ -34,24 +37,37 @@ class Workers {
   unsigned threads() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
  private:
+  // More threads than this share stretches.
+  static constexpr size_t kMaxStretches = 16;
   using Call = void (*)(const void* body, size_t begin, size_t end);
   struct Job {
     Call call = nullptr;
     const void* body = nullptr;
     size_t items = 0;
     size_t grain = 1;
+    size_t chunks = 0;
+  };
+  struct Start;
+  struct alignas(64) Stretch {
+    // generation · 2⁴⁰ + chunks · 2²⁰ + chunks taken: whoever adds one knows from the old value alone whether it holds a chunk, and while
+    // it does, the job stays.
+    std::atomic<uint64_t> ticket{0};
   };
   void share(Call call, const void* body, size_t items, size_t grain);
-  // Takes chunks until there are none; the generation of the job looked at last.
-  uint64_t drain();
-  void work();
-  static void* enter(void* self);
+  // Takes chunks until there are none, those of the thread's own stretch first.
+  void drain(size_t own);
+  void take(size_t stretch);
+  // First chunk of a stretch.
+  size_t start_of(size_t stretch, size_t chunks) const { return chunks * stretch / stretch_count_; }
+  void work(size_t own);
+  static void* enter(void* start);
 
   std::vector<pthread_t> threads_;
   bool alone_ = false;
-  // generation · 2⁴⁰ + chunks · 2²⁰ + chunks taken: whoever adds one knows from the old value alone whether it holds a chunk, and while
-  // it does, the job stays.
-  alignas(64) std::atomic<uint64_t> ticket_{0};
+  size_t stretch_count_ = 1;
+  Stretch stretches_[kMaxStretches];
+  // Of the job whose tickets are all out.
+  alignas(64) std::atomic<uint64_t> generation_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   alignas(64) std::atomic<uint32_t> asleep_{0};
   std::atomic<uint32_t> epoch_{0};
