@@ -14,32 +14,17 @@
 
 #include "det/det_model.h"
 #include "gguf.h"
+#include "infer_args.h"
 #include "promise_worker.h"
 #include "tensor_type.h"
 
 namespace {
 
 namespace gguf = zg::gguf;
+using namespace zg::infer_args;
 using zg::det::Model;
 
 constexpr size_t kMaxBlockBytes = size_t{1} << 20;
-
-Napi::Value fail(Napi::Env env, const char* message) {
-  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
-  return env.Undefined();
-}
-
-// A whole number within bounds, or false.
-bool number_of(const Napi::Value& value, double least, double most, double* out) {
-  if (!value.IsNumber()) return false;
-  const double n = value.As<Napi::Number>().DoubleValue();
-  if (!(n >= least && n <= most) || n != std::floor(n)) return false;
-  *out = n;
-  return true;
-}
-
-// Keys and names as UTF-8; what is none becomes U+FFFD.
-Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String::New(env, bytes.data(), bytes.size()); }
 
 Napi::Value value_of(Napi::Env env, gguf::ValueType type, const uint8_t** at);
 

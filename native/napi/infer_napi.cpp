@@ -31,6 +31,7 @@
 #include "cpu/engine.h"
 #include "gguf.h"
 #include "gguf_napi.h"
+#include "infer_args.h"
 #include "model_files_napi.h"
 #include "promise_worker.h"
 #include "scheduler.h"
@@ -41,6 +42,7 @@ namespace {
 
 namespace gguf = zg::gguf;
 using namespace zg::infer;
+using namespace zg::infer_args;
 using zg::det::Model;
 
 // Chosen at load. Never null afterwards.
@@ -65,51 +67,6 @@ const ZgLevel* level_of(const std::string& name) {
   if (name == "avx512vl" && zg::cpu::level_by_name("avx512") == nullptr) return zg::cpu::level_by_name("avx2");
   return zg::cpu::level_by_name(name == "avx512vl" ? "avx512" : name.c_str());
 }
-
-Napi::Value fail(Napi::Env env, const char* message) {
-  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
-  return env.Undefined();
-}
-
-// A whole number within bounds, or false.
-bool number_of(const Napi::Value& value, double least, double most, double* out) {
-  if (!value.IsNumber()) return false;
-  const double n = value.As<Napi::Number>().DoubleValue();
-  if (!(n >= least && n <= most) || n != std::floor(n)) return false;
-  *out = n;
-  return true;
-}
-
-bool float_of(const Napi::Object& o, const char* name, double least, double most, float* out) {
-  const Napi::Value v = o.Get(name);
-  if (!v.IsNumber()) return false;
-  const double n = v.As<Napi::Number>().DoubleValue();
-  if (!(n >= least && n <= most)) return false;
-  *out = static_cast<float>(n);
-  return true;
-}
-
-// The same for a field that need not be there: *out stays as it is then.
-bool optional_number(const Napi::Object& o, const char* name, double least, double most, double* out) {
-  const Napi::Value v = o.Get(name);
-  return v.IsUndefined() || number_of(v, least, most, out);
-}
-
-// Ids below the vocabulary's size from an Int32Array, or false.
-bool ids_of(const Napi::Value& value, uint32_t vocabulary, std::vector<uint32_t>* out) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return false;
-  const auto array = value.As<Napi::Int32Array>();
-  const int32_t* ids = array.Data();
-  out->resize(array.ElementLength());
-  for (size_t i = 0; i < out->size(); i++) {
-    if (ids[i] < 0 || static_cast<uint32_t>(ids[i]) >= vocabulary) return false;
-    (*out)[i] = static_cast<uint32_t>(ids[i]);
-  }
-  return true;
-}
-
-// Keys and names as UTF-8; what is none becomes U+FFFD.
-Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String::New(env, bytes.data(), bytes.size()); }
 
 // A running model. Lives until the last of its functions is collected; close() frees what is large before that. All on the
 // JavaScript thread, except notify().

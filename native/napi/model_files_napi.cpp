@@ -15,46 +15,22 @@
 #include "convert.h"
 #include "cpu/engine.h"
 #include "gguf.h"
+#include "infer_args.h"
+#include "promise_worker.h"
 #include "quantize.h"
 #include "tensor_type.h"
 
 namespace {
 
 namespace gguf = zg::gguf;
+using namespace zg::infer_args;
 using zg::det::Model;
 
 constexpr size_t kMaxFloats = size_t{1} << 20;
 
-Napi::Value fail(Napi::Env env, const char* message) {
-  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
-  return env.Undefined();
-}
-
-bool path_of(const Napi::Value& value, std::string* out) {
-  if (!value.IsString()) return false;
-  *out = value.As<Napi::String>().Utf8Value();
-  return out->find('\0') == std::string::npos;
-}
-
-Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String::New(env, bytes.data(), bytes.size()); }
-
-class Worker : public Napi::AsyncWorker {
+class DescribeWorker final : public PromiseWorker {
  public:
-  Worker(Napi::Env env, const char* name) : AsyncWorker(env, name), deferred_(Napi::Promise::Deferred::New(env)) {}
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- protected:
-  virtual Napi::Value result(Napi::Env env) { return env.Undefined(); }
-  void OnOK() override { deferred_.Resolve(result(Env())); }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-
- private:
-  Napi::Promise::Deferred deferred_;
-};
-
-class DescribeWorker final : public Worker {
- public:
-  DescribeWorker(Napi::Env env, std::string path) : Worker(env, "zg:describe"), path_(std::move(path)) {}
+  DescribeWorker(Napi::Env env, std::string path) : PromiseWorker(env, "zg:describe"), path_(std::move(path)) {}
 
  protected:
   void Execute() override {
@@ -178,11 +154,11 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-class ConvertWorker final : public Worker {
+class ConvertWorker final : public PromiseWorker {
  public:
   ConvertWorker(Napi::Env env, std::string from, std::string to, const zg::Recipe& recipe, unsigned threads,
                 std::shared_ptr<zg::Conversion> state)
-      : Worker(env, "zg:quantize"),
+      : PromiseWorker(env, "zg:quantize"),
         from_(std::move(from)),
         to_(std::move(to)),
         recipe_(recipe),

@@ -3,14 +3,14 @@
 
 #include <napi.h>
 
-// result() turns what Execute() computed into a value, on the JavaScript thread.
+// result() turns what Execute() computed into a value, on the JavaScript thread; without it the promise is of undefined.
 class PromiseWorker : public Napi::AsyncWorker {
  public:
   PromiseWorker(Napi::Env env, const char* name) : AsyncWorker(env, name), deferred_(Napi::Promise::Deferred::New(env)) {}
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
-  virtual Napi::Value result(Napi::Env env) = 0;
+  virtual Napi::Value result(Napi::Env env) { return env.Undefined(); }
   void OnOK() override {
     const Napi::Env env = Env();
     const Napi::Value value = result(env);

@@ -22,15 +22,13 @@
 #include <string>
 #include <vector>
 
+#include "infer_args.h"
 #include "tokenizer.h"
 #include "unicode.h"
 
 namespace {
 
-Napi::Value fail(Napi::Env env, const char* message) {
-  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
-  return env.Undefined();
-}
+using zg::infer_args::fail;
 
 Napi::Value bytes_of(Napi::Env env, std::string_view bytes) {
   Napi::Uint8Array out = Napi::Uint8Array::New(env, bytes.size());
