@@ -657,6 +657,17 @@ t.test('the raw routes: upload, download with and without proof, roots, state, e
     uploaded: 0
   })
   t.equal((await fetch(`${s.node.url}/v1/roots/${root}`)).status, 404, 'not complete')
+  // Segments of one request are checked and stored together, and each still has its own fate.
+  const missing = async () => (await (await fetch(`${s.node.url}/v1/file/${seq}`)).json()).missing
+  const liar = frame(f, 2, b => b.writeUInt8(b[50_000]! ^ 1, 50_000))
+  const mixed = await put(s, `${seq}`, concat(frame(f, 0), liar, frame(f, 3)))
+  t.match(mixed, { status: 400, body: { error: { code: 'ERR_BAD_PROOF', index: 2 } } })
+  t.same(await missing(), [
+    [2, 3],
+    [4, 5]
+  ])
+  t.equal((await put(s, `${seq}`, concat(frame(f, 4), frame(f, 2).subarray(0, 9000)))).status, 400, 'cut short')
+  t.same(await missing(), [[2, 3]], 'what came whole is kept')
   const five = concat(...[0, 1, 2, 3, 4].map(i => frame(f, i)))
   t.equal((await put(s, `${seq}`, five)).status, 413)
   t.same((await put(s, `${seq}`, concat(frame(f, 0), frame(f, 2), frame(f, 3), frame(f, 4)))).body.finalized, true)
