@@ -236,14 +236,12 @@
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma']}]]
     },
     {
-      'target_name': 'infer_emulation',
-      'type': 'executable',
-      'dependencies': ['infer_schedule_check', 'infer_det', 'infer_avx2', 'infer_avx512'],
+      'target_name': 'infer_emulation_kernels',
+      'type': 'static_library',
+      'cflags': ['-fPIC'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
-      'libraries': ['-lpthread'],
       'sources': [
-        'native/infer/cuda/check.cpp',
         'native/infer/cuda/device_host.cpp',
         'native/infer/cuda/engine.cpp',
         'native/infer/cuda/simt_host.cpp',
@@ -251,23 +249,24 @@
       ],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
+    {
+      'target_name': 'infer_emulation',
+      'type': 'executable',
+      'dependencies': ['infer_emulation_kernels', 'infer_schedule_check', 'infer_det', 'infer_avx2', 'infer_avx512'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': ['native/infer/cuda/check.cpp'],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
     # The same engine over the emulated device as an addon: tests run the scheduler over it. Not part of what is installed.
     {
       'target_name': 'infer_emulated',
-      'dependencies': ['infer_det'],
+      'dependencies': ['infer_emulation_kernels', 'infer_det'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
-      'sources': [
-        'native/napi/infer_cuda_napi.cpp',
-        'native/infer/cpu/pages.cpp',
-        'native/infer/cuda/backend.cpp',
-        'native/infer/cuda/device_host.cpp',
-        'native/infer/cuda/engine.cpp',
-        'native/infer/cuda/simt_host.cpp',
-        'native/infer/cuda/tiles.cpp'
-      ],
-      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cpu/pages.cpp', 'native/infer/cuda/backend.cpp']
     },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {

@@ -60,8 +60,10 @@ ZG_GLOBAL void ZG_BOUNDS(kTileThreads, kPasses == 1 ? 2 : 1) attend_tile(const T
   let_next_start();
   const uint32_t hs = a.head_size;
   const uint32_t group = a.heads / a.kv_heads;
-  // The longest first.
-  const AttentionTile tile = t.tiles[t.count - 1 - block_x() / a.kv_heads];
+  // The longest first, then from the shortest on: two that share a multiprocessor have much the same to do together.
+  const uint32_t turn = block_x() / a.kv_heads;
+  const uint32_t half = (t.count + 1) / 2;
+  const AttentionTile tile = t.tiles[turn < half ? t.count - 1 - turn : turn - half];
   const uint32_t kv = block_x() % a.kv_heads;
   const StepRow start = a.rows[tile.first];
   const uint32_t queries = tile.count * group;

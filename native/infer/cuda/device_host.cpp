@@ -41,18 +41,26 @@ void Device::release(void* p) {
 }
 
 void* Device::pinned(size_t bytes) {
+  if (!ok()) return nullptr;
   pinned_.push_back(malloc(bytes));
   return pinned_.back();
 }
 uint64_t Device::free_bytes() { return uint64_t{256} << 20; }
 void Device::use() {}
 
-void Device::copy_in(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
-void Device::copy_out(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
-void Device::fill(void* to, uint8_t value, size_t bytes) { memset(to, value, bytes); }
+void Device::copy_in(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) memcpy(to, from, bytes);
+}
+void Device::copy_out(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) memcpy(to, from, bytes);
+}
+void Device::fill(void* to, uint8_t value, size_t bytes) {
+  if (ok()) memset(to, value, bytes);
+}
 void Device::wait() {}
 
 uint8_t* Device::staging(unsigned i) {
+  if (!ok()) return nullptr;
   if (staging_[i] == nullptr) staging_[i] = static_cast<uint8_t*>(malloc(kStaging));
   return staging_[i];
 }

@@ -580,6 +580,7 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
     s.device.release(s.scratch);
     s.scratch = s.device.allocate_of<float>(scratch);
     s.scratch_floats = s.scratch == nullptr ? 0 : scratch;
+    if (s.scratch == nullptr) return s.fail(s.device.error());
   }
   // A step of decoding is recorded: all rows want logits, and what changes lies in device memory.
   int graph = -1;
@@ -614,6 +615,7 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
   if (values && wants > 0) {
     float* logits = s.host_floats(&s.host_logits, &s.host_logits_floats, size_t{wants} * m.vocabulary);
     float* hidden = s.host_floats(&s.host_hidden, &s.host_hidden_floats, size_t{wants} * m.width);
+    if (logits == nullptr || hidden == nullptr) return s.fail(s.device.error());
     s.device.copy_out(logits, s.logits, size_t{wants} * m.vocabulary * sizeof(float));
     s.device.copy_out(hidden, s.hidden, size_t{wants} * m.width * sizeof(float));
     out->logits = logits;

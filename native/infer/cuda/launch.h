@@ -25,10 +25,24 @@ void launch_product(Device& device, ProductArgs* args, uint32_t tiles, uint32_t 
     }
     const uint32_t together = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu ? 2 : 1;
     const uint32_t blocks = std::min(tiles / together, vector_blocks * device.info().multiprocessors);
-    // Tiles of a block, as many of them at once as their sums have room.
-    const uint32_t most = std::max(1u, kPartBytes / (a.segments * kRows * 4) / together);
-    a.group = std::min(quotient(tiles / together, blocks), most) * together;
-    device.launch(multiply_vector<T>, blocks, n, kVectorThreads, product_shared(a).total, a);
+    a.rows = n;
+    uint32_t tokens = a.experts != nullptr || n == 1 ? 1 : n == 2 ? 2 : 4;
+    size_t bytes = 0;
+    for (;; tokens /= 2) {
+      // Tiles of a block, as many of them at once as their sums have room.
+      const uint32_t most = std::max(1u, kPartBytes / (tokens * a.segments * kRows * 4) / together);
+      a.group = std::min(quotient(tiles / together, blocks), most) * together;
+      bytes = product_shared(a, tokens).total;
+      if (tokens == 1 || bytes <= device.info().shared_bytes) break;
+    }
+    const uint32_t grid_y = quotient(n, tokens);
+    if (tokens == 1) {
+      device.launch(multiply_vector<T, 1>, blocks, grid_y, kVectorThreads, bytes, a);
+    } else if (tokens == 2) {
+      device.launch(multiply_vector<T, 2>, blocks, grid_y, kVectorThreads, bytes, a);
+    } else {
+      device.launch(multiply_vector<T, 4>, blocks, grid_y, kVectorThreads, bytes, a);
+    }
   }
 }
 

@@ -14,21 +14,24 @@ constexpr uint32_t kVectorWarps = kVectorThreads / 32;
 constexpr uint32_t kPartBytes = 48 * 1024;
 
 struct ProductShared {
-  uint32_t q, scales, floats, norm, parts, total;
+  // Quants and their scales, rows times; where a row's scales begin, and how far rows are apart.
+  uint32_t q, scales, stride, floats, norm, parts, total;
 };
 inline __attribute__((always_inline))
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-ProductShared product_shared(const ProductArgs& a) {
+ProductShared product_shared(const ProductArgs& a, uint32_t rows) {
   ProductShared s;
   const uint32_t padded = a.segments * kSegment;
   s.q = 0;
-  s.scales = s.q + padded;
-  s.floats = s.scales + padded / 32 * 8;
-  s.norm = s.floats + (a.source == Source::kNormed ? padded * 4 + 256 : 0);
-  s.parts = s.norm + (a.source == Source::kNormed ? padded * 4 : 0);
-  s.total = s.parts + a.group * a.segments * kRows * 4;
+  s.scales = padded;
+  s.stride = padded + padded / 32 * 8;
+  s.floats = rows * s.stride;
+  const uint32_t floats = (padded + padded / 8) * 4;
+  s.norm = s.floats + (a.source == Source::kQuants ? 0 : floats + 256);
+  s.parts = s.norm + (a.source == Source::kNormed ? floats : 0);
+  s.total = s.parts + rows * a.group * a.segments * kRows * 4;
   return s;
 }
 
@@ -38,14 +41,27 @@ struct alignas(8) BlockScale {
   uint32_t sums;
 };
 
-// Vectors that a thread loads at once: rows are far away.
-constexpr uint32_t kAtOnce = 8;
+// As fold_squares, of a padded row.
+ZG_DEVICE float fold_padded(const float* x, uint32_t first, uint32_t count) {
+  float v = 0;
+  uint32_t i = first;
+  const float* at = x + padded_at(first);
+  for (; i + 7 * 64 < count; i += 8 * 64, at += 8 * 72) {
+    float part[8];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) part[j] = at[72 * j];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < 8; j++) v = det::fma1(part[j], part[j], v);
+  }
+  for (; i < count; i += 64, at += 72) v = det::fma1(*at, *at, v);
+  return v;
+}
 
-// Activations of this block's row into shared memory. The norm's weights are on their way there. Ends with a barrier.
-ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const ProductShared& s) {
+// Activations of a row into shared memory, as the block's row `place`. The norm's weights are on their way there. Ends with a barrier.
+ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const ProductShared& s, uint32_t place) {
   uint8_t* memory = shared();
-  auto* q = reinterpret_cast<uint32_t*>(memory + s.q);
-  auto* scales = reinterpret_cast<BlockScale*>(memory + s.scales);
+  auto* q = reinterpret_cast<uint32_t*>(memory + s.q + place * s.stride);
+  auto* scales = reinterpret_cast<BlockScale*>(memory + s.q + place * s.stride + s.scales);
   const uint32_t padded = a.segments * kSegment;
   if (a.source == Source::kQuants) {
     const uint8_t* from = reinterpret_cast<const uint8_t*>(a.x.q) + uint64_t{row} * padded;
@@ -61,15 +77,21 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
   const float* x = a.floats + uint64_t{row} * a.columns;
   auto* values = reinterpret_cast<float*>(memory + s.floats);
   const auto* norm = reinterpret_cast<const float*>(memory + s.norm);
+  // Rows of floats are whole vectors of 16 bytes.
+  for (uint32_t i = 4 * thread(); i < padded; i += 4 * threads()) {
+    if (i < a.columns) {
+      copy_async(values + padded_at(i), x + i);
+    } else {
+      *reinterpret_cast<Vec4*>(values + padded_at(i)) = Vec4{0, 0, 0, 0};
+    }
+  }
+  copy_commit();
+  copy_wait<0>();
+  sync();
   float factor = 1;
   if (a.source == Source::kNormed) {
-    auto* lanes = values + padded;
-    // Rows of floats are whole vectors of 16 bytes.
-    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(values + i, x + i);
-    copy_commit();
-    copy_wait<0>();
-    sync();
-    if (thread() < 64) lanes[thread()] = fold_squares(values, thread(), a.columns);
+    float* lanes = values + padded + padded / 8;
+    if (thread() < 64) lanes[thread()] = fold_padded(values, thread(), a.columns);
     sync();
     if (thread() < 32) {
       const float sum = join_lanes(lanes);
@@ -79,32 +101,32 @@ ZG_DEVICE void product_activations(const ProductArgs& a, uint32_t row, const Pro
     factor = lanes[0];
   }
   // All threads of a warp take part in the exchanges.
-  for (uint32_t base = 0; base < padded; base += kAtOnce * 4 * threads()) {
-    Vec4 from[kAtOnce];
+  for (uint32_t base = 0; base < padded / 16; base += threads()) {
+    if (base + (thread() & ~31u) >= padded / 16) break;
+    const uint32_t sixteen = base + thread();
+    const bool mine = sixteen < padded / 16;
+    const uint32_t from = padded_at(mine ? 16 * sixteen : 0);
+    float v[16];
     ZG_UNROLL
-    for (uint32_t k = 0; k < kAtOnce; k++) {
-      const uint32_t i = base + 4 * (k * threads() + thread());
-      from[k] = Vec4{0, 0, 0, 0};
-      if (i < a.columns) from[k] = a.source == Source::kNormed ? load16(values + i) : load16(x + i);
-    }
-    ZG_UNROLL
-    for (uint32_t k = 0; k < kAtOnce; k++) {
-      const uint32_t i = base + 4 * (k * threads() + thread());
-      // The same for whole warps.
-      if (base + 4 * (k * threads() + (thread() & ~31u)) >= padded) break;
-      float v[4];
+    for (int k = 0; k < 4; k++) {
+      const Vec4 four = load16(values + from + 4 * k);
       ZG_UNROLL
-      for (int j = 0; j < 4; j++) v[j] = det::float_of(word_of(from[k], j));
-      if (a.source == Source::kNormed && i < a.columns) {
-        const Vec4 weight = load16(norm + i);
-        ZG_UNROLL
-        for (int j = 0; j < 4; j++) v[j] = det::mul1(det::mul1(v[j], factor), det::float_of(word_of(weight, j)));
-      }
-      BlockScale scale;
-      const uint32_t word = quantize_eight(v, &scale.d, &scale.sums);
-      q[i / 4] = word;
-      if (thread() % 8 == 0) scales[i / 32] = scale;
+      for (int j = 0; j < 4; j++) v[4 * k + j] = det::float_of(word_of(four, j));
     }
+    // Behind the last column there are zeros, whatever lies there of the norm.
+    if (a.source == Source::kNormed && 16 * sixteen < a.columns) {
+      ZG_UNROLL
+      for (int k = 0; k < 4; k++) {
+        const Vec4 weight = load16(norm + from + 4 * k);
+        ZG_UNROLL
+        for (int j = 0; j < 4; j++) v[4 * k + j] = det::mul1(det::mul1(v[4 * k + j], factor), det::float_of(word_of(weight, j)));
+      }
+    }
+    BlockScale scale;
+    const Vec4 words = quantize_two(v, &scale.d, &scale.sums);
+    if (!mine) continue;
+    *reinterpret_cast<Vec4*>(q + 4 * sixteen) = words;
+    if (sixteen % 2 == 0) scales[sixteen / 2] = scale;
   }
   sync();
 }
@@ -155,11 +177,12 @@ struct Piece {
   uint32_t tail[2];
 };
 
-template <Type T>
+// kTokens rows of activations with the same weights; rows: how many there are in the launch. Rows with experts come one by one.
+template <Type T, uint32_t kTokens>
 ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a) {
   using S = VectorShape<T>;
   constexpr uint32_t bytes = Tile<T>::kBytes;
-  const ProductShared s = product_shared(a);
+  const ProductShared s = product_shared(a, kTokens);
   uint8_t* memory = shared();
   const uint32_t warp = thread() / 32;
   const uint32_t half = lane() / 16;
@@ -210,16 +233,19 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
   }
   if (a.source == Source::kNormed) {
     // The norm's weights do not depend on the launch in front either.
-    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(memory + s.norm + 4 * i, a.norm + i);
+    for (uint32_t i = 4 * thread(); i < a.columns; i += 4 * threads()) copy_async(memory + s.norm + 4 * padded_at(i), a.norm + i);
   }
   copy_commit();
   if (a.experts == nullptr) wait_before();
   let_next_start();
-  product_activations(a, block_y() / a.share, s);
+  const uint32_t row0 = block_y() * kTokens;
+  for (uint32_t m = 0; m < kTokens; m++) {
+    const uint32_t row = row0 + m < a.rows ? row0 + m : a.rows - 1;
+    product_activations(a, row / a.share, s, m);
+  }
   copy_wait<0>();
 
   const auto* q = memory + s.q;
-  const auto* x_scales = reinterpret_cast<const BlockScale*>(memory + s.scales);
   auto* parts = reinterpret_cast<float*>(memory + s.parts);
   for (; first < end; first += a.group) {
     const uint32_t here = units(first);
@@ -241,7 +267,9 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
       } else {
         h = Head{now.last, {}};
       }
-      float acc = 0;
+      float acc[kTokens];
+      ZG_UNROLL
+      for (uint32_t m = 0; m < kTokens; m++) acc[m] = 0;
       ZG_UNROLL
       for (int piece = 0; piece < S::kPieces; piece++) {
         Piece<T> coming;
@@ -257,17 +285,22 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
           const int b = piece * S::kPieceBlocks + i;
           uint32_t w[8];
           take_block<T>(whole, i, w);
-          const Vec4 x0 = load16(q + (b0 + b) * 32);
-          const Vec4 x1 = load16(q + (b0 + b) * 32 + 16);
-          const BlockScale x = x_scales[b0 + b];
-          int32_t low = 0;
-          int32_t high = 0;
+          const Scales scale = scales<T>(h, b);
           ZG_UNROLL
-          for (int t = 0; t < 4; t++) {
-            low = dp4a(w[t], word_of(x0, t), low);
-            high = dp4a(w[4 + t], word_of(x1, t), high);
+          for (uint32_t m = 0; m < kTokens; m++) {
+            const uint8_t* own = q + m * s.stride;
+            const Vec4 x0 = load16(own + (b0 + b) * 32);
+            const Vec4 x1 = load16(own + (b0 + b) * 32 + 16);
+            const BlockScale x = reinterpret_cast<const BlockScale*>(own + s.scales)[b0 + b];
+            int32_t low = 0;
+            int32_t high = 0;
+            ZG_UNROLL
+            for (int t = 0; t < 4; t++) {
+              low = dp4a(w[t], word_of(x0, t), low);
+              high = dp4a(w[4 + t], word_of(x1, t), high);
+            }
+            acc[m] = join<T>(scale, low, high, sum0(x.sums), sum1(x.sums), x.d, acc[m]);
           }
-          acc = join<T>(scales<T>(h, b), low, high, sum0(x.sums), sum1(x.sums), x.d, acc);
         }
         if constexpr (S::kDouble) {
           now = coming;
@@ -275,29 +308,36 @@ ZG_GLOBAL void ZG_BOUNDS(kVectorThreads, 2) multiply_vector(const ProductArgs a)
           load(next_first, next, 0, &now);
         }
       }
-      if (segment < a.segments) parts[(unit / per_tile * a.segments + segment) * kRows + r] = acc;
+      ZG_UNROLL
+      for (uint32_t m = 0; m < kTokens; m++) {
+        if (segment < a.segments) parts[((m * a.group + unit / per_tile) * a.segments + segment) * kRows + r] = acc[m];
+      }
     }
     unit = warp;
     sync();
     // Rows of the tiles: join segments ascending.
     const uint32_t count = first + a.group < end ? a.group : end - first;
-    for (uint32_t o = thread(); o < count / together * kRows; o += threads()) {
-      const uint32_t local = o / kRows * together;
+    const uint32_t outputs = count / together * kRows;
+    for (uint32_t o = thread(); o < kTokens * outputs; o += threads()) {
+      const uint32_t m = o / outputs;
+      const uint32_t token = row0 + m;
+      const uint32_t local = o % outputs / kRows * together;
       const TilePlace at = tile_place(a, first + local);
       const uint32_t row = at.tile * kRows + o % kRows;
       const Weights& w = a.w[at.matrix];
-      if (row >= w.rows) continue;
-      float total = join_segments(parts + local * a.segments * kRows + o % kRows, a.segments);
-      float* y = w.y + uint64_t{block_y()} * w.rows + row;
+      if (row >= w.rows || token >= a.rows) continue;
+      const float* own = parts + m * a.group * a.segments * kRows;
+      float total = join_segments(own + local * a.segments * kRows + o % kRows, a.segments);
+      float* y = w.y + uint64_t{token} * w.rows + row;
       if (gated) {
-        const float up = join_segments(parts + (local + 1) * a.segments * kRows + o % kRows, a.segments);
+        const float up = join_segments(own + (local + 1) * a.segments * kRows + o % kRows, a.segments);
         *y = det::mul1(a.sink == Sink::kGatedSilu ? det::silu(total) : det::gelu(total), up);
         continue;
       }
       if (w.bias != nullptr) total = det::add1(total, w.bias[row]);
       if (a.sink == Sink::kAdd) {
         total = det::add1(*y, total);
-        if (a.layer != 0 && !det::is_finite(total)) atomic_min(a.failed + block_y(), a.layer);
+        if (a.layer != 0 && !det::is_finite(total)) atomic_min(a.failed + token, a.layer);
       }
       *y = total;
     }

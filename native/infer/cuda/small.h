@@ -322,16 +322,23 @@ ZG_KERNEL void finish_logits(const LogitArgs a) {
   auto* index = reinterpret_cast<uint32_t*>(value + threads());
   float best = det::float_of(0xff800000u);
   uint32_t at = a.vocabulary;
-#ifdef __CUDACC__
-#pragma unroll 8
-#endif
-  for (uint32_t i = thread(); i < a.vocabulary; i += threads()) {
-    float v = l[i];
-    if (a.cap != 0) l[i] = v = det::mul1(a.cap, det::ztanh(det::div1(v, a.cap)));
-    if (!det::is_finite(v)) atomic_min(a.failed + a.row_of[block_x()], a.layer);
-    if (at == a.vocabulary || v > best) {
-      best = v;
-      at = i;
+  // Several loads at once: they are far away.
+  constexpr uint32_t kAtOnce = 8;
+  for (uint32_t base = thread(); base < a.vocabulary; base += kAtOnce * threads()) {
+    float part[kAtOnce];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < kAtOnce; j++) part[j] = base + j * threads() < a.vocabulary ? l[base + j * threads()] : 0.0f;
+    ZG_UNROLL
+    for (uint32_t j = 0; j < kAtOnce; j++) {
+      const uint32_t i = base + j * threads();
+      if (i >= a.vocabulary) continue;
+      float v = part[j];
+      if (a.cap != 0) l[i] = v = det::mul1(a.cap, det::ztanh(det::div1(v, a.cap)));
+      if (!det::is_finite(v)) atomic_min(a.failed + a.row_of[block_x()], a.layer);
+      if (at == a.vocabulary || v > best) {
+        best = v;
+        at = i;
+      }
     }
   }
   value[thread()] = best;

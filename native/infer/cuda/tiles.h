@@ -124,6 +124,18 @@ ZG_DEVICE void expand(uint32_t nibbles, uint32_t extra0, uint32_t extra1, int t,
   }
 }
 
+// The bits of block b beside its line's nibbles, of a row: segment and row as in the layout.
+template <Type T>
+ZG_DEVICE void further_bits(const uint8_t* segment, uint32_t row, int b, uint32_t* extra) {
+  extra[0] = extra[1] = 0;
+  const uint8_t* at = segment + row * 16;
+  if constexpr (Tile<T>::kFifth) extra[0] = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
+  if constexpr (T == Type::kQ6_K) {
+    extra[0] = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
+    extra[1] = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
+  }
+}
+
 // Words t of block b of a row: segment and row as in the layout.
 template <Type T>
 ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_t* low, uint32_t* high) {
@@ -132,14 +144,9 @@ ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_
     *low = word_at(at + 512 * b + 4 * t);
     *high = word_at(at + 512 * b + 256 + 4 * t);
   } else if constexpr (Tile<T>::kNibbles) {
-    uint32_t extra0 = 0;
-    uint32_t extra1 = 0;
-    if constexpr (Tile<T>::kFifth) extra0 = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
-    if constexpr (T == Type::kQ6_K) {
-      extra0 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
-      extra1 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
-    }
-    expand<T>(word_at(at + 256 * b + 4 * t), extra0, extra1, t, low, high);
+    uint32_t extra[2];
+    further_bits<T>(segment, row, b, extra);
+    expand<T>(word_at(at + 256 * b + 4 * t), extra[0], extra[1], t, low, high);
   } else {
     *low = word_at(at + b / 2 * 256 + 8 * (b % 2)) >> 2 * t & 0x03030303u;
     *high = word_at(at + b / 2 * 256 + 8 * (b % 2) + 4) >> 2 * t & 0x03030303u;
@@ -151,36 +158,7 @@ ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_
   }
 }
 
-// All eight words of block b: low half, high half.
-template <Type T>
-ZG_DEVICE void fetch_block(const uint8_t* segment, uint32_t row, int b, uint32_t* words) {
-  const uint8_t* at = segment + row * 16;
-  if constexpr (T == Type::kQ8_0) {
-    const Vec4 low = load16(at + 512 * b);
-    const Vec4 high = load16(at + 512 * b + 256);
-    ZG_UNROLL
-    for (int t = 0; t < 4; t++) {
-      words[t] = word_of(low, t);
-      words[4 + t] = word_of(high, t);
-    }
-  } else if constexpr (Tile<T>::kNibbles) {
-    const Vec4 line = load16(at + 256 * b);
-    uint32_t extra0 = 0;
-    uint32_t extra1 = 0;
-    if constexpr (Tile<T>::kFifth) extra0 = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
-    if constexpr (T == Type::kQ6_K) {
-      extra0 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
-      extra1 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
-    }
-    ZG_UNROLL
-    for (int t = 0; t < 4; t++) expand<T>(word_of(line, t), extra0, extra1, t, &words[t], &words[4 + t]);
-  } else {
-    ZG_UNROLL
-    for (int t = 0; t < 4; t++) fetch<T>(segment, row, b, t, &words[t], &words[4 + t]);
-  }
-}
-
-// The same from a row's lines in registers: line(l) is line l's vector. Indices are constants once loops are unrolled.
+// All eight words of block b, low half, high half, from a row's lines in registers: line(l) is line l's vector. Indices are constants once loops are unrolled.
 template <Type T, class Line>
 ZG_DEVICE void take_block(const Line& line, int b, uint32_t* words) {
   if constexpr (T == Type::kQ8_0) {
