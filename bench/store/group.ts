@@ -79,11 +79,12 @@ interface Done {
 
 async function main(): Promise<void> {
   const dir = mkdtempSync(join(values.dir ?? tmpdir(), 'zg-bench-group-'))
+  const file = join(dir, 'file')
+  // Before the chain, which this process serves: it would not answer meanwhile.
+  writeRandom(file, SIZE)
   const chain = await startFlowChain()
   const members = await group(dir, chain)
   try {
-    const file = join(dir, 'file')
-    writeRandom(file, SIZE)
     if (values.warm !== '0') {
       const first = join(dir, 'first')
       writeRandom(first, parseSize(values.warm))

@@ -16,8 +16,8 @@ import { parseRecords, runTool, startTool, waitFor } from '../harness/tools.ts'
 const network = await startNetwork('group', ['--stores', '6'])
 t.teardown(() => network.stop())
 
-const devnet = (args: string[]) => runTool('zg-devnet', args, { env: network.env, timeoutMs: 90_000 })
-const store = (args: string[]) => runTool('zg-store', args, { env: network.env, timeoutMs: 90_000 })
+const devnet = (args: string[]) => runTool('zg-devnet', args, { env: network.env, timeoutMs: 120_000 })
+const store = (args: string[]) => runTool('zg-store', args, { env: network.env, timeoutMs: 120_000 })
 const list = () => groupFromJson(readFileSync(network.box.path('data', 'zg', 'group', 'group.json'), 'utf8'))
 
 /** Sizes whose stripes are whole, cut, and copied instead of coded. */
@@ -81,7 +81,7 @@ async function mines(
   await new RpcClient(node.url).call('zgs_getStatus')
 }
 
-t.test('two of six are killed, wiped and whole again, and every file reads back', { timeout: 250_000 }, async t => {
+t.test('two of six are killed, wiped and whole again, and every file reads back', { timeout: 540_000 }, async t => {
   const { members, version, chainId } = list()
   t.match({ count: members.length, version, chainId }, { count: 6, version: 1, chainId: 31337 })
   t.strictSame([...members].map(m => m.peer).sort(), [...network.nodes].sort())
@@ -110,7 +110,7 @@ t.test('two of six are killed, wiped and whole again, and every file reads back'
     }
     return true
   }
-  for (const node of network.nodes) await waitFor(() => final(node), { timeoutMs: 60_000, everyMs: 200, what: node })
+  for (const node of network.nodes) await waitFor(() => final(node), { timeoutMs: 120_000, everyMs: 200, what: node })
   await mines(t, files)
   const [a, b] = ['store-1', 'store-4']
   const killed = await devnet(['kill', a, b])
@@ -119,7 +119,7 @@ t.test('two of six are killed, wiped and whole again, and every file reads back'
 
   t.equal((await devnet(['start', a, b, '--wipe'])).code, 0)
   const again = [network.nodes[1]!, network.nodes[4]!]
-  for (const node of again) await waitFor(() => final(node), { timeoutMs: 90_000, everyMs: 500, what: `${node} again` })
+  for (const node of again) await waitFor(() => final(node), { timeoutMs: 120_000, everyMs: 500, what: `${node} again` })
   // What the two had lost is made again: one shard of each stripe each, a quarter of the coded bytes.
   const lost = (2 * SIZES.filter(size => size > 16_384).reduce((sum, size) => sum + size, 0)) / 4
   const metric = async (node: string, name: string): Promise<number> => {

@@ -24,7 +24,7 @@ const SEED = process.env.SEED ?? '1'
 const ALL = process.env.PATTERNS === 'all'
 const random = new SeededRandom(`store group ${SEED}`)
 t.comment(`seed ${SEED}`)
-t.setTimeout(ALL ? 3_600_000 : 240_000)
+t.setTimeout(ALL ? 3_600_000 : 540_000)
 
 const WAYS = ['kill', 'wipe', 'corrupt'] as const
 
@@ -62,7 +62,7 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
       err += d
     })
     running.set(i, child)
-    await waitFor(() => out.includes('\n') || child.exitCode !== null, { timeoutMs: 90_000, what: `node ${i}` })
+    await waitFor(() => out.includes('\n') || child.exitCode !== null, { timeoutMs: 120_000, what: `node ${i}` })
     if (child.exitCode !== null) throw new Error(`node ${i} ended: ${err}`)
   }
   const kill = async (i: number): Promise<void> => {
@@ -99,13 +99,13 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
   }
   await Promise.all(dirs.map((_, i) => start(i)))
   await waitFor(async () => (await metric(0, 'group_members_live')) === 6, {
-    timeoutMs: 60_000,
+    timeoutMs: 120_000,
     what: 'six live members'
   })
 
   const files = [1, 16_385, 300_000, 2_400_000, 5_300_000].map(size => testFile(content(`${SEED}/${size}`, size)))
   const seqs = chain.submit(files)
-  await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, { what: 'the events' })
+  await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, { timeoutMs: 120_000, what: 'the events' })
   for (const [k, f] of files.entries()) {
     for (const s of f.segments) {
       const siblings = s.proof.path.length === 0 ? new Uint8Array(0) : concat(...s.proof.lemma.slice(1, -1))
@@ -116,14 +116,14 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
     }
   }
   for (const i of [0, 3, 5]) {
-    for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 30_000, what: `final at ${i}` })
+    for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 120_000, what: `final at ${i}` })
   }
   t.match(await (await fetch(`${url(2)}/v1/file/${seqs[3]}`)).json(), { finalized: true })
   t.match(await new RpcClient(url(4)).call('zgs_getShardConfig'), { shardId: 0, numShard: 1 })
   await waitFor(
     async () =>
       (await Promise.all(dirs.map((_, i) => metric(i, 'stripes_checked_total')))).reduce((a, b) => a + b) >= 6,
-    { timeoutMs: 60_000, what: 'parity to be computed again' }
+    { timeoutMs: 120_000, what: 'parity to be computed again' }
   )
 
   t.ok(await striped(files[4]!, [url(1)]), 'read from its holders, of which one member told')
@@ -152,13 +152,13 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
       await start(i)
     }
     for (const i of dead) {
-      await waitFor(async () => (await metric(i, 'group_members_live')) === 6, { timeoutMs: 60_000, what: 'all live' })
-      for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 60_000, what: `final at ${i} again` })
+      await waitFor(async () => (await metric(i, 'group_members_live')) === 6, { timeoutMs: 120_000, what: 'all live' })
+      for (const seq of seqs) await waitFor(() => isFinal(i, seq), { timeoutMs: 120_000, what: `final at ${i} again` })
       await adminScrub(join(dirs[i]!, 'a.sock'))
     }
     await waitFor(
       async () => (await Promise.all(dirs.map((_, i) => metric(i, 'repair_pending')))).every(n => n === 0),
-      { timeoutMs: 90_000, what: 'repair' }
+      { timeoutMs: 120_000, what: 'repair' }
     )
     for (const i of dead) {
       lost += await metric(i, 'repair_lost_bytes_total')
