@@ -62,6 +62,7 @@
         'native/codec/rs_sum.cpp',
         'native/napi/codec_napi.cpp',
         'native/napi/da_napi.cpp',
+        'native/napi/disk_napi.cpp',
         'native/napi/pora_napi.cpp',
         'native/napi/rs_napi.cpp'
       ]
@@ -87,6 +88,7 @@
         'native/infer/det/blocks.cpp',
         'native/infer/det/det_model.cpp',
         'native/infer/det/rope_table.cpp',
+        'native/infer/backend.cpp',
         'native/infer/constraint.cpp',
         'native/infer/convert.cpp',
         'native/infer/draft.cpp',
@@ -176,6 +178,40 @@
         'native/codec/keccak_scalar.cpp'
       ]
     },
+    # The scheduler over both engines, for the programs that test the CUDA one.
+    {
+      'target_name': 'infer_schedule_check',
+      'type': 'static_library',
+      'include_dirs': ['native/infer'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'sources': [
+        'native/infer/cuda/schedule_check.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/backend.cpp',
+        'native/infer/constraint.cpp',
+        'native/infer/draft.cpp',
+        'native/infer/grammar.cpp',
+        'native/infer/prefix.cpp',
+        'native/infer/sampler.cpp',
+        'native/infer/scheduler.cpp',
+        'native/infer/token_trie.cpp',
+        'native/infer/trace.cpp',
+        'native/infer/cpu/adapt.cpp',
+        'native/infer/cpu/adapter.cpp',
+        'native/infer/cpu/engine.cpp',
+        'native/infer/cpu/generic.cpp',
+        'native/infer/cpu/levels.cpp',
+        'native/infer/cpu/load.cpp',
+        'native/infer/cpu/packed.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cpu/tokens.cpp',
+        'native/infer/cpu/workers.cpp',
+        'native/codec/keccak_one.cpp',
+        'native/codec/keccak_scalar.cpp'
+      ]
+    },
     # ---- the deterministic reference, and the CUDA engine's kernels under emulation as a program that tests them against it.
     {
       'target_name': 'infer_det',
@@ -209,20 +245,37 @@
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma']}]]
     },
     {
-      'target_name': 'infer_emulation',
-      'type': 'executable',
-      'dependencies': ['infer_det'],
+      'target_name': 'infer_emulation_kernels',
+      'type': 'static_library',
+      'cflags': ['-fPIC'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
-      'libraries': ['-lpthread'],
       'sources': [
-        'native/infer/cuda/check.cpp',
         'native/infer/cuda/device_host.cpp',
         'native/infer/cuda/engine.cpp',
         'native/infer/cuda/simt_host.cpp',
         'native/infer/cuda/tiles.cpp'
       ],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
+    {
+      'target_name': 'infer_emulation',
+      'type': 'executable',
+      'dependencies': ['infer_emulation_kernels', 'infer_schedule_check', 'infer_det', 'infer_avx2', 'infer_avx512'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': ['native/infer/cuda/check.cpp'],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
+    # The same engine over the emulated device as an addon: tests run the scheduler over it. Not part of what is installed.
+    {
+      'target_name': 'infer_emulated',
+      'dependencies': ['infer_emulation_kernels', 'infer_det'],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cpu/pages.cpp', 'native/infer/cuda/backend.cpp']
     },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {
@@ -302,7 +355,7 @@
     {
       'target_name': 'infer_cuda_kernels',
       'type': 'static_library',
-      'sources': ['native/infer/cuda/engine_cuda.cu'],
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'native/infer/cuda\').filter(n => /[.]cu$/.test(n)).map(n => \'native/infer/cuda/\' + n).join(\' \')")'],
       'rules': [{
         'rule_name': 'nvcc',
         'extension': 'cu',
@@ -321,13 +374,13 @@
       'dependencies': ['infer_cuda_kernels', 'infer_det'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
-      'sources': ['native/napi/infer_cuda_napi.cpp'],
+      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cuda/backend.cpp', 'native/infer/cpu/pages.cpp'],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
     },
     {
       'target_name': 'infer_cuda_check',
       'type': 'executable',
-      'dependencies': ['infer_cuda_kernels', 'infer_det'],
+      'dependencies': ['infer_schedule_check', 'infer_cuda_kernels', 'infer_det', 'infer_avx2', 'infer_avx512'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'sources': ['native/infer/cuda/check.cpp'],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']

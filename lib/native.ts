@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { getSystemErrorMap } from 'node:util'
 import { concat } from './base/bytes.ts'
 import { ZgError } from './base/errors.ts'
 import { packageRoot } from './base/package-root.ts'
@@ -56,6 +57,20 @@ export interface Codec {
   base64EncodeInto(data: Uint8Array, out: Uint8Array): number
   /** Tells the system that these bytes of an open file need not stay in its page cache; a hint, without effect where there is none. */
   dropCached(fd: number, offset: number, length: number): void
+  /**
+   * Fills an array from a file by a thread, and tells the system that these bytes need not stay in its page cache. Linux.
+   * @returns bytes read, less only at the end of the file.
+   * @throws an error with the `code` of the system.
+   */
+  readCold: ((fd: number, offset: number, target: Uint8Array) => Promise<number>) | undefined
+  /**
+   * Writes arrays one behind the other past the page cache, by a thread; they must not change meanwhile. Linux.
+   * @param direct - the file of `fd`, opened with O_DIRECT.
+   * @throws an error with the `code` of the system.
+   */
+  writeDirect:
+    | ((fd: number, direct: number, offset: number, buffers: readonly Uint8Array[]) => Promise<void>)
+    | undefined
   /** Names of all SIMD paths that this machine has, narrowest first; none for the reference. */
   readonly paths: readonly string[]
   /** Kernels of data availability; absent in the reference: lib/codec/da/kernels.ts has them in TypeScript. */
@@ -189,6 +204,10 @@ interface CodecAddon {
   base64Decode(src: Uint8Array, from: number, to: number, out: Uint8Array, cpu?: string): boolean
   /** Absent in older builds. */
   dropCached?(fd: number, offset: number, length: number): void
+  /** 8 bytes: errno and bytes read; absent in older builds. */
+  readCold?(fd: number, offset: number, target: Uint8Array): Promise<Uint8Array>
+  /** 8 bytes, the first four the errno; absent in older builds. */
+  writeDirect?(fd: number, direct: number, offset: number, buffers: readonly Uint8Array[]): Promise<Uint8Array>
   /** The kernels of native/napi/da_napi.cpp; the SIMD path of the code by name (tests and benchmarks). */
   da: DaAddon
   /** The kernels of native/napi/rs_napi.cpp. */
@@ -301,6 +320,8 @@ export function reference(): Codec {
       return text.length
     },
     dropCached: () => {},
+    readCold: undefined,
+    writeDirect: undefined,
     paths: [],
     da: undefined,
     rs: referenceRs,
@@ -364,6 +385,8 @@ function native(addon: CodecAddon): Codec {
       return size
     },
     dropCached: (fd, offset, length) => addon.dropCached?.(fd, offset, length),
+    readCold: onLinux(addon.readCold) ? coldReader(addon.readCold) : undefined,
+    writeDirect: onLinux(addon.writeDirect) ? directWriter(addon.writeDirect) : undefined,
     base64Encode: (data, cpu) => {
       const out = room(Math.ceil(data.length / 3) * 4)
       addon.base64Encode(data, out, cpu)
@@ -379,6 +402,39 @@ function native(addon: CodecAddon): Codec {
       return pora
     }
   }
+}
+
+function onLinux<T>(part: T | undefined): part is T {
+  return part !== undefined && process.platform === 'linux'
+}
+
+function coldReader(read: NonNullable<CodecAddon['readCold']>): Codec['readCold'] {
+  return async (fd, offset, target) => {
+    const out = await read(fd, offset, target)
+    const view = new DataView(out.buffer, out.byteOffset)
+    if (view.getInt32(0, true) !== 0) throw systemError(view.getInt32(0, true), 'read')
+    return view.getUint32(4, true)
+  }
+}
+
+/** Arrays of one call. */
+const DIRECT_ARRAYS = 1024
+
+function directWriter(write: NonNullable<CodecAddon['writeDirect']>): Codec['writeDirect'] {
+  return async (fd, direct, offset, buffers) => {
+    for (let i = 0, at = offset; i < buffers.length; i += DIRECT_ARRAYS) {
+      const part = buffers.slice(i, i + DIRECT_ARRAYS)
+      const out = await write(fd, direct, at, part)
+      const fault = new DataView(out.buffer, out.byteOffset).getInt32(0, true)
+      if (fault !== 0) throw systemError(fault, 'write')
+      for (const b of part) at += b.length
+    }
+  }
+}
+
+function systemError(errno: number, syscall: string): Error {
+  const [code, words] = getSystemErrorMap().get(-errno) ?? ['EIO', 'input/output error']
+  return Object.assign(new Error(`${code}: ${words}`), { code, errno: -errno, syscall })
 }
 
 /** Memory not filled with zeros first: all of it is written. Not of Node's pool either, so that it can be transferred. */

@@ -2,7 +2,7 @@
  * How fast is a coding group of six nodes, 4+2, on one machine? Figures of storage.md 12.3, each with the processor time of all
  * nodes and of the client for a GB.
  *
- *   node --import tsx bench/store/group.ts [--size 1GiB] [--only put,get,degraded,repair] [--profile DIR]
+ *   node --import tsx bench/store/group.ts [--size 1GiB] [--only put,get,degraded,repair] [--reading no] [--profile DIR]
  *
  *   put        zg's client hashes a file and sends it to one member; over when that member says final
  *   get        zg's client reads and verifies it from all six
@@ -40,6 +40,10 @@ const { values } = parseArgs({
     only: { type: 'string', default: 'put,get,degraded,repair' },
     /** A first file, so that six processes have compiled what they run: its row stands apart. */
     warm: { type: 'string', default: '256MiB' },
+    /** Whether a client reads while the group repairs. */
+    reading: { type: 'string', default: 'yes' },
+    /** Part of the time that repair takes while clients are served. */
+    share: { type: 'string' },
     /** Flags of the nodes' V8. */
     flags: { type: 'string', default: '' },
     /** Times each read is repeated. */
@@ -139,8 +143,9 @@ async function group(dir: string, chain: FlowChainServer): Promise<Member[]> {
     },
     await memberKey(join(dir, 'group.key'))
   )
+  const times = values.share === undefined ? {} : { groupTimes: { repairShare: Number(values.share) } }
   start = async m => {
-    const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list) }
+    const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list), ...times }
     const script = join(packageRoot, 'test/harness/store-node-process.ts')
     const args = ['--import', 'tsx', script, JSON.stringify(options)]
     m.child = spawn(
@@ -186,12 +191,22 @@ function profiled(name: string): string[] {
 }
 
 async function metric(m: Member, name: string): Promise<number> {
+  return (await metrics(m, [name]))[0]!
+}
+
+/** Asked for together: to answer costs a node some milliseconds. */
+async function metrics(m: Member, names: readonly string[]): Promise<number[]> {
   const text = await (await fetch(`${url(m)}/metrics`)).text()
-  return Number(new RegExp(`^zg_store_${name} (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN)
+  return names.map(name => Number(new RegExp(`^zg_store_${name} (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN))
+}
+
+async function sums(members: readonly Member[], ...names: string[]): Promise<number[]> {
+  const all = await Promise.all(members.map(m => metrics(m, names)))
+  return names.map((_, i) => all.reduce((a, values) => a + values[i]!, 0))
 }
 
 async function sum(members: readonly Member[], name: string): Promise<number> {
-  return (await Promise.all(members.map(m => metric(m, name)))).reduce((a, b) => a + b, 0)
+  return (await sums(members, name))[0]!
 }
 
 // ---- rows
@@ -203,7 +218,7 @@ async function put(
   size: number,
   what: string
 ): Promise<string> {
-  const before = usage(members)
+  const before = now(members)
   const begun = performance.now()
   const child = role('put')
   child.send({ urls: [url(members[0]!)], file })
@@ -219,7 +234,7 @@ async function put(
 }
 
 async function get(members: readonly Member[], root: string, name: string): Promise<void> {
-  const before = usage(members)
+  const before = now(members)
   const child = role('get')
   child.send({ urls: members.map(url), root })
   row(name, members, before, await answer(child))
@@ -228,9 +243,7 @@ async function get(members: readonly Member[], root: string, name: string): Prom
 /** Until nothing waits any more at any member. */
 async function whole(members: readonly Member[], what: string): Promise<void> {
   const idle = async (): Promise<boolean> =>
-    (await sum(members, 'repair_pending')) === 0 &&
-    (await sum(members, 'parity_unchecked')) === 0 &&
-    (await sum(members, 'staged_files')) === 0
+    (await sums(members, 'repair_pending', 'parity_unchecked', 'staged_files')).every(n => n === 0)
   await waitFor(idle, { timeoutMs: 600_000, everyMs: 250, what })
 }
 
@@ -244,9 +257,9 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   )
   const lost = (SIZE * 1.5) / NODES
   await start(victim)
-  const before = usage(members)
+  const before = now(members)
   const begun = performance.now()
-  const reading = { on: true, bytes: 0, seconds: 0 }
+  const reading = { on: values.reading === 'yes', bytes: 0, seconds: 0 }
   const reads = (async () => {
     while (reading.on) {
       const child = role('get')
@@ -258,16 +271,17 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
     }
   })()
   const restored = async (): Promise<number> => (await sum(members, 'repair_lost_bytes_total')) - own
-  await waitFor(async () => (await restored()) >= lost * 0.99 && (await sum(members, 'repair_pending')) === 0, {
-    timeoutMs: 1_200_000,
-    what: 'repair'
-  })
+  const done = async (): Promise<boolean> => {
+    const [bytes, pending] = await sums(members, 'repair_lost_bytes_total', 'repair_pending')
+    return bytes! - own >= lost * 0.99 && pending === 0
+  }
+  await waitFor(done, { timeoutMs: 1_200_000, everyMs: 250, what: 'repair' })
   const seconds = (performance.now() - begun) / 1000
   reading.on = false
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
   row(
-    'repair, one of 6 nodes empty, clients reading',
+    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'clients' : 'nobody'} reading`,
     members,
     before,
     { seconds, bytes: await restored() },
@@ -284,7 +298,7 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
 function row(
   name: string,
   members: readonly Member[],
-  before: number,
+  before: Before,
   done: Done,
   more: Record<string, unknown> = {}
 ): void {
@@ -293,7 +307,8 @@ function row(
     row: name,
     mb_per_second: Math.round(bytes / 1e6 / done.seconds!),
     seconds: round(done.seconds!),
-    nodes_cpu_s_per_gb: round((usage(members) - before) / (bytes / 1e9)),
+    nodes_cpu_s_per_gb: round((usage(members) - before.cpu) / (bytes / 1e9)),
+    cores_busy: round((busySeconds() - before.busy) / ((performance.now() - before.ms) / 1000)),
     ...(done.cpu === undefined ? {} : { client_cpu_s_per_gb: round(done.cpu / (bytes / 1e9)) }),
     node_peak_mib: Math.max(...members.map(m => peakMib(m.child.pid!))),
     ...(done.peakMib === undefined ? {} : { client_peak_mib: done.peakMib }),
@@ -353,6 +368,22 @@ async function client(name: string): Promise<void> {
   const [member] = await pool.members()
   await uploadTo(member!, fileToSend(hash, source, seq), { entryMs: 30_000, sealMs: 600_000 })
   told({ root: toHex(hash.root), hashSeconds, seconds: since(begun), bytes: hash.size })
+}
+
+interface Before {
+  readonly cpu: number
+  readonly busy: number
+  readonly ms: number
+}
+
+function now(members: readonly Member[]): Before {
+  return { cpu: usage(members), busy: busySeconds(), ms: performance.now() }
+}
+
+/** Seconds that the cores of the machine were not idle so far. */
+function busySeconds(): number {
+  const f = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.split(/ +/).slice(1).map(Number)
+  return f.slice(0, 8).reduce((a, b, i) => a + (i === 3 || i === 4 ? 0 : b), 0) / 100
 }
 
 /** User and system seconds of all processes so far. Linux only. */

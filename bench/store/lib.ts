@@ -86,10 +86,17 @@ export interface NodeProcess {
   stop: () => Promise<void>
 }
 
+/** With PROFILE=DIR in the environment nodes leave a profile of V8 there, with PROFILE=perf names for `perf`. */
+function profiled(): string[] {
+  const into = process.env.PROFILE
+  if (into === undefined) return []
+  return into === 'perf' ? ['--perf-basic-prof'] : ['--cpu-prof', '--cpu-prof-interval', '500', '--cpu-prof-dir', into]
+}
+
 /** A storage node as users run it, from the built files. */
 export async function startNode(dir: string, chain: string): Promise<NodeProcess> {
   const args = ['node', '--dir', dir, '--rpc-url', chain, '--rpc-port', '0']
-  const node = await startTool('zg-store', args, { timeoutMs: 60_000 })
+  const node = await startTool('zg-store', args, { timeoutMs: 60_000, execArgv: profiled() })
   return {
     url: node.url.replace(/\/$/, ''),
     port: node.port,

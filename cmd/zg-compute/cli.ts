@@ -4,6 +4,7 @@ import { parseDuration } from '../../lib/base/units.ts'
 import { parseInteger, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
+import { parseDevice } from '../../lib/infer/device.ts'
 import { SERVE_OPTIONS } from './serve/options.ts'
 
 const CHAIN: OptionSpec = {
@@ -220,6 +221,7 @@ await tool({
       ],
       options: [
         { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
+        { flags: '--device <name>', help: 'cpu, cuda, cuda:N or auto', default: 'cpu', parse: parseDevice },
         { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
       ],
       exits: { 1: 'something differs', 65: 'no transcript, or no model', 66: 'file missing' },

@@ -28,11 +28,37 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports
 }
 
-/** The first block of ports, 100 apart from 18000 on, in which all of `offsets` are free. */
-export async function freeBlock(offsets: number[]): Promise<number | undefined> {
+/** The last port of a block: whoever listens on it has the block, also while its services are not up yet. */
+const CLAIM = 99
+
+export interface PortBlock {
+  base: number
+  release(): void
+}
+
+/** The block that begins at `base`, for as long as this process lives or until it is released; undefined: another has it. */
+export function claimBlock(base: number): Promise<PortBlock | undefined> {
+  return new Promise(resolve => {
+    const claim = createServer(socket => socket.destroy())
+    claim.once('error', () => resolve(undefined))
+    claim.listen(base + CLAIM, '127.0.0.1', () => {
+      claim.unref()
+      resolve({ base, release: () => void claim.close() })
+    })
+  })
+}
+
+/**
+ * The first block of ports, 100 apart from 18000 on, that nobody has and in which all of `offsets` are free. Networks that start at the
+ * same time look at the same ports seconds before their services open them: only a claim tells them apart.
+ */
+export async function claimFreeBlock(offsets: number[]): Promise<PortBlock | undefined> {
   for (let base = 18_000; base < 60_000; base += 100) {
+    const block = await claimBlock(base)
+    if (block === undefined) continue
     const free = await Promise.all(offsets.map(o => portFree(base + o)))
-    if (free.every(Boolean)) return base
+    if (free.every(Boolean)) return block
+    block.release()
   }
   return undefined
 }

@@ -204,8 +204,8 @@ function computeService(plan: NetworkPlan, dir: string, rpc: string): Service {
   }
 }
 
-/** Ports of a network: the known ones for `devnet`, a block from `base` on otherwise. p2p ports come from the free range. */
-export function planPorts(stores: number, base: number | undefined, p2p: number[]): Ports {
+/** Ports of a network: the known ones for `devnet`, with `p2p` from the free range; a block of 100 from `base` on otherwise. */
+export function planPorts(stores: number, base: number | undefined, p2p: number[] = []): Ports {
   const many = (first: number): number[] => Array.from({ length: stores }, (_, i) => first + i)
   if (base === undefined)
     return {
@@ -219,12 +219,12 @@ export function planPorts(stores: number, base: number | undefined, p2p: number[
       disperser: KNOWN.disperser,
       compute: KNOWN.compute
     }
-  if (base < 1024 || base + 60 > 65_535)
+  if (base < 1024 || base + 99 > 65_535)
     throw new ZgError('ERR_USAGE', `port base ${base} is out of range (1024 to 65000)`)
   return {
     chain: base,
     stores: many(base + 10),
-    p2p,
+    p2p: many(base + 60),
     indexer: base + 1,
     kv: base + 2,
     signers: Array.from({ length: SIGNERS }, (_, i) => base + 40 + i),
@@ -234,11 +234,12 @@ export function planPorts(stores: number, base: number | undefined, p2p: number[
   }
 }
 
-/** All TCP ports that clients of the network use. */
+/** All TCP ports of the network. */
 export function listOfPorts(ports: Ports): number[] {
   return [
     ports.chain,
     ...ports.stores,
+    ...ports.p2p,
     ports.indexer,
     ports.kv,
     ...ports.signers,

@@ -3,7 +3,7 @@
  * A file whose sync has failed refuses everything afterwards: Linux reports a lost page once and then forgets it, so a second,
  * successful sync would prove nothing.
  */
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { constants, type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type ErrorCode, messageOf, systemCode, ZgError } from '../base/errors.ts'
 import { codec } from '../native.ts'
@@ -96,8 +96,12 @@ async function openFile(path: string, flags: string): Promise<DiskFile> {
   return diskFile(handle, path)
 }
 
+/** From this size on a cold write goes past the page cache. */
+const DIRECT_BYTES = 512 * 1024
+
 function diskFile(handle: FileHandle, path: string): DiskFile {
   let failed = false
+  let direct: Promise<FileHandle | undefined> | undefined
   const use = <T>(verb: string, fn: () => Promise<T>): Promise<T> => {
     if (failed) {
       return Promise.reject(new ZgError('ERR_IO', `cannot ${verb} '${path}': an earlier sync of it failed`))
@@ -108,7 +112,21 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
     size: () => use('look up', async () => (await handle.stat()).size),
     read: (offset, length) => use('read', () => readExactly(handle, offset, length)),
     readInto: (offset, target) => use('read', () => fill(handle, offset, target)),
+    readCold: (offset, target) => {
+      const { readCold } = codec()
+      return use('read', () =>
+        readCold === undefined ? fill(handle, offset, target) : readCold(handle.fd, offset, target)
+      )
+    },
     write: (offset, ...buffers) => use('write', () => writeAll(handle, offset, buffers)),
+    writeCold: (offset, ...buffers) =>
+      use('write', async () => {
+        const size = buffers.reduce((sum, b) => sum + b.length, 0)
+        direct ??= size < DIRECT_BYTES ? undefined : openDirect(handle)
+        const past = size < DIRECT_BYTES ? undefined : await direct
+        if (past === undefined) await writeAll(handle, offset, buffers)
+        else await codec().writeDirect!(handle.fd, past.fd, offset, buffers)
+      }),
     letGo: (offset, length) => {
       if (!failed && handle.fd >= 0) codec().dropCached(handle.fd, offset, length)
     },
@@ -122,7 +140,21 @@ function diskFile(handle: FileHandle, path: string): DiskFile {
         throw err
       }
     },
-    close: () => guard('close', path, () => handle.close())
+    close: () =>
+      guard('close', path, async () => {
+        await (await direct)?.close()
+        await handle.close()
+      })
+  }
+}
+
+/** The same file once more, past the page cache; undefined where the system or its file system has no such thing. */
+async function openDirect(handle: FileHandle): Promise<FileHandle | undefined> {
+  if (codec().writeDirect === undefined) return undefined
+  try {
+    return await open(`/proc/self/fd/${handle.fd}`, constants.O_RDWR | constants.O_DIRECT)
+  } catch {
+    return undefined
   }
 }
 

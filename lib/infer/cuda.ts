@@ -1,11 +1,12 @@
 /**
- * The deterministic engine on CUDA devices (native/infer/cuda): its addon is built only where CUDA's compiler is, loads anywhere and
- * says where it has no device. One step at a time a model.
+ * CUDA devices for the engine (native/infer/cuda). The addon is built only where CUDA's compiler is, loads anywhere and says where it has
+ * no device. What it exports as `backend` goes to the other addon's open(): scheduler, tokenizer and server are the same for all devices.
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { ZgError } from '../base/errors.ts'
-import { nativePath } from '../native.ts'
+import { loadError, nativePath } from '../native.ts'
+import type { DeviceChoice } from './device.ts'
 
 export interface CudaDevice {
   readonly name: string
@@ -14,111 +15,65 @@ export interface CudaDevice {
   readonly capability: string
 }
 
-export interface CudaOptions {
-  readonly device?: number
-  /** Longest sequence; at most the model's context. */
-  readonly positions?: number
-  /** Sequences at once, rows of a step, pages of 16 positions in the cache. */
-  readonly sequences?: number
-  readonly rows?: number
-  readonly pages?: number
-}
-
-/** One position to compute: rows of a sequence ascend and follow what was computed before. */
-export interface CudaRow {
-  readonly sequence: number
-  readonly position: number
-  readonly token: number
-  readonly wantsLogits: boolean
-}
-
-export interface CudaStep {
-  /** Of the rows that want them, one behind the other. */
-  readonly logits: Float32Array
-  /** Final-norm states of the same rows. */
-  readonly hidden: Float32Array
-  /** Of each of them, the token with the highest logit. */
-  readonly best: Uint32Array
-  /** Of every row, the layer (from 1) in which it stopped being finite; 0: none. */
-  readonly failedLayers: Uint32Array
-  /** On the device's clock. */
-  readonly milliseconds: number
+/** A device for the other addon: what its open() takes as `backend` and `device`. */
+export interface NativeBackend {
+  readonly backend: unknown
+  readonly device: number
 }
 
 interface Addon {
   devices(): { devices: CudaDevice[]; why?: string }
-  open(path: string, options: CudaOptions): Promise<Opened>
-  step(handle: unknown, rows: Uint32Array): Promise<CudaStep>
-  cut(handle: unknown, sequence: number, position: number): void
-  close(handle: unknown): void
+  readonly backend: unknown
 }
 
-interface Opened {
-  handle: unknown
-  device: string
-  deviceBytes: number
-  weightBytes: number
-  vocabularySize: number
-  width: number
-  positions: number
-}
+/** The least compute capability that the kernels are built for. */
+const CAPABILITY_MIN = 8
 
-let addon: Addon | undefined
+const loaded = new Map<string, Addon>()
 
-function load(): Addon | undefined {
-  const path = nativePath('infer_cuda')
-  if (addon === undefined && existsSync(path)) addon = createRequire(import.meta.url)(path) as Addon
-  return addon
+/** @throws {ZgError} ERR_NATIVE when the file is there and does not load. */
+function load(path: string): Addon | undefined {
+  const known = loaded.get(path)
+  if (known !== undefined || !existsSync(path)) return known
+  try {
+    const addon = createRequire(import.meta.url)(path) as Addon
+    loaded.set(path, addon)
+    return addon
+  } catch (err) {
+    throw loadError(err, path)
+  }
 }
 
 /** The devices here; none, with the reason. */
-export function cudaDevices(): { devices: readonly CudaDevice[]; why: string } {
-  const loaded = load()
-  if (loaded === undefined) return { devices: [], why: 'built without CUDA' }
-  const { devices, why } = loaded.devices()
+export function cudaDevices(path = nativePath('infer_cuda')): { devices: readonly CudaDevice[]; why: string } {
+  const addon = load(path)
+  if (addon === undefined) return { devices: [], why: 'zg was built without CUDA' }
+  const { devices, why } = addon.devices()
   return { devices, why: why ?? '' }
 }
 
-export class CudaModel {
-  readonly #opened: Opened
-
-  private constructor(opened: Opened) {
-    this.#opened = opened
+/**
+ * The back end of a choice; undefined is the CPU.
+ * @param path - of the addon; tests name the one of the emulated device.
+ * @throws {ZgError} ERR_UNAVAILABLE when CUDA was asked for and there is no addon, no device, or an older one.
+ */
+export function backendOf(choice: DeviceChoice, path = nativePath('infer_cuda')): NativeBackend | undefined {
+  if (choice === 'cpu') return undefined
+  const { devices, why } = cudaDevices(path)
+  const index = choice.startsWith('cuda:') ? Number(choice.slice(5)) : 0
+  const device = devices[index]
+  // The emulated device has none.
+  const old = device !== undefined && device.capability !== '0.0' && Number(device.capability) < CAPABILITY_MIN
+  if (device !== undefined && !old) return { backend: load(path)!.backend, device: index }
+  if (choice === 'auto') return undefined
+  if (old) {
+    throw new ZgError('ERR_UNAVAILABLE', `${device.name} has compute capability ${device.capability}, 8.0 is the least`)
   }
-
-  /**
-   * Loads a GGUF model onto a device.
-   * @throws {ZgError} ERR_UNAVAILABLE without a device; ERR_BAD_INPUT when the file is refused or does not fit.
-   */
-  static async open(path: string, options: CudaOptions = {}): Promise<CudaModel> {
-    const { devices, why } = cudaDevices()
-    if (devices.length === 0) throw new ZgError('ERR_UNAVAILABLE', `no CUDA device: ${why}`)
-    try {
-      return new CudaModel(await load()!.open(path, options))
-    } catch (error) {
-      throw new ZgError('ERR_BAD_INPUT', `${path}: ${(error as Error).message}`)
-    }
-  }
-
-  get info(): Readonly<Omit<Opened, 'handle'>> {
-    return this.#opened
-  }
-
-  /** Computes rows; the promise is rejected with the device's words when it failed, and the model is then of no use. */
-  step(rows: readonly CudaRow[]): Promise<CudaStep> {
-    const words = new Uint32Array(rows.length * 4)
-    rows.forEach((r, i) => {
-      words.set([r.sequence, r.position, r.token, r.wantsLogits ? 1 : 0], 4 * i)
-    })
-    return load()!.step(this.#opened.handle, words)
-  }
-
-  /** Forgets a sequence from a position on. */
-  cut(sequence: number, position: number): void {
-    load()!.cut(this.#opened.handle, sequence, position)
-  }
-
-  close(): void {
-    load()!.close(this.#opened.handle)
-  }
+  const reason = devices.length > 0 ? `device ${index} is not among ${devices.length}` : why
+  throw new ZgError('ERR_UNAVAILABLE', `no CUDA device: ${reason}`, {
+    hint:
+      devices.length === 0 && /built without/.test(why)
+        ? "install CUDA's toolkit and run 'npm run build:native', or use '--device cpu'"
+        : "use '--device cpu', or '--device auto' to take what there is"
+  })
 }

@@ -10,6 +10,7 @@ import { messageOf, ZgError } from '../base/errors.ts'
 import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
+import { backendOf } from './cuda.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
 import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
@@ -72,15 +73,26 @@ export interface LocalEngine extends Engine {
   readonly warnings: readonly string[]
 }
 
+/** A level of CPU by name; another addon for CUDA devices: that of the emulated one. */
+type TestOptions = EngineOptions & { cpu?: string; cudaAddon?: string }
+
 /**
  * Opens a model off the event loop.
  * @param path - a GGUF file. It must not be changed in place while it is open: replace it by renaming.
  * @throws {ZgError} ERR_NO_INPUT when there is no such file, ERR_BAD_INPUT when it is no model that can be run, ERR_NATIVE without
- *   the native part.
+ *   the native part, ERR_UNAVAILABLE when the device asked for is not there.
  */
-export async function openEngine(path: string, options: EngineOptions & { cpu?: string } = {}): Promise<LocalEngine> {
+export async function openEngine(path: string, options: TestOptions = {}): Promise<LocalEngine> {
   const addon = inferAddon()
   if (!existsSync(path)) throw new ZgError('ERR_NO_INPUT', `model file '${path}' does not exist`)
+  const wanted = options.device ?? 'cpu'
+  const device = backendOf(wanted, options.cudaAddon)
+  const adapted = (options.adapters?.length ?? 0) > 0
+  if (device !== undefined && adapted && wanted !== 'auto') {
+    throw new ZgError('ERR_USAGE', 'LoRA adapters are applied on the CPU alone', { hint: "use '--device cpu'" })
+  }
+  // What the CPU alone can do is done there.
+  const backend = adapted ? undefined : device
   const answers = new Answers()
   const native = await Promise.resolve()
     .then(() =>
@@ -91,7 +103,9 @@ export async function openEngine(path: string, options: EngineOptions & { cpu?: 
           pin: options.pin ?? false,
           ...(options.cpus === undefined ? {} : { cpus: Int32Array.from(options.cpus) }),
           contextLength: options.contextLength ?? DEFAULT_CONTEXT,
-          cacheBytes: options.cacheBytes ?? Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4)),
+          cacheBytes:
+            options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
+          ...backend,
           waiting: options.waiting ?? WAITING_MAX,
           running: options.running ?? RUNNING_MAX,
           patienceMs: options.patienceMs ?? 0,
@@ -297,6 +311,7 @@ class NativeEngine implements LocalEngine {
       throw new ZgError('ERR_BAD_INPUT', `${total} tokens take more memory than all requests together may`)
     }
     if (id === -3) throw new ZgError('ERR_STOPPED', 'the engine is closed')
+    if (id === -4) throw new ZgError('ERR_UNAVAILABLE', `the device failed: ${this.#native.fault()}`)
     return id
   }
 
@@ -404,13 +419,15 @@ function submitted(call: () => number): number {
   }
 }
 
-/** In place of a layer: the grammar cannot be followed any further (native/infer/scheduler.h). */
+/** In place of a layer: the grammar cannot be followed any further, the device failed (native/infer/scheduler.h). */
 const NO_WAY = 0xffffffff
+const DEVICE_LOST = 0xfffffffe
 
 function failure(record: TokenRecord): ZgError {
   if (record.failedLayer === NO_WAY) {
     return new ZgError('ERR_BAD_INPUT', 'the grammar is too ambiguous, or needs characters that the vocabulary lacks')
   }
+  if (record.failedLayer === DEVICE_LOST) return new ZgError('ERR_UNAVAILABLE', 'the device failed')
   if (record.failedLayer === 0) return new ZgError('ERR_UNAVAILABLE', 'no memory left for keys and values')
   return new ZgError('ERR_CORRUPT', `the model's values stop being finite in layer ${record.failedLayer}`)
 }

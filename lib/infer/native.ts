@@ -34,8 +34,11 @@ export interface NativeOpenOptions {
   /** Cores to keep to, instead of all the process may use. */
   cpus?: Int32Array
   contextLength: number
-  /** Keys and values of all running sequences together. */
+  /** Keys and values of all running sequences together; 0: what is left of the device. */
   cacheBytes: number
+  /** What infer_cuda.node exports, and which of its devices; absent: the CPU. */
+  backend?: unknown
+  device?: number
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number
@@ -101,7 +104,7 @@ export interface NativeGrammar {
 
 export interface NativeModel {
   readonly info: NativeModelInfo
-  /** The request's id from 1 on; -1 the queue is full, -2 larger than the cache, -3 closed. */
+  /** The request's id from 1 on; -1 the queue is full, -2 larger than the cache, -3 closed, -4 the device failed. */
   submit(request: NativeRequest): number
   cancel(id: number): void
   /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
@@ -115,6 +118,8 @@ export interface NativeModel {
   /** Reads a change to the weights, which requests then name by its id. */
   loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>
   stats(): EngineStats
+  /** Why the device is of no use any more, or empty. */
+  fault(): string
   close(): Promise<void>
 }
 

@@ -2,6 +2,7 @@
  * The face of the inference engine. What stands behind it may change (a faster engine, a GPU); servers and clients know only this.
  * Numbers of tokens count ids of the model's vocabulary; text is UTF-8.
  */
+import type { DeviceChoice } from './device.ts'
 import type { Constraint } from './grammar/constraint.ts'
 
 export interface ModelInfo {
@@ -18,7 +19,7 @@ export interface ModelInfo {
   /** Ids that end an answer. */
   readonly endIds: readonly number[]
   readonly bosId: number | undefined
-  /** The path in use: `generic`, `avx2`, `avx512`. */
+  /** Where the forward pass runs: a path of the CPU (`generic`, `avx2`, `avx512`), or a device's name. */
   readonly cpu: string
   readonly chatTemplate: string | undefined
   /** The model's file (of one in parts: the first); absent where there is none. */
@@ -221,6 +222,8 @@ export interface Engine {
 }
 
 export interface EngineOptions {
+  /** Where the forward pass runs; default: the CPU. Answers are the same everywhere. */
+  device?: DeviceChoice
   /** Worker threads; default: the machine's cores, at most 8. */
   threads?: number
   /** Each thread keeps to a core of its own. */
@@ -234,7 +237,7 @@ export interface EngineOptions {
   waiting?: number
   /** Longest wait for a start; absent: any. */
   patienceMs?: number
-  /** Memory for keys and values of all requests. */
+  /** Memory for keys and values of all requests; default: a quarter of what is free, on a device all that the weights leave but a tenth. */
   cacheBytes?: number
   /** Accounts share what was computed of equal beginnings; default: each for itself. */
   sharedCache?: boolean

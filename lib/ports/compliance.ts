@@ -49,6 +49,38 @@ export async function diskCompliance(
     t.same(Buffer.compare(await file.read(7, whole.length + 5), whole), 0)
     await file.close()
   })
+  await t.test('cold writes of any size at any place are plain writes to whoever reads', async t => {
+    const { disk, dir } = await fresh()
+    const file = await disk.open(`${dir}/f`, 'new')
+    let whole: Uint8Array = bytes(4097, 5)
+    await file.write(0, whole)
+    // Below and above what an implementation may treat apart, blocks begun and ended in the middle, and one that ends at a block.
+    const sizes = [
+      [104, 262_144, 136, 262_144],
+      [3],
+      [1_500_000, 0, 700_001],
+      [9],
+      [4 * 1024 * 1024 + 5],
+      [655_360],
+      [1]
+    ]
+    for (const [i, parts] of sizes.entries()) {
+      // Read first, so that stale pages would show.
+      t.same(Buffer.compare(await file.read(0, whole.length + 1), whole), 0)
+      const buffers = parts.map((n, k) => bytes(n, 16 * i + k))
+      if (file.writeCold === undefined) await file.write(whole.length, ...buffers)
+      else await file.writeCold(whole.length, ...buffers)
+      whole = concat(whole, ...buffers)
+      t.equal(await file.size(), whole.length)
+    }
+    const patch = bytes(1_048_577, 77)
+    await (file.writeCold === undefined ? file.write(4095, patch) : file.writeCold(4095, patch))
+    whole.set(patch, 4095)
+    t.same(Buffer.compare(await file.read(0, whole.length + 1), whole), 0)
+    await file.sync()
+    t.equal(await file.size(), whole.length)
+    await file.close()
+  })
   await t.test('what is read is a copy, and what was written may be reused', async t => {
     const { disk, dir } = await fresh()
     const file = await disk.open(`${dir}/f`, 'new')

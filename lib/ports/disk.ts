@@ -36,8 +36,12 @@ export interface DiskFile {
   read(offset: number, length: number): Promise<Uint8Array>
   /** The same into memory of the caller's, where the disk can do it: fills `target`, less only at the end of the file. @returns bytes read. */
   readInto?(offset: number, target: Uint8Array): Promise<number>
+  /** As readInto, for bytes that nobody will ask for again soon. */
+  readCold?(offset: number, target: Uint8Array): Promise<number>
   /** Writes all buffers one behind the other from `offset`, extending the file when needed. */
   write(offset: number, ...buffers: Uint8Array[]): Promise<void>
+  /** The same for much data that nobody will ask for soon, where the disk has a cheaper way for that. The buffers must not change meanwhile. */
+  writeCold?(offset: number, ...buffers: Uint8Array[]): Promise<void>
   /** Cuts or zero-extends. */
   truncate(size: number): Promise<void>
   /** A hint, where the disk can take one: nobody will ask for these bytes soon, so the system need not keep them in memory. */

@@ -15,6 +15,7 @@ namespace {
 struct Lane {
   using V = __m256i;
   static constexpr size_t kCount = 4;
+  static constexpr bool kThreeInputs = true;
 
   ZG_TARGET static inline V xor2(V a, V b) noexcept { return _mm256_xor_si256(a, b); }
   ZG_TARGET static inline V xor3(V a, V b, V c) noexcept { return _mm256_ternarylogic_epi64(a, b, c, 0x96); }

@@ -17,6 +17,8 @@ namespace {
 
 struct Lane {
   using V = uint64_t;
+  // The scheduler keeps most of the state of a single message in registers.
+  static constexpr bool kThreeInputs = true;
   ZG_TARGET static inline V xor2(V a, V b) noexcept { return a ^ b; }
   ZG_TARGET static inline V xor3(V a, V b, V c) noexcept { return a ^ b ^ c; }
   ZG_TARGET static inline V chi(V a, V b, V c) noexcept { return a ^ (~b & c); }
@@ -50,6 +52,7 @@ namespace {
 
 struct Lane {
   using V = __m128i;
+  static constexpr bool kThreeInputs = true;
   ZG_TARGET static inline V xor2(V a, V b) noexcept { return _mm_xor_si128(a, b); }
   ZG_TARGET static inline V xor3(V a, V b, V c) noexcept { return _mm_ternarylogic_epi64(a, b, c, 0x96); }
   // a ^ (~b & c)

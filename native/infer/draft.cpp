@@ -64,7 +64,7 @@ bool DraftModel::feed(std::vector<Job*>* jobs) {
   });
   for (size_t from = 0; from < rows.size(); from += kRows) {
     std::vector<cpu::Row> part(rows.begin() + static_cast<ptrdiff_t>(from), rows.begin() + static_cast<ptrdiff_t>(std::min(from + kRows, rows.size())));
-    if (!engine_->run(&part)) return false;
+    if (!engine_->run(&part, nullptr)) return false;
     for (size_t i = 0; i < part.size(); i++) {
       Job* job = owners[from + i];
       if (!part[i].wants_logits) continue;

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/engine.h"
+#include "backend.h"
 #include "sampler.h"
 
 namespace zg::infer {
@@ -36,7 +36,7 @@ class DraftLength {
 // A smaller model of the same vocabulary. One thread at a time.
 class DraftModel {
  public:
-  explicit DraftModel(std::unique_ptr<cpu::Engine> engine) : engine_(std::move(engine)) {}
+  explicit DraftModel(std::unique_ptr<Backend> engine) : engine_(std::move(engine)) {}
 
   // What it knows of one sequence.
   struct State {
@@ -53,12 +53,12 @@ class DraftModel {
   };
   // Fills draft of all jobs side by side; those without room get none.
   void propose(std::vector<Job>* jobs);
-  const det::Model& model() const { return engine_->model(); }
+  const det::Model& model() const { return *engine_->model(); }
 
  private:
   bool feed(std::vector<Job*>* jobs);
 
-  const std::unique_ptr<cpu::Engine> engine_;
+  const std::unique_ptr<Backend> engine_;
 };
 
 }  // namespace zg::infer

@@ -9,9 +9,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// Positions of one step while nobody waits for a token, and those of prompts beside decoding sequences: whole groups of products' tokens.
-constexpr size_t kStepAlone = 256;
-constexpr size_t kStepShared = 48;
 // Rows of a step whose logits are wanted for an answer that exists: a vocabulary's floats each.
 constexpr size_t kForcedRows = 96;
 // Rows up to which drafts pay: from there on a step is arithmetic, not reading.
@@ -21,7 +18,7 @@ bool contains(const std::vector<uint32_t>& ids, uint32_t id) { return std::find(
 
 }  // namespace
 
-Scheduler::Scheduler(std::unique_ptr<cpu::Engine> engine, std::unique_ptr<cpu::Engine> draft, Limits limits, std::function<void()> notify)
+Scheduler::Scheduler(std::unique_ptr<Backend> engine, std::unique_ptr<Backend> draft, Limits limits, std::function<void()> notify)
     : engine_(std::move(engine)),
       draft_(draft == nullptr ? nullptr : std::make_unique<DraftModel>(std::move(draft))),
       limits_(limits),
@@ -29,7 +26,7 @@ Scheduler::Scheduler(std::unique_ptr<cpu::Engine> engine, std::unique_ptr<cpu::E
       prefixes_(std::make_unique<PrefixCache>(&engine_->pages())),
       queue_(std::make_unique<Queue>()) {
   stats_.pages = engine_->pages().limit();
-  stats_.page_bytes = engine_->pages().shape().bytes();
+  stats_.page_bytes = engine_->page_bytes();
 }
 
 Scheduler::~Scheduler() { stop(); }
@@ -56,6 +53,7 @@ Submitted Scheduler::submit(Request request, uint32_t* id) {
   task->since = steady_clock::now();
   const std::lock_guard lock(mutex_);
   if (stop_) return Submitted::kStopped;
+  if (!fault_.empty()) return Submitted::kDeviceLost;
   if (queue_->count >= limits_.waiting) return Submitted::kQueueFull;
   task->id = *id = next_id_++;
   queue_->push(std::move(task));
@@ -91,6 +89,11 @@ Stats Scheduler::stats() {
   s.waiting = queue_->count;
   s.accounts = static_cast<uint32_t>(queue_->accounts.size());
   return s;
+}
+
+std::string Scheduler::fault() {
+  const std::lock_guard lock(mutex_);
+  return fault_;
 }
 
 void Scheduler::stop() {
@@ -272,6 +275,7 @@ void Scheduler::step() {
     stats_.steps++;
     stats_.rows += rows.size();
   }
+  if (!engine_->fault().empty()) lose_device();
   remove_finished();
   {
     const cpu::Pages& pages = engine_->pages();
@@ -351,7 +355,7 @@ std::vector<std::vector<uint32_t>> Scheduler::drafts(const std::vector<Task*>& d
 }
 
 void Scheduler::collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* spans) {
-  const size_t room = rows->empty() ? kStepAlone : std::min(kStepAlone, rows->size() + kStepShared);
+  const size_t room = rows->empty() ? engine_->step_alone() : std::min(engine_->step_alone(), rows->size() + engine_->step_shared());
   size_t forced = 0;
   // Pages that this step computes: whoever needs the same waits for it.
   std::vector<std::pair<PrefixCache::Node*, const uint32_t*>> coming;
@@ -419,7 +423,7 @@ void Scheduler::use(const Span& span, const std::vector<cpu::Row>& rows) {
 // The token that follows a row. False: the answer ends.
 bool Scheduler::sample(const cpu::Row& row, Task* task) {
   const Request& request = task->request;
-  const size_t vocabulary = engine_->model().vocabulary;
+  const size_t vocabulary = engine_->model()->vocabulary;
   const bool forced = !request.forced.empty();
   if (request.pooling != Request::Pooling::kNone) return pool(row, task);
   if (task->done < request.prompt.size()) {
@@ -439,7 +443,7 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   }
   if (request.trace) {
     e.has_trace = true;
-    e.hidden = hidden_digest(row.hidden, engine_->model().width);
+    e.hidden = hidden_digest(row.hidden, engine_->model()->width);
     e.running = task->running_hash = next_hash(task->running_hash, follows, logits_digest(row.logits, vocabulary));
   }
   if (!task->sampler->stuck()) task->sampler->saw(follows, true);
@@ -467,7 +471,7 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
 
 // Takes a state of a prompt that is pooled. False: it was the last.
 bool Scheduler::pool(const cpu::Row& row, Task* task) {
-  const size_t width = engine_->model().width;
+  const size_t width = engine_->model()->width;
   const bool mean = task->request.pooling == Request::Pooling::kMean;
   if (row.position == 0 || !mean) task->pooled.assign(width, 0);
   for (size_t i = 0; i < width; i++) task->pooled[i] += static_cast<double>(row.hidden[i]);
@@ -485,6 +489,21 @@ void Scheduler::finish(Task* task, Event event) {
   event.request = task->id;
   task->finished = event.finish != Finish::kNone;
   fresh_.push_back(std::move(event));
+}
+
+// Nothing can be computed any more: everybody is told, and whoever comes is refused.
+void Scheduler::lose_device() {
+  for (auto& task : running_) finish(task.get(), {.finish = Finish::kFailed, .failed_layer = kDeviceLost});
+  const std::lock_guard lock(mutex_);
+  fault_ = engine_->fault();
+  std::vector<Account*> all;
+  for (auto& [name, account] : queue_->accounts) {
+    all.push_back(account.get());
+    for (auto& task : account->waiting) fresh_.push_back({.request = task->id, .finish = Finish::kFailed, .failed_layer = kDeviceLost});
+    queue_->count -= static_cast<uint32_t>(account->waiting.size());
+    account->waiting.clear();
+  }
+  for (Account* account : all) queue_->leave(account);
 }
 
 void Scheduler::remove_finished() {

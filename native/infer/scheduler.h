@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/engine.h"
+#include "backend.h"
 #include "draft.h"
 #include "prefix.h"
 #include "sampler.h"
@@ -68,8 +68,9 @@ enum class Finish : uint32_t {
   kExpired = 5,
 };
 
-// In place of a layer.
+// In place of a layer: a grammar that cannot be followed, a device that failed.
 constexpr uint32_t kNoWay = UINT32_MAX;
+constexpr uint32_t kDeviceLost = UINT32_MAX - 1;
 
 struct Event {
   uint32_t request = 0;
@@ -77,7 +78,7 @@ struct Event {
   bool has_token = false;
   // The one drawn.
   uint32_t token = 0;
-  // With kFailed: see Row; 0 is lack of memory, kNoWay a grammar that cannot be followed.
+  // With kFailed: see Row; 0 is lack of memory; kNoWay, kDeviceLost.
   uint32_t failed_layer = 0;
   bool has_logprob = false;
   // Of the token that follows: the drawn one, or the forced one.
@@ -100,7 +101,7 @@ struct Limits {
   uint32_t patience_ms = 0;
 };
 
-enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped };
+enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped, kDeviceLost };
 
 // Counts since the start, and what is now.
 struct Stats {
@@ -129,7 +130,7 @@ class Scheduler {
  public:
   // The engine's pages bound what runs at once. notify is called on the scheduler's thread when take() has something after it had nothing.
   // draft: a smaller model of the same vocabulary, or nullptr.
-  Scheduler(std::unique_ptr<cpu::Engine> engine, std::unique_ptr<cpu::Engine> draft, Limits limits, std::function<void()> notify);
+  Scheduler(std::unique_ptr<Backend> engine, std::unique_ptr<Backend> draft, Limits limits, std::function<void()> notify);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -145,6 +146,8 @@ class Scheduler {
   // Ends the thread: running and waiting requests end without further events. Safe to call twice and from two threads.
   void stop();
   Stats stats();
+  // Why the device is of no use any more, or empty.
+  std::string fault();
 
  private:
   struct Account;
@@ -175,11 +178,12 @@ class Scheduler {
   bool sample(const cpu::Row& row, Task* task);
   bool pool(const cpu::Row& row, Task* task);
   void finish(Task* task, Event event);
+  void lose_device();
   void remove_finished();
   void publish();
 
   // The thread's own.
-  const std::unique_ptr<cpu::Engine> engine_;
+  const std::unique_ptr<Backend> engine_;
   std::unique_ptr<DraftModel> draft_;
   const Limits limits_;
   const std::function<void()> notify_;
@@ -192,6 +196,8 @@ class Scheduler {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
+  // Under the mutex.
+  std::string fault_;
   // Ends the forward pass between two layers.
   std::atomic<bool> abort_{false};
   uint32_t next_id_ = 1;

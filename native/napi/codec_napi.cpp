@@ -11,6 +11,7 @@
 //   base64Encode(data, out[, cpu])            writes ceil(size / 3) · 4 characters into out
 //   base64Decode(src, from, to, out[, cpu])   the bytes of characters [from, to) into out; true when they are strict base64
 //   dropCached(fd, offset, length)            tells the system that these bytes of a file need not stay in its page cache
+//   readCold, writeDirect                     much data from files and to them: disk_napi.cpp
 //   da                                        data availability: da_napi.cpp
 //   rs                                        stripes of storage: rs_napi.cpp
 //   pora                                      proofs of random access: pora_napi.cpp
@@ -38,6 +39,7 @@
 #include "base64.h"
 #include "cpu.h"
 #include "da_napi.h"
+#include "disk_napi.h"
 #include "job.h"
 #include "merkle.h"
 #include "pora_napi.h"
@@ -388,6 +390,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("base64Encode", Napi::Function::New(env, base64_encode));
   exports.Set("base64Decode", Napi::Function::New(env, base64_decode));
   exports.Set("dropCached", Napi::Function::New(env, drop_cached));
+  exports.Set("readCold", Napi::Function::New(env, zg::read_cold));
+  exports.Set("writeDirect", Napi::Function::New(env, zg::write_direct));
   exports.Set("da", zg::da_exports(env, *kernels));
   exports.Set("rs", zg::rs_exports(env, *kernels));
   exports.Set("pora", zg::pora_exports(env, *kernels));

@@ -1,12 +1,14 @@
 // Binding of native/infer: checks arguments, calls, returns. lib/infer/native.ts is its only caller.
 //
 //   info()                          {cpu, paths}: the level in use, and all of this machine
-//   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread
+//   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread; options.backend: of infer_cuda.node, else
+//                                   the CPU computes; cacheBytes 0: what is left of the device
 //     .info                         what the file says
-//     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed
+//     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed, -4 the device failed
 //     .cancel(id)
 //     .loadAdapter(path)            a change to the weights (cpu/adapter.h), in a promise: {id, name, rank, bytes}; requests name the id
 //     .evaluate(tokens, chunk, cpu, floats, adapters) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
+//     .fault()                      why the device is of no use any more, or ''
 //     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
 //   Tokenizer                       see tokenizer_napi.cpp
@@ -55,6 +57,8 @@ constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxNameBytes = 1'024;
 // The draft model's cache is at most this part of the model's.
 constexpr uint64_t kDraftCachePart = 4;
+// Of a draft model on a device whose cache takes what is left.
+constexpr uint64_t kDraftCacheBytes = uint64_t{512} << 20;
 
 // A level by name, or nullptr. ZG_CPU names a path of the codec as well, of which `avx512vl` is none here: the widest is taken.
 const ZgLevel* level_of(const std::string& name) {
@@ -111,8 +115,14 @@ Napi::Value text_of(Napi::Env env, std::string_view bytes) { return Napi::String
 // JavaScript thread, except notify().
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  Engine(std::unique_ptr<zg::cpu::Engine> engine, std::unique_ptr<zg::cpu::Engine> draft)
-      : model_(engine->shared_model()), level_(&engine->level()), threads_(engine->threads()), engine_(std::move(engine)), draft_(std::move(draft)) {}
+  Engine(std::unique_ptr<Backend> engine, std::unique_ptr<Backend> draft, const zg::cpu::Options& options)
+      : model_(engine->model()),
+        level_(options.level),
+        threads_(options.threads),
+        name_(engine->name()),
+        adapts_(engine->adapts()),
+        engine_(std::move(engine)),
+        draft_(std::move(draft)) {}
 
   ~Engine() {
     unhook();
@@ -167,7 +177,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // Changes to the weights that requests may name by their index here.
   std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() { return adapters_; }
   const std::vector<std::shared_ptr<const zg::cpu::Adapter>>& adapters() const { return adapters_; }
+  // Of checks, and of the forward pass where that is the CPU's.
   const ZgLevel& level() const { return *level_; }
+  // Where the forward pass runs.
+  const std::string& name() const { return name_; }
+  bool adapts() const { return adapts_; }
   unsigned threads() const { return threads_; }
 
   bool closing() const { return closing_; }
@@ -238,9 +252,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::shared_ptr<const Model> model_;
   const ZgLevel* level_;
   unsigned threads_;
+  std::string name_;
+  bool adapts_;
   // Until it starts.
-  std::unique_ptr<zg::cpu::Engine> engine_;
-  std::unique_ptr<zg::cpu::Engine> draft_;
+  std::unique_ptr<Backend> engine_;
+  std::unique_ptr<Backend> draft_;
   std::shared_ptr<Checks> checks_ = std::make_shared<Checks>();
   std::vector<std::shared_ptr<const zg::cpu::Adapter>> adapters_;
   Limits limits_;
@@ -518,7 +534,7 @@ Napi::Object describe(Napi::Env env, const Engine& engine) {
   o.Set("embeddingLength", m.width);
   o.Set("layers", static_cast<uint32_t>(m.layers.size()));
   o.Set("vocabularySize", m.vocabulary);
-  o.Set("cpu", engine.level().name);
+  o.Set("cpu", engine.name());
   o.Set("threads", engine.threads());
   Napi::Array warnings = Napi::Array::New(env, m.warnings.size());
   for (uint32_t i = 0; i < m.warnings.size(); i++) warnings.Set(i, m.warnings[i]);
@@ -543,6 +559,8 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
               return Napi::Number::New(info.Env(), -1);
             case Submitted::kTooLarge:
               return Napi::Number::New(info.Env(), -2);
+            case Submitted::kDeviceLost:
+              return Napi::Number::New(info.Env(), -4);
             default:
               return Napi::Number::New(info.Env(), -3);
           }
@@ -555,6 +573,7 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
         }));
   o.Set("loadAdapter", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
           if (info.Length() < 1 || !info[0].IsString() || engine->closing()) return fail(info.Env(), "loadAdapter: a path and an open model wanted");
+          if (!engine->adapts()) return fail(info.Env(), "the device applies no adapters; the CPU does");
           std::string path = info[0].As<Napi::String>().Utf8Value();
           if (path.find('\0') != std::string::npos) return fail(info.Env(), "loadAdapter: a path has no NUL");
           auto* worker = new AdapterWorker(info.Env(), engine, std::move(path));
@@ -564,6 +583,9 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
         }));
   o.Set("evaluate",
         Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value { return evaluate(info, *engine); }));
+  o.Set("fault", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
+          return text_of(info.Env(), engine->closing() ? std::string() : engine->scheduler().fault());
+        }));
   o.Set("stats", Napi::Function::New(env, [engine](const Napi::CallbackInfo& info) -> Napi::Value {
           const Stats s = engine->closing() ? Stats{} : engine->scheduler().stats();
           Napi::Object out = Napi::Object::New(info.Env());
@@ -601,12 +623,15 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
 
 class OpenWorker final : public PromiseWorker {
  public:
-  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, uint64_t cache_bytes, const Limits& limits,
-             const Napi::Function& on_events)
+  // factory: of another device, or nullptr for the CPU.
+  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, const BackendFactory* factory, uint32_t device,
+             uint64_t cache_bytes, const Limits& limits, const Napi::Function& on_events)
       : PromiseWorker(env, "zg:open"),
         path_(std::move(path)),
         draft_path_(std::move(draft)),
         options_(options),
+        factory_(factory),
+        device_(device),
         cache_bytes_(cache_bytes),
         limits_(limits),
         on_events_(Napi::Persistent(on_events)) {}
@@ -617,27 +642,27 @@ class OpenWorker final : public PromiseWorker {
     std::shared_ptr<const Model> model = Model::open(path_.c_str(), &error);
     if (model == nullptr) return SetError(error.message);
     limits_.context = std::min(limits_.context, model->context);
-    const uint64_t page_bytes = zg::cpu::Engine::page_shape(*model).bytes();
-    options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / page_bytes, UINT32_MAX));
-    std::string why;
     const uint32_t vocabulary = model->vocabulary;
-    engine_ = zg::cpu::Engine::load(model, options_, &why);
-    if (engine_ == nullptr) return SetError(why);
-    // Weights were read from it meanwhile.
-    if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
-    if (draft_path_.empty()) return;
-    std::shared_ptr<const Model> draft = Model::open(draft_path_.c_str(), &error);
-    if (draft == nullptr) return SetError("draft model: " + error.message);
-    if (draft->vocabulary != vocabulary) {
-      return SetError("the draft model has " + std::to_string(draft->vocabulary) + " tokens, the model " + std::to_string(vocabulary));
+    // Weights are read from the file until it is loaded.
+    std::string why;
+    std::shared_ptr<const Model> draft;
+    if (!draft_path_.empty()) {
+      draft = Model::open(draft_path_.c_str(), &error);
+      if (draft == nullptr) return SetError("draft model: " + error.message);
+      if (draft->vocabulary != vocabulary) {
+        return SetError("the draft model has " + std::to_string(draft->vocabulary) + " tokens, the model " + std::to_string(vocabulary));
+      }
+      // First: what it leaves of a device is the model's.
+      draft_ = load(draft, cache_bytes_ == 0 ? kDraftCacheBytes : cache_bytes_ / kDraftCachePart, &why);
+      if (draft_ == nullptr) return SetError(why);
     }
-    options_.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes_ / kDraftCachePart / zg::cpu::Engine::page_shape(*draft).bytes(), UINT32_MAX));
-    draft_ = zg::cpu::Engine::load(std::move(draft), options_, &why);
-    if (draft_ == nullptr) SetError(why);
+    engine_ = load(model, cache_bytes_, &why);
+    if (engine_ == nullptr) return SetError(why);
+    if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
   }
 
   Napi::Value result(Napi::Env env) override {
-    const auto engine = std::make_shared<Engine>(std::move(engine_), std::move(draft_));
+    const auto engine = std::make_shared<Engine>(std::move(engine_), std::move(draft_), options_);
     if (!engine->start(env, on_events_.Value(), limits_)) {
       if (!env.IsExceptionPending()) fail(env, "the engine's thread cannot be started");
       return env.Undefined();
@@ -646,15 +671,47 @@ class OpenWorker final : public PromiseWorker {
   }
 
  private:
+  std::unique_ptr<Backend> load(std::shared_ptr<const Model> model, uint64_t cache_bytes, std::string* why) {
+    if (factory_ != nullptr) {
+      BackendOptions o;
+      o.device = device_;
+      o.positions = limits_.context;
+      o.sequences = limits_.running;
+      o.threads = options_.threads;
+      o.cache_bytes = cache_bytes;
+      return factory_->open(std::move(model), o, why);
+    }
+    zg::cpu::Options o = options_;
+    o.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes / zg::cpu::Engine::page_shape(*model).bytes(), UINT32_MAX));
+    std::unique_ptr<zg::cpu::Engine> engine = zg::cpu::Engine::load(std::move(model), o, why);
+    return engine == nullptr ? nullptr : cpu_backend(std::move(engine));
+  }
+
   std::string path_;
   std::string draft_path_;
   zg::cpu::Options options_;
+  const BackendFactory* factory_;
+  uint32_t device_;
   uint64_t cache_bytes_;
   Limits limits_;
   Napi::FunctionReference on_events_;
-  std::unique_ptr<zg::cpu::Engine> engine_;
-  std::unique_ptr<zg::cpu::Engine> draft_;
+  std::unique_ptr<Backend> engine_;
+  std::unique_ptr<Backend> draft_;
 };
+
+// The factory in an object of infer_cuda.node; nullptr and a fault for anything else.
+const char* factory_of(Napi::Env env, const Napi::Value& value, const BackendFactory** out) {
+  if (value.IsUndefined()) return nullptr;
+  const napi_type_tag tag{kBackendTag[0], kBackendTag[1]};
+  bool ours = false;
+  void* found = nullptr;
+  if (!value.IsObject() || napi_check_object_type_tag(env, value, &tag, &ours) != napi_ok || !ours ||
+      napi_unwrap(env, value, &found) != napi_ok) {
+    return "open: backend is what infer_cuda.node exports";
+  }
+  *out = static_cast<const BackendFactory*>(found);
+  return (*out)->fits() ? nullptr : "open: infer_cuda.node is of another build than infer.node";
+}
 
 Napi::Value open(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -668,9 +725,13 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   double waiting = 0;
   double running = 0;
   double patience = 0;
+  double device = 0;
+  const BackendFactory* factory = nullptr;
+  if (const char* fault = factory_of(env, options.Get("backend"), &factory)) return fail(env, fault);
+  if (!optional_number(options, "device", 0, 64, &device)) return fail(env, "open: device is a whole number");
   if (!number_of(options.Get("threads"), 1, kMaxThreads, &threads) ||
       !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
-      !number_of(options.Get("cacheBytes"), 1, 9007199254740991.0, &cache) ||
+      !number_of(options.Get("cacheBytes"), factory == nullptr ? 1 : 0, 9007199254740991.0, &cache) ||
       !number_of(options.Get("waiting"), 1, 1 << 20, &waiting) || !number_of(options.Get("running"), 1, 1024, &running) ||
       (options.Has("patienceMs") && !number_of(options.Get("patienceMs"), 0, UINT32_MAX, &patience))) {
     return fail(env, "open: threads (1 to 64), contextLength, cacheBytes, waiting, running and patienceMs wanted");
@@ -694,7 +755,8 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
   std::string draft = options.Get("draft").IsString() ? options.Get("draft").As<Napi::String>().Utf8Value() : "";
   if (draft.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
-  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, static_cast<uint64_t>(cache), limits, info[2].As<Napi::Function>());
+  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, factory, static_cast<uint32_t>(device), static_cast<uint64_t>(cache),
+                                limits, info[2].As<Napi::Function>());
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;

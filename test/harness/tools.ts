@@ -17,6 +17,8 @@ export const packageRoot = findRoot()
 export type ToolName = 'zg-chain' | 'zg-store' | 'zg-da' | 'zg-compute' | 'zg-market' | 'zg-devnet'
 
 export interface ToolOptions {
+  /** For Node itself: a profile of the tool. */
+  execArgv?: string[]
   /** Added to (or, when undefined, taken from) the environment. */
   env?: Record<string, string | undefined>
   /** Written to stdin, which is then closed. */
@@ -256,7 +258,8 @@ function launch(name: ToolName, args: string[], opts: ToolOptions): Child {
     if (value === undefined) delete env[variable]
     else env[variable] = value
   }
-  const command = ['-u', 'NODE_OPTIONS', process.execPath, join(packageRoot, 'bin', name), ...args]
+  const node = [process.execPath, ...(opts.execArgv ?? [])]
+  const command = ['-u', 'NODE_OPTIONS', ...node, join(packageRoot, 'bin', name), ...args]
   const child = spawn('/usr/bin/env', command, {
     cwd: opts.cwd ?? packageRoot,
     env,

@@ -4,16 +4,20 @@
  * a server that die, the client verbs `embed` and `bench`, and that every bad request gets one clear error while the server goes on.
  */
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import OpenAI from 'openai'
 import t from 'tap'
+import { entry, floatsOf, TENSOR_TYPES, writeGguf } from '../harness/gguf.ts'
 import { endSoon, packageRoot, parseRecords, runTool, startTool, waitFor } from '../harness/tools.ts'
 
 t.setTimeout(240_000)
 const TINY = join(packageRoot, 'share', 'models', 'tiny-zg.gguf')
+/** The same architecture at less than half the width. */
+const SMALL = join(packageRoot, '..', 'shared', 'fixtures', 'models', 'stories260K-Q8_0.gguf')
+const skipSmall = existsSync(SMALL) ? false : 'no ../shared/fixtures/models'
 const dir = mkdtempSync(join(tmpdir(), 'zg-api-'))
 const server = await startTool('zg-compute', ['serve', '--port', '0'])
 const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 })
@@ -331,6 +335,50 @@ t.test('clients that leave or do not read', async t => {
   const health = (await (await fetch(`${server.url}/health`)).json()) as { status: string }
   t.equal(health.status, 'ready')
 })
+
+t.test(
+  'adapters are the first model’s: a model of another shape is opened without them',
+  { skip: skipSmall },
+  async t => {
+    const width = 160
+    const ones = floatsOf(new Float32Array(width).fill(0.05))
+    const adapter = join(dir, 'adapter.gguf')
+    const type = TENSOR_TYPES.F32!
+    writeFileSync(
+      adapter,
+      writeGguf({
+        entries: [
+          entry('general.architecture', 'text', 'llama'),
+          entry('general.type', 'text', 'adapter'),
+          entry('adapter.type', 'text', 'lora'),
+          entry('adapter.lora.alpha', 'f32', 64)
+        ],
+        tensors: ['lora_a', 'lora_b'].map(part => ({
+          name: `blk.0.attn_output.weight.${part}`,
+          dims: [part === 'lora_a' ? width : 1, part === 'lora_a' ? 1 : width],
+          type,
+          data: ones
+        }))
+      })
+    )
+    const args = ['serve', '--port', '0', '--model', `big=${TINY}`, '--model', `small=${SMALL}`]
+    const served = await startTool('zg-compute', [...args, '--lora-modules', `style=${adapter}`])
+    const ask = async (name: string): Promise<string> => {
+      const prompt = { model: name, prompt: 'The ship', max_tokens: 6, temperature: 0 }
+      const { status, body } = await post('/v1/completions', prompt, served.url)
+      t.equal(status, 200, `${name}: ${JSON.stringify(body).slice(0, 200)}`)
+      return body.choices[0].text
+    }
+    try {
+      const plain = await ask('big')
+      t.not(await ask('style'), plain, 'the adapter does something')
+      await ask('small')
+      t.equal(await ask('big'), plain)
+    } finally {
+      await served.stop()
+    }
+  }
+)
 
 t.test('several models within a memory limit, opened on demand', async t => {
   for (const name of ['b', 'c']) copyFileSync(TINY, join(dir, `${name}.gguf`))

@@ -3,6 +3,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
+import { parseDevice } from '../../../lib/infer/device.ts'
 
 const TOKENS_PER_PRICE = 1_000_000n
 
@@ -40,6 +41,12 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     flags: '--owner-account <name>',
     help: "contract's owner, who acknowledges the signer at once (devnet: account 0)"
   },
+  {
+    flags: '--device <name>',
+    help: 'cpu, cuda, cuda:N, or auto: the first CUDA device, else the CPU',
+    default: 'cpu',
+    parse: parseDevice
+  },
   { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 256) },
   { flags: '--context <n>', help: 'positions of a sequence', parse: parseInteger(16, 1_048_576) },
   { flags: '--parallel <n>', help: 'requests at once; others wait', default: '64', parse: parseInteger(1, 1024) },
@@ -51,7 +58,7 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   {
     flags: '--cache <size>',
-    help: 'memory for keys and values of all requests (default: a quarter of what is free)',
+    help: 'memory for keys and values of all requests (default: a quarter of what is free; on a device, what is left of it)',
     parse: parseSize
   },
   {
@@ -61,17 +68,20 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   {
     flags: '--lora <file>',
-    help: 'LoRA adapter that applies to every request, FILE or FILE=STRENGTH, repeatable',
+    help: 'LoRA adapter that applies to every request of the first model, FILE or FILE=STRENGTH, repeatable',
     parse: parseAdapter,
     repeat: true
   },
   {
     flags: '--lora-modules <name=file>',
-    help: 'LoRA adapter that requests ask for by this name as their model, repeatable',
+    help: 'LoRA adapter of the first model that requests ask for by this name as their model, repeatable',
     parse: parseModule,
     repeat: true
   },
-  { flags: '--draft <file>', help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead' },
+  {
+    flags: '--draft <file>',
+    help: 'smaller model of the same vocabulary, in GGUF, that guesses tokens ahead for the first model'
+  },
   { flags: '--no-lookup', help: 'do not guess tokens by looking them up in the text', advanced: true },
   { flags: '--pin', help: "keep each of the engine's threads to a core", advanced: true },
   {

@@ -11,6 +11,7 @@ import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
 import { findSigner, isDevnet } from '../../../lib/clients/accounts.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
+import type { DeviceChoice } from '../../../lib/infer/device.ts'
 import { CACHE_MIN_BYTES, openEngine } from '../../../lib/infer/engine.ts'
 import type { Engine } from '../../../lib/infer/types.ts'
 import { modelFile } from '../server/model-set.ts'
@@ -39,14 +40,15 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const own = join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')
   const modelPath = named[0]?.path ?? (upstream === undefined ? own : undefined)
   const engineOptions = {
+    device: opts.device as DeviceChoice,
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
-    ...(opts.cache === undefined ? {} : { cacheBytes: opts.cache as number }),
-    adapters: [
-      ...((opts.lora as { path: string; strength: number }[] | undefined) ?? []),
-      ...((opts.loraModules as { name: string; path: string; strength: number }[] | undefined) ?? [])
-    ],
-    ...(opts.draft === undefined ? {} : { draft: opts.draft as string }),
+    ...(opts.cache !== undefined
+      ? { cacheBytes: opts.cache as number }
+      : named.length > 1 && opts.device !== 'cpu'
+        ? // Several models share a device: the first must not take what is left of it.
+          { cacheBytes: CACHE_MIN_BYTES }
+        : {}),
     running: opts.parallel as number,
     // A request may have several choices; the house's own bound comes first.
     waiting: WAITING_FACTOR * (opts.queue as number),
@@ -56,14 +58,22 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     pin: opts.pin === true,
     ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] })
   }
-  const open = async (path: string): Promise<Engine> => {
-    const engine = await openEngine(path, engineOptions)
+  // Made for one model's matrices and one vocabulary: the others have none.
+  const ofFirst = {
+    adapters: [
+      ...((opts.lora as { path: string; strength: number }[] | undefined) ?? []),
+      ...((opts.loraModules as { name: string; path: string; strength: number }[] | undefined) ?? [])
+    ],
+    ...(opts.draft === undefined ? {} : { draft: opts.draft as string })
+  }
+  const open = async (path: string, own: Partial<typeof ofFirst> = {}): Promise<Engine> => {
+    const engine = await openEngine(path, { ...engineOptions, ...own })
     for (const warning of engine.warnings) ctx.log('engine').warn(warning)
     return engine
   }
   const options: ServeOptions = {
     modelPath,
-    openEngine: () => open(modelPath!),
+    openEngine: () => open(modelPath!, ofFirst),
     port: opts.port as number,
     host: opts.host as string,
     parallel: opts.parallel as number,
@@ -75,7 +85,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   if (named.length > 1) {
     options.others = {
       files: named.slice(1),
-      open,
+      open: path => open(path),
       memoryBytes: (opts.modelsMemory as number | undefined) ?? Math.floor(freemem() / 2),
       cacheBytes: (opts.cache as number | undefined) ?? CACHE_MIN_BYTES
     }
@@ -105,7 +115,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     const what =
       info === undefined
         ? `${running.service.upstreams!.healthy} of ${upstream!.length} servers answer`
-        : `model ${info.name} ${Math.max(1, Math.round(info.fileBytes / 1e6))} MB, cpu ${info.cpu}`
+        : `model ${info.name} ${Math.max(1, Math.round(info.fileBytes / 1e6))} MB, ${opts.device === 'cpu' ? 'cpu' : 'on'} ${info.cpu}`
     ctx.ready(
       {
         type: 'ready',

@@ -17,6 +17,7 @@ import {
   traceLeaf,
   traceStart
 } from '../../../lib/codec/compute/trace.ts'
+import type { DeviceChoice } from '../../../lib/infer/device.ts'
 import { type LocalEngine, openEngine } from '../../../lib/infer/engine.ts'
 import { modelRoot, requestOf } from '../trace.ts'
 
@@ -40,6 +41,7 @@ export const verify: VerbFn = async (ctx, args, opts) => {
   const engine = await openEngine(path, {
     contextLength: longest,
     lookUp: false,
+    device: opts.device as DeviceChoice,
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number })
   })
   let exit = 0

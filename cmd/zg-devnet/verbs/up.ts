@@ -13,7 +13,7 @@ import { type Control, openControl } from '../control.ts'
 import { detach } from '../detach.ts'
 import { makeGroup } from '../group.ts'
 import { describe, withdraw } from '../network-file.ts'
-import { freeBlock, freePorts, portFree } from '../ports.ts'
+import { claimBlock, claimFreeBlock, freePorts, type PortBlock, portFree } from '../ports.ts'
 import { readyLines, serviceLine, summaryLines } from '../print.ts'
 import { provision } from '../provision.ts'
 import { listOfPorts, type NetworkPlan, planPorts, serviceTable } from '../services.ts'
@@ -37,11 +37,13 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
   const lock = await lockDirectory(dir)
   let control: Control | undefined
   let supervisor: Supervisor | undefined
+  let block: PortBlock | undefined
   let allReady = false
   let clearLine = (): void => {}
   try {
     if (opts.fresh === true) await clear(dir)
-    const plan = await makePlan(name, dir, opts)
+    block = await portsOf(name, opts)
+    const plan = await makePlan(name, dir, opts, block?.base)
     if (plan.stores >= GROUP_STORES) plan.group = await makeGroup(plan)
     const logDir = stateDir(name)
     await mkdir(logDir, { recursive: true, mode: 0o700 })
@@ -113,6 +115,7 @@ export async function up(ctx: VerbContext, _args: string[], opts: Options): Prom
     await withdraw(name)
     await supervisor?.stop()
     await control?.close()
+    block?.release()
     await lock.release()
     if (ephemeral) await rm(dir, { recursive: true, force: true })
   }
@@ -145,14 +148,31 @@ function gate(): { promise: Promise<void>; done(): void } {
   return { promise, done }
 }
 
-async function makePlan(name: string, dir: string, opts: Options): Promise<NetworkPlan> {
-  const stores = opts.stores as number
-  const p2p = await freePorts(stores)
-  let base = opts.portBase as number | undefined
+/** The block of ports of a network that does not use the known ones, claimed for this process. */
+async function portsOf(name: string, opts: Options): Promise<PortBlock | undefined> {
+  const base = opts.portBase as number | undefined
+  if (base !== undefined) {
+    const block = await claimBlock(base)
+    if (block !== undefined) return block
+    throw new ZgError(
+      'ERR_PORT_IN_USE',
+      `the ports from ${base} on belong to another network, or port ${base + 99} is in use`,
+      {
+        hint: 'zg-devnet up --port-base PORT with another one'
+      }
+    )
+  }
   // A second network must not fight for the known ports; it gets a block of its own unless told which.
-  if (base === undefined && name !== 'devnet')
-    base = await freeBlock(listOfPorts(planPorts(stores, 18_000, p2p)).map(p => p - 18_000))
-  const ports = planPorts(stores, base, p2p)
+  if (name === 'devnet') return undefined
+  const offsets = listOfPorts(planPorts(opts.stores as number, 18_000)).map(p => p - 18_000)
+  const block = await claimFreeBlock(offsets)
+  if (block === undefined) throw new ZgError('ERR_PORT_IN_USE', 'no block of 100 ports is free between 18000 and 60000')
+  return block
+}
+
+async function makePlan(name: string, dir: string, opts: Options, base: number | undefined): Promise<NetworkPlan> {
+  const stores = opts.stores as number
+  const ports = planPorts(stores, base, base === undefined ? await freePorts(stores) : [])
   for (const port of listOfPorts(ports)) {
     if (await portFree(port)) continue
     const owner = await portOwner(port)

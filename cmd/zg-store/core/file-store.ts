@@ -18,12 +18,13 @@
  * next start (or the next segment) finds that nothing is missing.
  */
 import { equalBytes } from '../../../lib/base/bytes.ts'
-import { messageOf } from '../../../lib/base/errors.ts'
+import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import { foldNodes, nodeHash, type Proof, zeroRoot, zeroTreeRoot } from '../../../lib/codec/storage/merkle.ts'
 import {
   SEGMENT_HEIGHT,
   SEGMENT_SECTORS,
+  type Shape,
   segmentLeaves,
   segmentWireBytes,
   shape
@@ -155,10 +156,26 @@ export class FileStore {
    * @throws {UploadRefusal} what is wrong with it; {ZgError} ERR_DISK_FULL, ERR_IO, ERR_STOPPED.
    */
   async store(up: SegmentUpload, tx: Tx | undefined): Promise<StoreResult> {
-    const s = checkUpload(up, tx)
-    if (tx !== undefined && !this.mine(tx, up.index)) {
-      throw new UploadRefusal('other-shard', -32602, 'Invalid params: index', 'segment belongs to another shard')
+    if (tx !== undefined) return this.#storeOne(up, tx)
+    const s = checkUpload(up, undefined)
+    this.#uploads++
+    try {
+      const presence = this.#presenceOf(up.root)
+      if (has(presence instanceof Promise ? await presence : presence, up.index)) return 'known'
+      const leaf = await this.#o.leafOf(up.data, up.index, up.fileSize)
+      if (up.namesLeaf === false) up.proof.lemma[0] = leaf
+      checkProof(up, s, leaf)
+      // The event may have come while we were hashing; then the cache was already emptied for it.
+      const late = await this.target(up.root, up.fileSize)
+      if (late !== undefined) return await this.store(up, late)
+      return this.cache.put({ ...up, leaf }, this.#o.clock.monotonic()) ? 'cached' : 'known'
+    } finally {
+      this.#left(1)
     }
+  }
+
+  async #storeOne(up: SegmentUpload, tx: Tx): Promise<StoreResult> {
+    const s = this.#shapeOf(up, tx)
     this.#uploads++
     try {
       const presence = this.#presenceOf(up.root)
@@ -167,39 +184,106 @@ export class FileStore {
       const leaf = hashed instanceof Promise ? await hashed : hashed
       if (up.namesLeaf === false) up.proof.lemma[0] = leaf
       checkProof(up, s, leaf)
-      if (tx === undefined) {
-        // The event may have come while we were hashing; then the cache was already emptied for it.
-        const late = await this.target(up.root, up.fileSize)
-        if (late !== undefined) return await this.store(up, late)
-        return this.cache.put({ ...up, leaf }, this.#o.clock.monotonic()) ? 'cached' : 'known'
-      }
-      return await this.#write(up, leaf, tx)
+      const result = await this.#append(up, leaf)
+      await this.#written(tx, [up.index])
+      return result
     } finally {
-      this.#uploads--
-      for (const wake of this.#waiters.splice(0)) wake()
+      this.#left(1)
     }
   }
 
-  async #write(up: SegmentUpload, leaf: Uint8Array, tx: Tx): Promise<StoreResult> {
+  /** All checks that need no hash. @throws {UploadRefusal} */
+  #shapeOf(up: SegmentUpload, tx: Tx): Shape {
+    const s = checkUpload(up, tx)
+    if (this.mine(tx, up.index)) return s
+    throw new UploadRefusal('other-shard', -32602, 'Invalid params: index', 'segment belongs to another shard')
+  }
+
+  /**
+   * Checks segments of one submission and stores them together: what can be asked once is asked once for all.
+   * @returns for each segment what {@link store} would have returned or thrown, in their order.
+   */
+  async storeAll(ups: readonly SegmentUpload[], tx: Tx): Promise<PromiseSettledResult<StoreResult>[]> {
+    if (ups.length === 1) return Promise.allSettled([this.#storeOne(ups[0]!, tx)])
+    const out: PromiseSettledResult<StoreResult>[] = new Array(ups.length)
+    this.#uploads += ups.length
+    try {
+      const known = this.#presenceOf(tx.root)
+      const presence = known instanceof Promise ? await known : known
+      const checked: { i: number; up: SegmentUpload; s: Shape; leaf: Uint8Array | Promise<Uint8Array> }[] = []
+      for (const [i, up] of ups.entries()) {
+        try {
+          const s = this.#shapeOf(up, tx)
+          if (has(presence, up.index)) out[i] = { status: 'fulfilled', value: 'known' }
+          else {
+            const leaf = this.#o.leafOf(up.data, up.index, up.fileSize)
+            if (leaf instanceof Promise) leaf.catch(() => {}) // met below, in its turn
+            checked.push({ i, up, s, leaf })
+          }
+        } catch (reason) {
+          out[i] = { status: 'rejected', reason }
+        }
+      }
+      const appended: Promise<void>[] = []
+      for (const { i, up, s, leaf: hashed } of checked) {
+        try {
+          const leaf = hashed instanceof Promise ? await hashed : hashed
+          if (up.namesLeaf === false) up.proof.lemma[0] = leaf
+          checkProof(up, s, leaf)
+          appended.push(
+            this.#append(up, leaf).then(
+              value => {
+                out[i] = { status: 'fulfilled', value }
+              },
+              reason => {
+                out[i] = { status: 'rejected', reason }
+              }
+            )
+          )
+        } catch (reason) {
+          out[i] = { status: 'rejected', reason }
+        }
+      }
+      await Promise.all(appended)
+      const written = checked.filter(c => out[c.i]!.status === 'fulfilled').map(c => c.up.index)
+      try {
+        if (written.length > 0) await this.#written(tx, written)
+      } catch (reason) {
+        for (const c of checked) if (out[c.i]!.status === 'fulfilled') out[c.i] = { status: 'rejected', reason }
+      }
+      return out
+    } finally {
+      this.#left(ups.length)
+    }
+  }
+
+  /** So many uploads are over. */
+  #left(count: number): void {
+    this.#uploads -= count
+    for (const wake of this.#waiters.splice(0)) wake()
+  }
+
+  #append(up: SegmentUpload, leaf: Uint8Array): Promise<StoreResult> {
     const siblings = new Uint8Array(32 * up.proof.path.length)
     for (let i = 0; i < up.proof.path.length; i++) siblings.set(up.proof.lemma[i + 1]!, 32 * i)
     const { root, index, fileSize, data } = up
     const proof: PackedProof = { siblings, path: up.proof.path }
+    return (this.#o.group?.staging ?? this.#o.log).append({ root, index, fileSize, leaf, proof, data })
+  }
+
+  /** Segments are on stable storage: whether the file is complete now. */
+  async #written(tx: Tx, indices: readonly number[]): Promise<void> {
     const { group } = this.#o
-    const result = await (group?.staging ?? this.#o.log).append({ root, index, fileSize, leaf, proof, data })
-    const known = this.#presenceOf(root)
+    const known = this.#presenceOf(tx.root)
     const presence = known instanceof Promise ? await known : known
-    mark(presence, index)
+    for (const index of indices) mark(presence, index)
     if (group !== undefined) {
       // On stable storage here, which is what was asked for; the group makes it final when its stripes are spread.
-      await group.staged(tx, index)
-      return result
-    }
-    if (presence.count >= this.#required(tx)) await this.settle(root)
+      await Promise.all(indices.map(index => group.staged(tx, index)))
+    } else if (presence.count >= this.#required(tx)) await this.settle(tx.root)
     else if ((await this.#o.index.tx(tx.seq)) === undefined) {
       throw new UploadRefusal('input', -32000, 'Transaction reverted, please upload again')
     }
-    return result
   }
 
   /** True when the segment is on stable storage here. */
@@ -383,15 +467,20 @@ export class FileStore {
     return sum
   }
 
-  /** Drops a file by command. @returns how many segments were dropped. */
-  prune(root: Uint8Array): Promise<number> {
+  /**
+   * Drops a file by command. @returns how many segments were dropped.
+   * @throws {ZgError} ERR_REJECTED by a member of a coding group: the others count on its shards, and repair would bring them back.
+   */
+  async prune(root: Uint8Array): Promise<number> {
+    if (this.#o.group !== undefined) {
+      const how = "'zg-store group tombstone' deletes it from all"
+      throw new ZgError('ERR_REJECTED', `a member alone does not give up a file of its group: ${how}`)
+    }
     return this.#serial(async () => {
       const ops: KvOp[] = [{ del: key('u', root) }]
       for await (const tx of this.#o.index.txsOf(root)) ops.push(statusOp(tx, 'pruned'))
       this.#presence.delete(nameOf(root))
-      if (this.#o.group === undefined) return this.#o.log.forget(root, ops)
-      await this.#o.kv.batch(ops, { sync: true })
-      return this.#o.group.forget(root)
+      return this.#o.log.forget(root, ops)
     })
   }
 

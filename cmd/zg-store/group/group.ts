@@ -123,6 +123,8 @@ export class CodingGroup {
   }
   readonly #keeper: Keeper
   readonly #answers: Answers
+  /** Trees being made from manifests, by file: all who want one wait for the same. */
+  readonly #folding = new Map<string, Promise<KnownLeaves | undefined>>()
   /** Manifests made here in this moment. */
   #made: { list: Manifest[]; done: Promise<void> } | undefined
 
@@ -204,6 +206,7 @@ export class CodingGroup {
       this.#c.logger.error('shards of a stripe do not fit its file', { root: toHex(m.root), stripe: m.stripe })
     }
     this.#repairer.onChecked = m => this.#tellChecked(m)
+    this.#repairer.treeOf = root => this.#leavesOf(root)
   }
 
   /** @throws {ZgError} ERR_CONFIG when this node is not in the list. */
@@ -321,8 +324,8 @@ export class CodingGroup {
     return a.chunks >= b.chunks || this.#zeroBehind(tx, known.size)
   }
 
-  /** Drops what is here of a file by command on this node alone: staged bytes and shards. */
-  async forget(root: Uint8Array): Promise<number> {
+  /** Drops what is here of a file that the group has deleted: staged bytes and shards. */
+  async #forget(root: Uint8Array): Promise<number> {
     await this.#spreader.forget(root)
     let dropped = 0
     for await (const m of this.#c.manifests.ofRoot(root)) dropped += await this.#dropShards(m)
@@ -444,6 +447,20 @@ export class CodingGroup {
   async #leavesOf(root: Uint8Array): Promise<KnownLeaves | undefined> {
     const kept = await this.#c.manifests.leaves(root)
     if (kept !== undefined) return kept
+    const name = toHex(root)
+    let making = this.#folding.get(name)
+    if (making === undefined) {
+      making = this.#foldLeaves(root).finally(() => this.#folding.delete(name))
+      this.#folding.set(name, making)
+      void making.then(
+        known => known !== undefined && this.#repairer.treeKnown(root),
+        () => {}
+      )
+    }
+    return making
+  }
+
+  async #foldLeaves(root: Uint8Array): Promise<KnownLeaves | undefined> {
     for (const f of await this.#c.manifests.families(root)) {
       if (f.durable < f.stripes) continue
       const leaves = new Uint8Array(32 * shape(f.size).segments)
@@ -546,7 +563,7 @@ export class CodingGroup {
 
   /** All that is here of a file with a tombstone. Cut off anywhere, the next start does it again. */
   async #delete(root: Uint8Array): Promise<void> {
-    await this.forget(root)
+    await this.#forget(root)
     await this.#c.manifests.forget(root)
     await this.#c.files.prune(root)
     await this.#c.manifests.buried(root)
@@ -657,8 +674,7 @@ export class CodingGroup {
     code: Code,
     asked: readonly { stripe: number; j: number }[]
   ): Promise<(Piece | undefined)[]> {
-    this.#reader.servedMs = this.#c.clock.monotonic()
-    return Promise.all(
+    const found = await Promise.all(
       asked.map(async ({ stripe, j }) => {
         const s = stripeOf(size, code, stripe)
         if (!s.full) return undefined
@@ -671,6 +687,9 @@ export class CodingGroup {
         return piece
       })
     )
+    // Whoever has nothing to give yet serves nobody: its repair need not stand back.
+    if (found.some(x => x !== undefined)) this.#reader.servedMs = this.#c.clock.monotonic()
+    return found
   }
 
   /** Which sectors of `count` segments of a file lie on this node's own disk: a bit each, MASK_BYTES a segment. */

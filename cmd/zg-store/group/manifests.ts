@@ -29,6 +29,9 @@ import { type Code, stripeCount } from '../../../lib/codec/storage/shard-name.ts
 import { keccak256 } from '../../../lib/crypto/hash.ts'
 import type { KvOp, KvStore } from '../../../lib/ports/kv.ts'
 
+const SUMS_BYTES = 256 * 16
+/** The digest of who knows no file. */
+export const EMPTY_DIGEST: Uint8Array = keccak256(new Uint8Array(SUMS_BYTES))
 /** How far a manifest may be ahead of the one known here: away for so many repairs, not a forged number without end. */
 export const EPOCH_JUMP = 1024
 const FAMILIES = 512
@@ -91,7 +94,7 @@ export class Manifests {
   }
 
   static async open(kv: KvStore): Promise<Manifests> {
-    const sums = new Uint8Array(4096)
+    const sums = new Uint8Array(SUMS_BYTES)
     for await (const [k, v] of kv.scan({ gte: Uint8Array.of(letter('d')), lt: Uint8Array.of(letter('e')) })) {
       if (k.length === 2 && v.length === 16) sums.set(v, 16 * k[1]!)
     }
@@ -148,6 +151,11 @@ export class Manifests {
   /** What is known of a root under each code. */
   async families(root: Uint8Array): Promise<Family[]> {
     const name = toHex(root)
+    // Read in turn with what changes them: one taken between the scan and its end would be missing for as long as this is kept.
+    return this.#families.get(name) ?? this.#serial(() => this.#load(root, name))
+  }
+
+  async #load(root: Uint8Array, name: string): Promise<Family[]> {
     const kept = this.#families.get(name)
     if (kept !== undefined) return kept
     const found: Family[] = []

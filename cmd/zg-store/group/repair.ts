@@ -34,18 +34,9 @@ import {
 import { block, type Piece } from './memory.ts'
 import { OP } from './ports.ts'
 import type { Reader } from './reader.ts'
+import { type Job, RepairQueue, stripeKey } from './repair-queue.ts'
 import { encodeHeld, type HeldShard } from './shards.ts'
 import { encodeList, encodeStripeName } from './wire.ts'
-
-interface Job {
-  readonly root: Uint8Array
-  readonly k: number
-  readonly m: number
-  readonly stripe: number
-  survivors: number
-  notBeforeMs: number
-  fails: number
-}
 
 /** What shall be done about a stripe. */
 export interface RepairPlan {
@@ -57,8 +48,10 @@ export interface RepairPlan {
   readonly actor: Uint8Array | undefined
 }
 
-const JOBS = 100_000
-const PARALLEL = 12
+/** Stripes whose parity is to be made again, and those below k, that are kept in mind. */
+const NOTED = 100_000
+/** Stripes at a time: 30 MiB. While clients are served most of these rest, and the others still fill messages to each holder. */
+const PARALLEL = 20
 const CHECK_PARALLEL = 8
 /** Stripes that may wait at one member while clients write: 2 GiB of a group of six. */
 const CHECKS_WAITING = 350
@@ -69,7 +62,7 @@ const RETRY_MAX_MS = 60_000
 export class Repairer {
   readonly #c: Context
   readonly #reader: Reader
-  readonly #jobs = new Map<string, Job>()
+  readonly #queue = new RepairQueue()
   readonly #checks = new Map<string, Manifest>()
   readonly #below = new Map<string, number>()
   readonly #alarms = new Map<string, string>()
@@ -91,7 +84,7 @@ export class Repairer {
   }
 
   get pending(): number {
-    return this.#jobs.size
+    return this.#queue.size
   }
 
   get unchecked(): number {
@@ -111,7 +104,7 @@ export class Repairer {
   /** Repairs everything now, whatever looks like a partition. */
   force(): void {
     this.#forced = true
-    for (const job of this.#jobs.values()) job.notBeforeMs = 0
+    this.#queue.due(0, true)
     this.sweep()
   }
 
@@ -124,17 +117,8 @@ export class Repairer {
   note(m: Manifest): void {
     const plan = this.plan(m)
     this.#watch(m, plan)
-    const key = nameOf(m)
-    if (plan.moves.length === 0) {
-      this.#jobs.delete(key)
-      return
-    }
-    const found = this.#jobs.get(key)
-    if (found !== undefined) found.survivors = plan.survivors
-    else if (this.#jobs.size < JOBS) {
-      const { root, k, m: parity, stripe } = m
-      this.#jobs.set(key, { root, k, m: parity, stripe, survivors: plan.survivors, notBeforeMs: 0, fails: 0 })
-    }
+    if (plan.moves.length === 0) this.#queue.delete(stripeKey(m))
+    else this.#queue.put(m, plan.survivors)
   }
 
   /** Its parity is to be made again here. */
@@ -142,7 +126,7 @@ export class Repairer {
     const s = manifestStripe(m)
     const first = m.claims[s.need]?.holder
     if (first === undefined || !equalBytes(first, this.#c.id)) return
-    if (this.#checks.size < JOBS && !(await this.#c.manifests.isChecked(m))) this.#checks.set(nameOf(m), m)
+    if (this.#checks.size < NOTED && !(await this.#c.manifests.isChecked(m))) this.#checks.set(stripeKey(m), m)
   }
 
   /** Its parity is to be made again here, whatever was found before. */
@@ -152,8 +136,9 @@ export class Repairer {
   }
 
   forget(root: Uint8Array): void {
+    this.#queue.forget(root)
     const prefix = toHex(root)
-    for (const map of [this.#jobs, this.#checks, this.#below, this.#alarms]) {
+    for (const map of [this.#checks, this.#below, this.#alarms]) {
       for (const key of map.keys()) if (key.startsWith(prefix)) map.delete(key)
     }
   }
@@ -200,6 +185,8 @@ export class Repairer {
       this.sweep()
     }
     this.#belowLong()
+    this.#queue.due(this.#c.clock.monotonic())
+    for (const root of this.#queue.treeless()) void this.treeOf(root).catch(() => {})
     this.#pump()
   }
 
@@ -249,12 +236,12 @@ export class Repairer {
   }
 
   #watch(m: Manifest, plan: RepairPlan): void {
-    const key = nameOf(m)
+    const key = stripeKey(m)
     if (plan.survivors >= manifestStripe(m).need) {
       this.#below.delete(key)
       return
     }
-    if (!this.#below.has(key) && this.#below.size < JOBS) this.#below.set(key, this.#c.clock.monotonic())
+    if (!this.#below.has(key) && this.#below.size < NOTED) this.#below.set(key, this.#c.clock.monotonic())
   }
 
   /** Final is not for ever. */
@@ -288,7 +275,7 @@ export class Repairer {
   #pump(): void {
     if (this.#c.stop.aborted) return
     while (this.#running < PARALLEL) {
-      const job = this.#next()
+      const job = this.#queue.take()
       if (job === undefined) break
       this.#running++
       void this.#run(job).finally(() => {
@@ -318,48 +305,58 @@ export class Repairer {
     return this.#checks.size > CHECKS_WAITING || this.#c.clock.monotonic() - this.#writtenMs > BUSY_MS
   }
 
-  /** The due job with the fewest survivors. */
-  #next(): Job | undefined {
-    const nowMs = this.#c.clock.monotonic()
-    let best: Job | undefined
-    for (const job of this.#jobs.values()) {
-      if (job.notBeforeMs > nowMs) continue
-      if (best === undefined || job.survivors < best.survivors) best = job
-    }
-    if (best !== undefined) best.notBeforeMs = Number.POSITIVE_INFINITY
-    return best
-  }
-
   async #run(job: Job): Promise<void> {
-    const key = `${toHex(job.root)}/${job.k}/${job.m}/${job.stripe}`
+    const c = this.#c
+    const inMs = (ms: number): number => c.clock.monotonic() + ms
     try {
-      const m = await this.#c.manifests.get(job.root, job, job.stripe)
+      const m = await c.manifests.get(job.root, job, job.stripe)
       const plan = m === undefined ? undefined : this.plan(m)
       if (m === undefined || plan === undefined || plan.moves.length === 0) {
-        this.#jobs.delete(key)
+        this.#queue.delete(job.key)
         return
       }
-      const mine = plan.actor !== undefined && equalBytes(plan.actor, this.#c.id)
+      const mine = plan.actor !== undefined && equalBytes(plan.actor, c.id)
       if (!mine || this.#partitioned(m, plan) || plan.survivors < manifestStripe(m).need) {
-        job.notBeforeMs = this.#c.clock.monotonic() + this.#c.times.suspectMs
+        this.#queue.rest(job, inMs(c.times.suspectMs))
+        return
+      }
+      if (await this.#treeless(m, plan)) {
+        this.#queue.untilTree(job)
         return
       }
       await this.#paced(async () => {
         await this.#allowed(m, plan)
         await this.#repair(m, plan)
       })
-      this.#jobs.delete(key)
-      const now = await this.#c.manifests.get(job.root, job, job.stripe)
-      if (now !== undefined) this.note(now)
-      const left = this.#jobs.get(key)
-      if (left !== undefined) left.notBeforeMs = this.#c.clock.monotonic() + this.#c.times.suspectMs
+      this.#queue.delete(job.key)
+      const now = await c.manifests.get(job.root, job, job.stripe)
+      if (now === undefined || this.plan(now).moves.length === 0) return
+      // Something of it is left to do, or was not taken: a little later.
+      this.note(now)
+      const left = this.#queue.taken(job.key)
+      if (left !== undefined) this.#queue.rest(left, inMs(c.times.suspectMs))
     } catch (err) {
-      if (this.#c.stop.aborted) return
+      if (c.stop.aborted) return
       job.fails++
-      job.notBeforeMs =
-        this.#c.clock.monotonic() + Math.min(RETRY_MAX_MS, this.#c.times.tickMs * 2 ** Math.min(job.fails, 6))
-      this.#c.logger.debug('stripe not repaired yet', { stripe: key, error: messageOf(err) })
+      this.#queue.rest(job, inMs(Math.min(RETRY_MAX_MS, c.times.tickMs * 2 ** Math.min(job.fails, 6))))
+      c.logger.debug('stripe not repaired yet', { stripe: job.key, error: messageOf(err) })
     }
+  }
+
+  /** True when segments are to be stored and their proofs cannot be had: manifests of the file still arrive. */
+  async #treeless(m: Manifest, plan: RepairPlan): Promise<boolean> {
+    const s = manifestStripe(m)
+    if (!s.full || plan.moves.every(x => x.j >= s.need)) return false
+    return (await this.#c.manifests.leaves(m.root)) === undefined && (await this.treeOf(m.root)) === undefined
+  }
+
+  /** Makes the tree of a file from its manifests, if all of them are here. */
+  treeOf: (root: Uint8Array) => Promise<unknown> = async () => undefined
+
+  /** The tree of a file is known now. */
+  treeKnown(root: Uint8Array): void {
+    this.#queue.treeKnown(root)
+    this.#pump()
   }
 
   #partitioned(m: Manifest, plan: RepairPlan): boolean {
@@ -435,8 +432,11 @@ export class Repairer {
       const proof = s.full && j < s.need ? await segmentProof(c, m, s.firstSegment + j) : undefined
       if (s.full && j < s.need && proof === undefined) throw new Error('the tree of the file is not known yet')
       try {
-        const claim = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
-        claims[j] = claim
+        const before = m.claims[j]
+        const own = before !== undefined && equalBytes(to, c.id) && equalBytes(before.holder, c.id)
+        // Its word for this very shard is given already: what was lost is put back.
+        if (own) await c.shards.put(heldOf(m, j), d, proof)
+        else claims[j] = await hand(c, heldOf(m, j), to, d, { epoch: m.epoch, proof })
         handed++
         c.bad.clear(m, j, to)
         c.stats.repairedBytes += d.length
@@ -594,10 +594,6 @@ export async function segmentProof(c: Context, m: Manifest, index: number): Prom
 export function packedProof(tree: MerkleTree, index: number): PackedProof {
   const { lemma, path } = tree.proof(index)
   return { siblings: path.length === 0 ? new Uint8Array(0) : concat(...lemma.slice(1, -1)), path }
-}
-
-function nameOf(m: Pick<Manifest, 'root' | 'k' | 'm' | 'stripe'>): string {
-  return `${toHex(m.root)}/${m.k}/${m.m}/${m.stripe}`
 }
 
 function parseName(key: string) {

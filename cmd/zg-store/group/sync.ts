@@ -9,7 +9,7 @@ import type { Manifest } from '../../../lib/codec/storage/manifest.ts'
 import { decodeTombstone, type Tombstone } from '../../../lib/codec/storage/members.ts'
 import { repeat } from '../../../lib/ports/clock.ts'
 import { ask, type Context } from './context.ts'
-import type { BucketEntry } from './manifests.ts'
+import { type BucketEntry, EMPTY_DIGEST } from './manifests.ts'
 import { OP } from './ports.ts'
 import {
   decodeBeat,
@@ -39,7 +39,7 @@ export class Sync {
   #syncing = false
   /** Files compared and pulled since start. */
   pulled = 0
-  /** True once every live member was compared with after the start. */
+  /** True once a member had the same manifests after the start. */
   settled = false
   onList: (json: string) => Promise<void> = async () => {}
   onTombstone: (t: Tombstone) => Promise<void> = async () => {}
@@ -122,12 +122,14 @@ export class Sync {
     const key = toHex(from)
     if (equalBytes(beat.digest, this.#c.manifests.digest())) {
       this.#differs.delete(key)
-      this.settled = true
+      // Two that have lost everything agree too.
+      if (!equalBytes(beat.digest, EMPTY_DIGEST)) this.settled = true
       return
     }
     const times = (this.#differs.get(key) ?? 0) + 1
     this.#differs.set(key, times)
-    if (times < PATIENCE_BEATS || this.#syncing) return
+    // A node that has just started may have been away, or have nothing left: every beat counts.
+    if ((this.settled && times < PATIENCE_BEATS) || this.#syncing) return
     this.#syncing = true
     void this.compare(from)
       .catch(err => this.#c.logger.debug('comparison broke off', { member: key, error: messageOf(err) }))

@@ -17,6 +17,9 @@ export class BodyReader {
   #size = 0
   #ended = false
   #wake: (() => void) | undefined
+  /** What is being filled, and how much of it is: one promise for a segment, not one for each piece. */
+  #target: Uint8Array | undefined
+  #have = 0
 
   /** @param onChunk - called for each piece that arrives. */
   constructor(req: IncomingMessage, onChunk: () => void = () => {}) {
@@ -29,8 +32,10 @@ export class BodyReader {
     req.on('data', (chunk: Buffer) => {
       this.#onChunk()
       passing(chunk.length)
-      this.#chunks.push(chunk)
-      this.#size += chunk.length
+      const rest = this.#copied(chunk)
+      if (rest === undefined) return
+      this.#chunks.push(rest)
+      this.#size += rest.length
       if (this.#size > AHEAD_BYTES) req.pause()
       this.#wakeUp()
     })
@@ -51,22 +56,22 @@ export class BodyReader {
     this.#wakeUp()
   }
 
-  /** Copies the next bytes to `target`; the count is less than its length only at the end of the body. */
+  /** Copies the next bytes to `target`, those to come as they arrive; the count is less than its length only at the end of the body. */
   async fill(target: Uint8Array): Promise<number> {
     let have = 0
-    while (have < target.length) {
-      if (this.#size === 0) {
-        if (this.#ended) break
-        await this.#more()
-        continue
-      }
+    while (have < target.length && this.#size > 0) {
       const chunk = this.#chunks[0]!
       const part = Math.min(chunk.length - this.#used, target.length - have)
       chunk.copy(target, have, this.#used, this.#used + part)
       have += part
       this.#take(part)
     }
-    return have
+    if (have === target.length || this.#ended) return have
+    this.#target = target
+    this.#have = have
+    await this.#more()
+    this.#target = undefined
+    return this.#have
   }
 
   /** The next piece, whatever its size, valid until the next call; undefined at the end. */
@@ -79,6 +84,16 @@ export class BodyReader {
     const piece = this.#used === 0 ? chunk : chunk.subarray(this.#used)
     this.#take(piece.length)
     return piece
+  }
+
+  /** Puts a piece that has just arrived where somebody waits for it. @returns what is left to be kept. */
+  #copied(chunk: Buffer): Buffer | undefined {
+    const target = this.#target
+    if (target === undefined || this.#have === target.length) return chunk
+    const part = chunk.copy(target, this.#have)
+    this.#have += part
+    if (this.#have === target.length) this.#wakeUp()
+    return part === chunk.length ? undefined : chunk.subarray(part)
   }
 
   #take(bytes: number): void {

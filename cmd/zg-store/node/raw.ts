@@ -9,7 +9,7 @@ import { segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import type { FileStore, ServedSegment, StoreResult } from '../core/file-store.ts'
 import type { FlowIndex } from '../core/flow-index.ts'
 import type { Tx } from '../core/tx.ts'
-import { type RefusalReason, UploadRefusal } from '../core/upload-checks.ts'
+import { type RefusalReason, type SegmentUpload, UploadRefusal } from '../core/upload-checks.ts'
 import { BodyReader } from './body-reader.ts'
 import { type Lease, lease, sendBytes } from './buffers.ts'
 import { decodeFrameHead, encodeFrameHead, FRAME_HEAD_BYTES, frameUpload } from './frame.ts'
@@ -79,14 +79,15 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   const idle = setTimeout(() => req.destroy(), LIMITS.httpIdleBodyMs)
   const reader = new BodyReader(req, () => idle.refresh())
   const counts = { stored: 0, known: 0, cached: 0 }
-  const writes: Promise<void>[] = []
+  const ups: SegmentUpload[] = []
+  const leases: Lease[] = []
   let fault: { err: unknown; index: number | undefined } | undefined
   try {
     const fixed = new Uint8Array(FRAME_HEAD_BYTES)
-    for (let frames = 0; fault === undefined; frames++) {
+    for (;;) {
       const got = await reader.fill(fixed)
       if (got === 0) break
-      if (frames === UPLOAD_FRAMES) {
+      if (ups.length === UPLOAD_FRAMES) {
         throw new HttpError(413, 'ERR_BAD_INPUT', `more than ${UPLOAD_FRAMES} segments in one request`)
       }
       const head = decodeFrameHead(fixed.subarray(0, got))
@@ -99,63 +100,46 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
       // Not a byte of the data is read before there is room for it.
       await o.store.room()
       const memory = lease(head.dataSize)
+      leases.push(memory)
       const data = plain(memory, head.dataSize)
-      const write = receive(o, reader, frameUpload(head, siblings, data), tx)
-      writes.push(
-        write.stored
-          .then(
-            result => {
-              counts[result]++
-            },
-            err => {
-              fault ??= { err, index: head.index }
-            }
-          )
-          .finally(() => memory.release())
-      )
-      await write.received
+      if ((await reader.fill(data)) < data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
+      ups.push(frameUpload(head, siblings, data))
     }
   } catch (err) {
-    fault ??= { err, index: undefined }
+    fault = { err, index: undefined }
   } finally {
     clearTimeout(idle)
   }
-  await Promise.all(writes)
+  // What came whole is kept, whatever was wrong behind it.
+  const results = await storeFrames(o.store, ups, tx).finally(() => {
+    for (const memory of leases) memory.release()
+  })
+  for (const [i, r] of results.entries()) {
+    if (r.status === 'fulfilled') counts[r.value]++
+    else if (isKnown(r.reason)) counts.known++
+    else if (fault?.index === undefined) fault = { err: r.reason, index: ups[i]!.index }
+  }
   if (fault !== undefined) return refuse(req, res, fault)
   const now = typeof key === 'number' ? await o.index.tx(key) : await o.store.select(key, true)
   sendJson(res, 200, { ...counts, finalized: now?.status === 'final' })
 }
 
-/** Takes the data of a frame and hands it to the store; the next frame can be read once `received`, which rejects for a short body. */
-function receive(
-  o: RawRoutesOptions,
-  reader: BodyReader,
-  up: ReturnType<typeof frameUpload>,
+function storeFrames(
+  store: FileStore,
+  ups: readonly SegmentUpload[],
   tx: Tx | undefined
-): { received: Promise<void>; stored: Promise<StoreResult> } {
-  const received = reader.fill(up.data).then(got => {
-    if (got < up.data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
-  })
-  const stored = received.then(async () => storeOne(o.store, up, tx ?? (await o.store.target(up.root, up.fileSize))))
-  return { received, stored }
+): Promise<PromiseSettledResult<StoreResult>[]> {
+  if (tx !== undefined) return store.storeAll(ups, tx)
+  return Promise.allSettled(ups.map(async up => store.store(up, await store.target(up.root, up.fileSize))))
+}
+
+function isKnown(err: unknown): boolean {
+  return err instanceof UploadRefusal && (err.reason === 'final' || err.reason === 'duplicate')
 }
 
 /** The first bytes of a lease as a plain array: a Buffer's slice would share the memory where a copy is expected. */
 function plain(memory: Lease, bytes: number): Uint8Array {
   return new Uint8Array(memory.bytes.buffer, memory.bytes.byteOffset, bytes)
-}
-
-async function storeOne(
-  store: FileStore,
-  up: ReturnType<typeof frameUpload>,
-  tx: Tx | undefined
-): Promise<StoreResult> {
-  try {
-    return await store.store(up, tx)
-  } catch (err) {
-    if (err instanceof UploadRefusal && (err.reason === 'final' || err.reason === 'duplicate')) return 'known'
-    throw err
-  }
 }
 
 function refuse(req: IncomingMessage, res: ServerResponse, fault: { err: unknown; index: number | undefined }): void {

@@ -64,12 +64,12 @@ export function nodeMethods(o: NodeRpcOptions): RpcMethods {
       return uploadOne(store, one, await store.target(one.root, one.fileSize))
     },
     zgs_uploadSegments: async (p, ctx) =>
-      uploadList(store, ups(p[0], ctx), one => store.target(one.root, one.fileSize), 'refuse'),
+      uploadList(store, ups(p[0], ctx), up => store.target(up.root, up.fileSize), 'refuse'),
     zgs_uploadSegmentByTxSeq: async (p, ctx) => uploadOne(store, up(p[0], ctx), await bySeqOrNone(index, p[1])),
     zgs_uploadSegmentsByTxSeq: async (p, ctx) => {
       const list = ups(p[0], ctx)
       const tx = await bySeqOrNone(index, p[1])
-      return uploadList(store, list, async () => tx, 'skip')
+      return uploadList(store, list, tx ?? (async () => undefined), 'skip')
     },
     zgs_downloadSegment: async p => download(store, p, () => byRoot(p, 0)),
     zgs_downloadSegmentByTxSeq: async p => download(store, p, () => bySeq(p, 0)),
@@ -149,13 +149,17 @@ async function uploadOne(store: FileStore, up: SegmentUpload, tx: Tx | undefined
   }
 }
 
+/** @param target - the submission that all are for, or how to find that of each. */
 async function uploadList(
   store: FileStore,
   ups: readonly SegmentUpload[],
-  target: (up: SegmentUpload) => Promise<Tx | undefined>,
+  target: Tx | ((up: SegmentUpload) => Promise<Tx | undefined>),
   repeats: 'skip' | 'refuse'
 ): Promise<number> {
-  const results = await Promise.allSettled(ups.map(async up => store.store(up, await target(up))))
+  const results =
+    typeof target === 'function'
+      ? await Promise.allSettled(ups.map(async up => store.store(up, await target(up))))
+      : await store.storeAll(ups, target)
   for (const r of results) {
     if (r.status === 'rejected') {
       // Segments of one call are stored side by side: one of them may complete the file before the next is looked at.

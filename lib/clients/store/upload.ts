@@ -16,7 +16,7 @@ import { backoff, pause, until } from './retry.ts'
 import type { Source } from './source.ts'
 
 /** Requests in flight to one node: what is sent while the node syncs what it has. */
-const LANES = 8
+const LANES = 16
 const BATCH = BATCH_SEGMENTS
 const ATTEMPTS = 6
 const ROUNDS = 4

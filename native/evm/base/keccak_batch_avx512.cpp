@@ -21,6 +21,7 @@ namespace {
 struct Lane {
   using V = __m512i;
   static constexpr size_t kCount = 8;
+  static constexpr bool kThreeInputs = true;
 
   ZG_TARGET static inline V xor2(V a, V b) noexcept { return _mm512_xor_si512(a, b); }
   ZG_TARGET static inline V xor3(V a, V b, V c) noexcept { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }

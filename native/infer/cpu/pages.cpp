@@ -21,12 +21,15 @@ Pages::~Pages() {
 bool Pages::take(uint32_t* page) {
   if (free_.empty()) {
     if (memory_.size() >= limit_) return false;
-    // Loads of whole vectors may reach behind the last value.
-    const size_t bytes = (shape_.bytes() + 2 * kAlign - 1) / kAlign * kAlign;
-    void* memory = std::aligned_alloc(kAlign, bytes);
-    if (memory == nullptr) return false;
-    // Padding of values is read, and must not be rubbish that is slow.
-    std::memset(memory, 0, bytes);
+    void* memory = nullptr;
+    if (shape_.bytes() > 0) {
+      // Loads of whole vectors may reach behind the last value.
+      const size_t bytes = (shape_.bytes() + 2 * kAlign - 1) / kAlign * kAlign;
+      memory = std::aligned_alloc(kAlign, bytes);
+      if (memory == nullptr) return false;
+      // Padding of values is read, and must not be rubbish that is slow.
+      std::memset(memory, 0, bytes);
+    }
     free_.push_back(static_cast<uint32_t>(memory_.size()));
     memory_.push_back(memory);
     users_.push_back(0);
@@ -35,7 +38,7 @@ bool Pages::take(uint32_t* page) {
   *page = free_.back();
   free_.pop_back();
   users_[*page] = 1;
-  if (poison_) std::memset(memory_[*page], kNanByte, shape_.bytes());
+  if (poison_ && memory_[*page] != nullptr) std::memset(memory_[*page], kNanByte, shape_.bytes());
   return true;
 }
 

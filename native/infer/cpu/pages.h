@@ -28,7 +28,7 @@ struct PageShape {
 
 class Pages {
  public:
-  // At most `limit` pages. poison: a new page is full of NaN, for tests.
+  // At most `limit` pages. A shape without layers: pages are counted here and lie elsewhere, at() is nullptr. poison: a new page is full of NaN, for tests.
   Pages(const PageShape& shape, uint32_t limit, bool poison = false);
   ~Pages();
   Pages(const Pages&) = delete;

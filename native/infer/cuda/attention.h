@@ -1,5 +1,5 @@
-// Attention over the paged cache by the rules of inference.md 12.3: blocks of 64 positions, each by itself, joined in ascending order
-// by whichever thread block comes last.
+// Attention over the paged cache by the rules of inference.md 12.3, for single positions: blocks of 64 keys, each by itself, joined in
+// ascending order by whichever thread block comes last. Prompts: attention_tile.h.
 #pragma once
 
 #include "small.h"
@@ -28,6 +28,12 @@ struct AttentionArgs {
   uint32_t max_blocks;
   // Of blocks done, one for each (row, key-value head); 0 before and after.
   uint32_t* done;
+  // Rows of the step that this launch is for; nullptr: all. scratch and done go by their order.
+  const uint32_t* list;
+  // q and k come as products left them, and are normed and turned here; the row's own key and value go into the cache from here. Only
+  // where no sequence has two rows in the step.
+  bool fused;
+  RopeArgs rope;
 };
 
 ZG_DEVICE uint32_t first_visible(const AttentionArgs& a, uint32_t position) {
@@ -42,14 +48,15 @@ inline size_t attention_shared(uint32_t heads, uint32_t kv_heads, uint32_t head_
   const uint32_t threads = attention_threads(heads, kv_heads);
   const size_t pages = size_t{2} * kKeys * head_size * sizeof(uint16_t);
   const size_t joins = size_t{threads} / kKeys * max_blocks * 4 * sizeof(float);
-  return (pages > joins ? pages : joins) + (heads / kv_heads * head_size + 2 * threads + 16) * sizeof(float);
+  return (pages > joins ? pages : joins) + ((heads / kv_heads + 1) * head_size + 2 * threads + 16) * sizeof(float);
 }
 
-// The blocks of a (row, head), by the 64 threads of a head: key is the thread among them. All threads of the block call it.
-ZG_DEVICE void join_blocks(const AttentionArgs& a, uint32_t row, uint32_t head, bool active, uint32_t count, uint32_t key, float* table,
-                           float* chunk_maximum) {
+// The blocks of a (row, head), by the 64 threads of a head: key is the thread among them; order: of the row in the launch. All threads of
+// the block call it.
+ZG_DEVICE void join_blocks(const AttentionArgs& a, uint32_t order, uint32_t row, uint32_t head, bool active, uint32_t count, uint32_t key,
+                           float* table, float* chunk_maximum) {
   const uint32_t hs = a.head_size;
-  const float* blocks = a.scratch + (uint64_t{row} * a.heads + head) * a.max_blocks * (hs + 2);
+  const float* blocks = a.scratch + (uint64_t{order} * a.heads + head) * a.max_blocks * (hs + 2);
   float* alpha = table;
   float* beta = table + a.max_blocks;
   float* sums = table + 2 * a.max_blocks;
@@ -103,17 +110,46 @@ ZG_DEVICE void join_blocks(const AttentionArgs& a, uint32_t row, uint32_t head, 
   sync();
 }
 
+// Norms (where there is one) and turns a head in shared memory by 64 threads, key among them. All threads of the block call it.
+ZG_DEVICE void turn_head(const RopeArgs& a, float* values, bool active, const float* norm, const float* table, uint32_t key, float* lanes) {
+  const uint32_t hs = a.head_size;
+  if (norm != nullptr) {
+    if (active) lanes[key] = fold_squares(values, key, hs);
+    sync();
+    if (key < 32) {
+      const float sum = join_lanes(lanes);
+      if (key == 0) lanes[0] = det::rms_factor(sum, static_cast<float>(hs), a.epsilon);
+    }
+    sync();
+    if (active) {
+      const float factor = lanes[0];
+      for (uint32_t i = key; i < hs; i += kKeys) values[i] = det::mul1(det::mul1(values[i], factor), norm[i]);
+    }
+    sync();
+  }
+  const uint32_t pairs = a.rope_dims / 2;
+  if (active) {
+    for (uint32_t i = key; i < pairs; i += kKeys) turn_pair(a, values, table, i);
+  }
+  sync();
+}
+
 // Grid: (rows · kv_heads) × max_blocks. The block's keys and values come to shared memory once for all heads that read them.
 ZG_KERNEL void attend(const AttentionArgs a) {
-  wait_before();
-  let_next_start();
-  const uint32_t row_index = block_x() / a.kv_heads;
+  // Fused: what lies in the cache was written by steps before, and is fetched while the launch in front still runs.
+  if (!a.fused) wait_before();
+  const uint32_t order = block_x() / a.kv_heads;
+  const uint32_t row_index = a.list != nullptr ? a.list[order] : order;
   const uint32_t kv = block_x() % a.kv_heads;
   const StepRow row = a.rows[row_index];
   const uint32_t first = first_visible(a, row.position);
   const uint32_t block = first / kKeys + block_y();
   const uint32_t count = row.position / kKeys - first / kKeys + 1;
-  if (block_y() >= count) return;
+  if (block_y() >= count) {
+    if (a.fused) wait_before();
+    let_next_start();
+    return;
+  }
   const uint32_t hs = a.head_size;
   const uint32_t group = a.heads / a.kv_heads;
   const uint32_t at_once = threads() / kKeys;
@@ -123,7 +159,8 @@ ZG_KERNEL void attend(const AttentionArgs a) {
   const uint32_t pages_bytes = 2 * kKeys * hs * 2;
   const uint32_t joins_bytes = at_once * a.max_blocks * 16;
   auto* q = reinterpret_cast<float*>(shared() + (pages_bytes > joins_bytes ? pages_bytes : joins_bytes));
-  float* p = q + group * hs;
+  float* own = q + group * hs;
+  float* p = own + hs;
   float* lanes = p + threads();
   auto* flag = reinterpret_cast<uint32_t*>(lanes + threads());
 
@@ -141,10 +178,45 @@ ZG_KERNEL void attend(const AttentionArgs a) {
     }
     copy_commit();
   }
+  if (a.fused) wait_before();
+  let_next_start();
   for (uint32_t i = thread(); i < group * hs; i += threads()) q[i] = a.q[(uint64_t{row_index} * a.heads + kv * group) * hs + i];
+  const uint32_t key = thread() % kKeys;
+  const uint32_t team = thread() / kKeys;
+  if (a.fused) {
+    const bool mine = row.position / kKeys == block;
+    const uint64_t kv_at = (uint64_t{row_index} * a.kv_heads + kv) * hs;
+    if (mine) {
+      for (uint32_t i = thread(); i < hs; i += threads()) own[i] = a.rope.k[kv_at + i];
+    }
+    sync();
+    const float* table = a.rope.table + uint64_t{row.position} * a.rope.rope_dims;
+    // The own key comes behind the heads.
+    const uint32_t all = group + (mine ? 1 : 0);
+    for (uint32_t base = 0; base < all; base += at_once) {
+      const uint32_t head = base + team;
+      turn_head(a.rope, q + head * hs, head < all, head < group ? a.rope.q_norm : a.rope.k_norm, table, key, lanes + team * kKeys);
+    }
+    if (mine) {
+      copy_wait<0>();
+      sync();
+      const uint32_t page_at = row.position % kKeys / kPageTokens;
+      const uint32_t slot = row.position % kPageTokens;
+      const uint32_t page = a.page_table[row.pages + row.position / kPageTokens];
+      uint16_t* stored = a.rope.cache + page * a.page_stride + a.layer_offset + uint64_t{kv} * page_halves;
+      uint16_t* stored_values = stored + uint64_t{a.kv_heads} * page_halves;
+      for (uint32_t i = thread(); i < hs; i += threads()) {
+        const uint16_t k = det::float_half(own[i]);
+        const uint16_t v = det::float_half(a.rope.v[kv_at + i]);
+        keys[page_at * page_halves + i * kPageTokens + slot] = k;
+        values[(page_at * kPageTokens + slot) * hs + i] = v;
+        stored[i * kPageTokens + slot] = k;
+        stored_values[slot * hs + i] = v;
+      }
+    }
+  }
   copy_wait<1>();
   sync();
-  const uint32_t key = thread() % kKeys;
   const uint32_t t = block * kKeys + key;
   const bool visible = t >= first && t <= row.position;
   for (uint32_t base = 0; base < group; base += at_once) {
@@ -173,7 +245,7 @@ ZG_KERNEL void attend(const AttentionArgs a) {
     lanes[thread()] = e;
     if (base == 0) copy_wait<0>();
     sync();
-    float* out = a.scratch + ((uint64_t{row_index} * a.heads + kv * group + head) * a.max_blocks + block_y()) * (hs + 2);
+    float* out = a.scratch + ((uint64_t{order} * a.heads + kv * group + head) * a.max_blocks + block_y()) * (hs + 2);
     if (key < 32) {
       const float l = join_lanes(lanes + thread() / kKeys * kKeys);
       if (active && key == 0) {
@@ -211,7 +283,7 @@ ZG_KERNEL void attend(const AttentionArgs a) {
   for (uint32_t base = 0; base < group; base += at_once) {
     const uint32_t local = thread() / kKeys;
     const bool active = base + local < group;
-    join_blocks(a, row_index, kv * group + base + local, active, count, key, reinterpret_cast<float*>(shared()) + local * a.max_blocks * 4,
+    join_blocks(a, order, row_index, kv * group + base + local, active, count, key, reinterpret_cast<float*>(shared()) + local * a.max_blocks * 4,
                 lanes + local * kKeys);
   }
   if (thread() == 0) a.done[block_x()] = 0;

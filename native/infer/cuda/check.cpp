@@ -1,6 +1,7 @@
 // Tests and timings of the engine against the plain reference, on a device or under emulation: the same program, built twice.
 //
-//   check test DIRECTORY       every fixture model there: logits bit for bit, alone, in chunks and beside others
+//   check test [DIRECTORY]     random models of each type, then every fixture model there: logits bit for bit, alone, in chunks and beside
+//                              others; and the scheduler over both engines
 //   check bench [PRESET…]      what the device reads and multiplies, then decode and prefill of random models
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "device.h"
 #include "engine.h"
+#include "schedule_check.h"
 #include "tiles.h"
 
 namespace {
@@ -139,6 +141,66 @@ bool compare_random(det::Type type, const simt::EngineOptions& base, uint32_t wi
   return different == 0;
 }
 
+// Prompts in tiles of queries over several key blocks, windows that begin inside one, decoding behind them: heads of all sizes that tiles
+// have kernels for.
+bool compare_attention(const simt::EngineOptions& base, bool quick, Tally* tally) {
+  struct Heads {
+    uint32_t heads, kv_heads, head_size, window;
+  };
+  for (const Heads& h : {Heads{4, 2, 64, 0}, Heads{8, 1, 32, 40}, Heads{3, 3, 128, 70}, Heads{2, 1, 256, 0}, Heads{5, 1, 96, 100}}) {
+    det::RandomShape shape;
+    shape.layers = 2;
+    shape.width = shape.feed = 256;
+    shape.heads = h.heads;
+    shape.kv_heads = h.kv_heads;
+    shape.head_size = h.head_size;
+    shape.vocabulary = 64;
+    shape.context = 512;
+    shape.type = shape.second = det::Type::kQ8_0;
+    const auto model = det::random_model(shape, 3 + h.head_size);
+    model->layers[1].window = h.window;
+    simt::EngineOptions options = base;
+    options.positions = 512;
+    options.sequences = 3;
+    options.rows = 256;
+    options.pages = 96;
+    std::string why;
+    const auto engine = simt::Engine::open(*model, options, &why);
+    if (engine == nullptr) {
+      printf("attention: %s\n", why.c_str());
+      return false;
+    }
+    det::Forward reference(*model, options.positions, options.load_threads);
+    uint64_t different = 0;
+    uint32_t at = 0;
+    // Pieces that end inside key blocks, beside a second sequence that decodes and a third with few rows.
+    const std::vector<uint32_t> pieces = quick ? std::vector<uint32_t>{70, 1, 61} : std::vector<uint32_t>{70, 1, 61, 130, 3, 64, 2};
+    for (size_t p = 0; p < pieces.size(); p++) {
+      std::vector<det::Row> rows;
+      rows.push_back({1, static_cast<uint32_t>(p), static_cast<uint32_t>(p) + 5, true});
+      for (uint32_t i = 0; i < pieces[p]; i++) rows.push_back({0, at + i, (at + i) * 11 % 64, i + 2 >= pieces[p]});
+      for (uint32_t i = 0; i < 3; i++) rows.push_back({2, static_cast<uint32_t>(3 * p) + i, i + 9, i == 2});
+      at += pieces[p];
+      std::vector<float> want, got;
+      std::vector<uint32_t> want_failed, got_failed, best;
+      reference.run(rows, &want, nullptr, &want_failed);
+      if (!engine->run(rows, &got, nullptr, &got_failed, &best)) {
+        printf("attention: %s\n", engine->error().c_str());
+        return false;
+      }
+      tally->logits += want.size();
+      for (size_t i = 0; i < want.size(); i++) different += det::bits_of(want[i]) != det::bits_of(got[i]);
+      different += want_failed != got_failed;
+    }
+    tally->different += different;
+    if (different > 0) {
+      printf("attention, %u heads of %u, window %u: %llu differ\n", h.heads, h.head_size, h.window, static_cast<unsigned long long>(different));
+      return false;
+    }
+  }
+  return true;
+}
+
 int test(const char* directory, bool quick) {
   simt::EngineOptions options;
   options.load_threads = quick ? 2 : 8;
@@ -156,8 +218,22 @@ int test(const char* directory, bool quick) {
       ok = compare_random(type, options, 512, 7, &tally) && ok;
     }
   }
+  simt::choose_thread_order(quick ? 2 : 0);
+  ok = compare_attention(options, quick, &tally) && ok;
   simt::choose_thread_order(0);
   printf("random models of each type: %s, %llu logits\n", ok ? "equal" : "DIFFERENT", static_cast<unsigned long long>(tally.logits));
+  det::RandomShape shape;
+  shape.layers = 2;
+  shape.width = shape.feed = quick ? 256 : 1024;
+  shape.heads = 8;
+  shape.kv_heads = 2;
+  shape.head_size = 32;
+  shape.vocabulary = quick ? 300 : 2'000;
+  shape.context = 512;
+  shape.type = det::Type::kQ4_K;
+  shape.second = det::Type::kQ6_K;
+  ok = simt::compare_schedules(shape, quick ? 8 : 48, quick ? 40 : 200, options.load_threads) && ok;
+  if (directory == nullptr) return ok ? 0 : 1;
   std::vector<std::string> files;
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(directory, none)) {
@@ -248,7 +324,11 @@ int bench(int count, char** names) {
   printf("read %.0f GB/s   int8 mma.sync %.0f TOPS\n", bandwidth / 1e9, peak / 1e12);
   printf("model     GB load-s |  decode tok/s  GB/s  of-read | b4 tok/s b16 tok/s | prefill512 tok/s TOPS of-mma of-1979\n");
   for (int i = 0; i < count; i++) {
-    if (const Preset* found = preset(names[i]); found != nullptr) {
+    // NAME, or NAME:AHEAD:BLOCKS to try other choices of decoding.
+    const std::string wanted = names[i];
+    const size_t first = wanted.find(':');
+    const size_t second = first == std::string::npos ? first : wanted.find(':', first + 1);
+    if (const Preset* found = preset(wanted.substr(0, first).c_str()); found != nullptr) {
       const Preset& p = *found;
       auto model = det::random_model(p.shape, 1);
       simt::EngineOptions options;
@@ -257,6 +337,8 @@ int bench(int count, char** names) {
       options.rows = 512;
       options.pages = 1024;
       options.load_threads = 16;
+      if (first != std::string::npos) options.ahead = static_cast<uint32_t>(atoi(wanted.c_str() + first + 1));
+      if (second != std::string::npos) options.vector_blocks = static_cast<uint32_t>(std::max(1, atoi(wanted.c_str() + second + 1)));
       std::string why;
       const auto engine = simt::Engine::open(*model, options, &why);
       if (engine == nullptr) {
@@ -304,9 +386,14 @@ int bench(int count, char** names) {
                              (2.0 * p.shape.heads * p.shape.head_size + 2.0 * p.shape.kv_heads * p.shape.head_size + 3.0 * p.shape.feed);
       const double tops = 2 * weights * pre;
       const double rate = one * static_cast<double>(engine->weight_bytes());
-      printf("%-8s %4.2f %5.2f | %6.1f (wall %.1f) %5.0f %5.1f %% | %6.0f %6.0f | %8.0f %5.1f %5.1f %% %5.1f %%\n", p.name,
+      printf("%-16s %4.2f %5.2f | %6.1f (wall %.1f) %5.0f %5.1f %% | %6.0f %6.0f | %8.0f %5.1f %5.1f %% %5.1f %%\n", wanted.c_str(),
              static_cast<double>(engine->weight_bytes()) / 1e9, engine->load_ms() / 1e3, one, 1000 / own_wall, rate / 1e9,
              bandwidth > 0 ? 100 * rate / bandwidth : 0, four, sixteen, pre, tops / 1e12, peak > 0 ? 100 * tops / peak : 0, tops / 1979e10);
+      printf("{\"type\":\"bench_cuda\",\"device\":\"%s\",\"model\":\"%s\",\"weight_bytes\":%llu,\"load_seconds\":%.3f,\"read_bytes_per_second\":%.4g,"
+             "\"int8_ops_per_second\":%.4g,\"decode_tokens_per_second\":%.2f,\"decode_wall_tokens_per_second\":%.2f,\"decode_of_read\":%.4f,"
+             "\"decode4_tokens_per_second\":%.1f,\"decode16_tokens_per_second\":%.1f,\"prefill_tokens_per_second\":%.0f,\"prefill_of_1979_tops\":%.4f}\n",
+             engine->device_name().c_str(), wanted.c_str(), static_cast<unsigned long long>(engine->weight_bytes()), engine->load_ms() / 1e3, bandwidth, peak,
+             one, 1000 / own_wall, bandwidth > 0 ? rate / bandwidth : 0, four, sixteen, pre, tops / 1979e12);
       fflush(stdout);
     }
   }
@@ -323,9 +410,9 @@ int main(int count, char** arguments) {
     return 3;
   }
   printf("device: %s, compute capability %u\n", devices[0].name.c_str(), devices[0].capability);
-  if (count >= 3 && strcmp(arguments[1], "test") == 0) return test(arguments[2], devices[0].capability == 0);
+  if (count >= 2 && strcmp(arguments[1], "test") == 0) return test(count >= 3 ? arguments[2] : nullptr, devices[0].capability == 0);
   if (count >= 3 && strcmp(arguments[1], "profile") == 0) return profile(arguments[2]);
   if (count >= 2 && strcmp(arguments[1], "bench") == 0) return bench(count - 2, arguments + 2);
-  fprintf(stderr, "usage: check test DIRECTORY | check bench PRESET…\n");
+  fprintf(stderr, "usage: check test [DIRECTORY] | check bench PRESET…\n");
   return 2;
 }

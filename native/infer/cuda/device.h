@@ -37,6 +37,8 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   bool open(uint32_t index);
+  // Before the first call of another thread.
+  void use();
   const DeviceInfo& info() const { return info_; }
   bool ok() const { return error_.empty(); }
   const std::string& error() const { return error_; }
@@ -50,9 +52,14 @@ class Device {
   void release(void* p);
   uint64_t allocated_bytes() const { return allocated_; }
 
-  // In the order of the launches. copy_in's source may be reused when it returns.
+  // Memory of the host that the device copies from and to by itself; freed with the device.
+  void* pinned(size_t bytes);
+  // Memory of the device that nobody has taken.
+  uint64_t free_bytes();
+
+  // In the order of the launches. copy_in's source may be reused when it returns, unless it is pinned: after wait().
   void copy_in(void* to, const void* from, size_t bytes);
-  // Waits.
+  // to is pinned memory, and holds the bytes after wait().
   void copy_out(void* to, const void* from, size_t bytes);
   void fill(void* to, uint8_t value, size_t bytes);
   void wait();
@@ -79,10 +86,12 @@ class Device {
   bool check(int code, const char* what);
 
   DeviceInfo info_;
+  uint32_t index_ = 0;
   std::string error_;
   uint64_t allocated_ = 0;
   std::unordered_map<void*, size_t> sizes_;
   uint8_t* staging_[2] = {nullptr, nullptr};
+  std::vector<void*> pinned_;
 #ifdef __CUDACC__
   cudaStream_t stream_ = nullptr;
   cudaStream_t copies_ = nullptr;
@@ -99,6 +108,11 @@ template <class Args>
 void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint32_t threads, size_t shared, const Args& args) {
   if (!ok() || grid_x == 0 || grid_y == 0) return;
   const auto* key = reinterpret_cast<const void*>(kernel);
+  // One division of the memory between cache and shared memory for all kernels: where it differs, a launch cannot start beside the one in front.
+  if (shared_allowed_.try_emplace(key, 48 * 1024).second &&
+      !check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), "shared memory")) {
+    return;
+  }
   if (shared > 48 * 1024 && shared_allowed_[key] < shared) {
     if (!check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "shared memory")) return;
     shared_allowed_[key] = shared;
@@ -120,6 +134,7 @@ void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint
 
 template <class Args>
 void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint32_t threads, size_t shared, const Args& args) {
+  if (!ok()) return;
   struct Call {
     void (*kernel)(Args);
     const Args* args;

@@ -41,7 +41,8 @@ bool Device::open(uint32_t index) {
              ", 8.0 is the least";
     return false;
   }
-  check(cudaSetDevice(static_cast<int>(index)), "choosing the device");
+  index_ = index;
+  use();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "stream");
   for (cudaEvent_t& e : staged_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
@@ -50,9 +51,14 @@ bool Device::open(uint32_t index) {
 }
 
 Device::~Device() {
-  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  if (stream_ != nullptr) {
+    // Perhaps on a thread that has used another device.
+    cudaSetDevice(static_cast<int>(index_));
+    cudaStreamSynchronize(stream_);
+  }
   drop_graphs();
   for (const auto& entry : sizes_) cudaFree(entry.first);
+  for (void* p : pinned_) cudaFreeHost(p);
   for (uint8_t* p : staging_) {
     if (p != nullptr) cudaFreeHost(p);
   }
@@ -91,12 +97,27 @@ void Device::release(void* p) {
   cudaFree(p);
 }
 
+void Device::use() {
+  if (ok()) check(cudaSetDevice(static_cast<int>(index_)), "choosing the device");
+}
+
 void Device::copy_in(void* to, const void* from, size_t bytes) {
   if (ok() && bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copy to the device");
 }
 void Device::copy_out(void* to, const void* from, size_t bytes) {
   if (ok() && bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copy from the device");
-  wait();
+}
+void* Device::pinned(size_t bytes) {
+  void* p = nullptr;
+  if (!ok() || !check(cudaMallocHost(&p, bytes), "pinned memory")) return nullptr;
+  pinned_.push_back(p);
+  return p;
+}
+uint64_t Device::free_bytes() {
+  size_t left = 0;
+  size_t total = 0;
+  if (ok()) check(cudaMemGetInfo(&left, &total), "memory");
+  return left;
 }
 void Device::fill(void* to, uint8_t value, size_t bytes) {
   if (ok()) check(cudaMemsetAsync(to, value, bytes, stream_), "fill");

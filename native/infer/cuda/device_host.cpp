@@ -12,10 +12,15 @@ bool Device::open(uint32_t) {
 
 Device::~Device() {
   for (const auto& entry : sizes_) free(entry.first);
+  for (void* p : pinned_) free(p);
   for (uint8_t* p : staging_) free(p);
 }
 
 void* Device::allocate(size_t bytes) {
+  // A small device for tests, whenever they want one.
+  const char* most = getenv("ZG_EMULATED_BYTES");
+  if (most != nullptr && allocated_ + bytes > strtoull(most, nullptr, 10)) error_ = "the emulated device is full";
+  if (!ok()) return nullptr;
   void* p = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (p == nullptr) {
     error_ = "out of memory";
@@ -35,12 +40,27 @@ void Device::release(void* p) {
   free(p);
 }
 
-void Device::copy_in(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
-void Device::copy_out(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
-void Device::fill(void* to, uint8_t value, size_t bytes) { memset(to, value, bytes); }
+void* Device::pinned(size_t bytes) {
+  if (!ok()) return nullptr;
+  pinned_.push_back(malloc(bytes));
+  return pinned_.back();
+}
+uint64_t Device::free_bytes() { return uint64_t{256} << 20; }
+void Device::use() {}
+
+void Device::copy_in(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) memcpy(to, from, bytes);
+}
+void Device::copy_out(void* to, const void* from, size_t bytes) {
+  if (ok() && bytes > 0) memcpy(to, from, bytes);
+}
+void Device::fill(void* to, uint8_t value, size_t bytes) {
+  if (ok()) memset(to, value, bytes);
+}
 void Device::wait() {}
 
 uint8_t* Device::staging(unsigned i) {
+  if (!ok()) return nullptr;
   if (staging_[i] == nullptr) staging_[i] = static_cast<uint8_t*>(malloc(kStaging));
   return staging_[i];
 }

@@ -4,17 +4,17 @@
 #include <algorithm>
 #include <chrono>
 
-#include "attention.h"
+#include "attention_tile.h"
 #include "bench_kernels.h"
 #include "device.h"
-#include "matrix.h"
-#include "product.h"
-#include "small.h"
+#include "launch.h"
 
 namespace zg::simt {
 namespace {
 
-uint32_t quotient(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+// Recorded steps that are kept: a few hundred nodes each.
+constexpr size_t kGraphs = 96;
+
 uint64_t quotient64(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 struct DeviceMatrix {
@@ -59,16 +59,40 @@ struct Engine::State {
   // Activations.
   float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *hidden, *expert_out, *route_weights, *router_out;
   Quants quants{};
-  uint32_t *chosen, *page_table, *failed, *row_of, *best, *done;
+  uint32_t *chosen, *page_table, *done;
+  // What a step is told, in one piece that one copy brings: rows, then their failures (UINT32_MAX: none), which row each row of logits is,
+  // rows for attention one by one, tiles of rows for attention together. Behind it, best. The host has the same.
+  uint32_t *block = nullptr, *host_block = nullptr;
+  struct Places {
+    uint32_t failed, row_of, list, tiles, words, best;
+  };
   StepRow* rows = nullptr;
+  uint32_t *failed = nullptr, *row_of = nullptr, *list = nullptr, *best = nullptr;
+  AttentionTile* tiles = nullptr;
   float* scratch = nullptr;
   size_t scratch_floats = 0;
   uint32_t logit_rows = 0;
-  // Host side of the cache.
+  // Host side of the cache: the table that the device has, in places of one sequence each, and who has a place since which step.
   uint32_t pages_per_sequence = 0;
+  uint32_t* host_table = nullptr;
+  struct Place {
+    const std::vector<uint32_t>* owner = nullptr;
+    uint64_t used = 0;
+    uint32_t count = 0;
+  };
+  std::vector<Place> table_places;
+  uint64_t steps = 0;
+  // Pinned results, as large as was wanted so far.
+  float *host_logits = nullptr, *host_hidden = nullptr;
+  size_t host_logits_floats = 0, host_hidden_floats = 0;
+  // Sequences of callers that keep no pages themselves.
   std::vector<uint32_t> free_pages;
   std::vector<std::vector<uint32_t>> sequences;
-  std::vector<uint32_t> host_table;
+  // How a step's attention is done.
+  struct Shape {
+    uint32_t n = 0, wants = 0, blocks = 1, singles = 0, tile_count = 0;
+    bool fused = false;
+  } shape;
   // Recorded steps by rows and bucket of blocks.
   std::vector<std::pair<uint64_t, int>> graphs;
   std::string error;
@@ -79,14 +103,16 @@ struct Engine::State {
   bool load(std::string* why);
   bool upload(const det::Matrix& m, uint32_t experts, infer::Pool* pool, DeviceMatrix* out);
   float* upload(const std::vector<float>& v);
-  bool fits(const std::vector<det::Row>& rows);
   void multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n, const Flow& flow);
   void normalize_rows(const float* x, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quants, uint32_t layer,
                       const uint32_t* list = nullptr);
-  void attention(size_t layer, uint32_t n, uint32_t blocks);
+  void attention(size_t layer, uint32_t n);
   void feed_forward(size_t layer, uint32_t n);
   void experts(size_t layer, uint32_t n);
-  void step(uint32_t n, uint32_t wants, uint32_t blocks);
+  void step();
+  bool describe(const std::vector<PagedRow>& rows);
+  bool place(const std::vector<uint32_t>* pages, uint32_t positions, uint32_t* at);
+  float* host_floats(float** memory, size_t* has, size_t wanted);
   bool fail(std::string message) {
     error = std::move(message);
     return false;
@@ -177,7 +203,6 @@ bool Engine::State::load(std::string* why) {
   pages_per_sequence = quotient(options.positions, det::kPage);
   const uint64_t plane = uint64_t{det::kPage} * m.kv_width();
   page_stride = plane * 2 * m.layers.size();
-  cache = device.allocate_of<uint16_t>(page_stride * options.pages);
   const uint64_t widest = quotient64(std::max<uint64_t>({m.width, m.feed, m.q_width()}), kSegment) * kSegment;
   x = device.allocate_of<float>(n * m.width);
   h = device.allocate_of<float>(n * m.width);
@@ -192,22 +217,30 @@ bool Engine::State::load(std::string* why) {
   quants.d = device.allocate_of<float>(pairs * widest / 32);
   quants.sums = device.allocate_of<uint32_t>(pairs * widest / 32);
   // Logits of at most this many rows of a step.
-  logit_rows = static_cast<uint32_t>(std::min<uint64_t>(n, options.sequences * uint64_t{8}));
+  logit_rows = std::min(options.rows, options.logit_rows);
   logits = device.allocate_of<float>(uint64_t{logit_rows} * m.vocabulary);
   hidden = device.allocate_of<float>(uint64_t{logit_rows} * m.width);
   expert_out = device.allocate_of<float>(m.experts == 0 ? 1 : pairs * m.width);
   route_weights = device.allocate_of<float>(pairs);
   router_out = device.allocate_of<float>(n * experts);
   chosen = device.allocate_of<uint32_t>(pairs);
-  failed = device.allocate_of<uint32_t>(n);
-  row_of = device.allocate_of<uint32_t>(n);
-  best = device.allocate_of<uint32_t>(n);
   done = device.allocate_of<uint32_t>(n * m.kv_heads);
   device.fill(done, 0, n * m.kv_heads * sizeof(uint32_t));
-  rows = device.allocate_of<StepRow>(n);
-  page_table = device.allocate_of<uint32_t>(uint64_t{options.sequences} * pages_per_sequence);
-  host_table.assign(uint64_t{options.sequences} * pages_per_sequence, 0);
+  // Rows, failures, rows of logits, list, tiles, best.
+  block = device.allocate_of<uint32_t>(n * 10);
+  host_block = static_cast<uint32_t*>(device.pinned(n * 10 * sizeof(uint32_t)));
+  const uint64_t table = uint64_t{options.sequences} * pages_per_sequence;
+  page_table = device.allocate_of<uint32_t>(table);
+  host_table = static_cast<uint32_t*>(device.pinned(table * sizeof(uint32_t)));
+  table_places.resize(options.sequences);
   sequences.resize(options.sequences);
+  device.wait();
+  if (options.pages == 0) {
+    const uint64_t left = device.free_bytes();
+    options.pages = static_cast<uint32_t>(std::min<uint64_t>(left / 10 * 9 / (page_stride * sizeof(uint16_t)), UINT32_MAX));
+    if (options.pages == 0 && device.ok() && ok) return *why = "no memory of the device is left for keys and values", false;
+  }
+  cache = device.allocate_of<uint16_t>(page_stride * options.pages);
   for (uint32_t i = options.pages; i > 0; i--) free_pages.push_back(i - 1);
   device.wait();
   load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
@@ -234,32 +267,13 @@ void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, st
     a.share = flow.share;
     a.failed = failed;
     a.layer = flow.layer;
+    a.ahead = options.ahead;
     uint32_t tiles = 0;
     for (; i < w.size() && w[i].first->type == first.type; i++) {
       a.w[a.count++] = {w[i].first->tiles, w[i].second.first, w[i].second.second, w[i].first->rows, w[i].first->expert_bytes};
       tiles += quotient(w[i].first->rows, kRows);
     }
-    with_type(first.type, [&]<Type T>() {
-      if constexpr (Tile<T>::kFloat) {
-        a.sink = Sink::kStore;
-        device.launch(multiply_floats<T>, tiles, n, 128, a.segments * (kRows + kSegment) * sizeof(float), a);
-      } else {
-        // Long rows leave less shared memory to the rings.
-        uint32_t threads = product_threads<T>();
-        while (threads > 64 && product_shared<T>(a, threads).total + 16 * 1024 > device.info().shared_bytes) threads -= 32;
-        const uint32_t teams = threads / 16;
-        a.group = std::max(1u, teams / a.segments);
-        const bool gated = a.sink == Sink::kGatedSilu || a.sink == Sink::kGatedGelu;
-        if (gated) a.group = quotient(a.group, 2) * 2;
-        if (n >= options.matrix_rows && flow.experts == nullptr && a.source == Source::kQuants && a.sink == Sink::kStore) {
-          multiply_matrix_launch<T>(device, a, n);
-          return;
-        }
-        const ProductShared s = product_shared<T>(a, threads);
-        const uint32_t groups = quotient(tiles, a.group);
-        device.launch(multiply_vector<T>, std::min(groups, device.info().multiprocessors), n, threads, s.total, a);
-      }
-    });
+    with_type(first.type, [&]<Type T>() { launch_product<T>(device, &a, tiles, n, options.matrix_rows, options.vector_blocks); });
   }
 }
 
@@ -269,7 +283,7 @@ void Engine::State::normalize_rows(const float* from, const float* weight, uint3
   device.launch(normalize, n, 1, 512, quotient(columns, 4) * 16 + 256, a);
 }
 
-void Engine::State::attention(size_t index, uint32_t n, uint32_t blocks) {
+void Engine::State::attention(size_t index, uint32_t n) {
   const det::Model& m = *model;
   const DeviceLayer& l = layers[index];
   const bool matrix = n >= options.matrix_rows;
@@ -302,11 +316,42 @@ void Engine::State::attention(size_t index, uint32_t n, uint32_t blocks) {
                       m.head_size,
                       m.rope_dims,
                       m.architecture.half_split};
-  device.launch(rope_and_append, n, m.heads + m.kv_heads, 64, (m.head_size + 64) * sizeof(float), rope);
-  const AttentionArgs a{q,           o,          rows,        page_table,            cache,         page_stride, plane * 2 * index, m.heads,
-                        m.kv_heads, m.head_size, m.layers[index].window, m.score_scale, m.score_cap, scratch,     blocks,            done};
-  device.launch(attend, n * m.kv_heads, blocks, attention_threads(m.heads, m.kv_heads),
-                attention_shared(m.heads, m.kv_heads, m.head_size, blocks), a);
+  if (!shape.fused) device.launch(rope_and_append, n, m.heads + m.kv_heads, 64, (m.head_size + 64) * sizeof(float), rope);
+  AttentionArgs a{};
+  a.q = q;
+  a.out = o;
+  a.rows = rows;
+  a.page_table = page_table;
+  a.cache = cache;
+  a.page_stride = page_stride;
+  a.layer_offset = plane * 2 * index;
+  a.heads = m.heads;
+  a.kv_heads = m.kv_heads;
+  a.head_size = m.head_size;
+  a.window = m.layers[index].window;
+  a.scale = m.score_scale;
+  a.cap = m.score_cap;
+  a.scratch = scratch;
+  a.max_blocks = shape.blocks;
+  a.done = done;
+  a.list = shape.singles == n ? nullptr : list;
+  a.fused = shape.fused;
+  a.rope = rope;
+  if (shape.singles > 0) {
+    device.launch(attend, shape.singles * m.kv_heads, shape.blocks, attention_threads(m.heads, m.kv_heads),
+                  attention_shared(m.heads, m.kv_heads, m.head_size, shape.blocks), a);
+  }
+  if (shape.tile_count == 0) return;
+  const TileArgs t{a, tiles, shape.tile_count};
+  const uint32_t grid = shape.tile_count * m.kv_heads;
+  const size_t bytes = tile_shared(m.head_size).total;
+  if (m.head_size <= 64) {
+    device.launch(attend_tile<16, 1>, grid, 1, kTileThreads, bytes, t);
+  } else if (m.head_size <= 128) {
+    device.launch(attend_tile<32, 1>, grid, 1, kTileThreads, bytes, t);
+  } else {
+    device.launch(attend_tile<32, 2>, grid, 1, kTileThreads, bytes, t);
+  }
 }
 
 // x += w · from, through the post-norm where there is one; layer: for the finite test, 0: none.
@@ -368,14 +413,15 @@ void Engine::State::experts(size_t index, uint32_t n) {
   device.launch(combine, n, quotient(m.width, 256), 256, 0, CombineArgs{expert_out, route_weights, y, used, m.width});
 }
 
-void Engine::State::step(uint32_t n, uint32_t wants, uint32_t blocks) {
+void Engine::State::step() {
   const det::Model& m = *model;
+  const uint32_t n = shape.n;
+  const uint32_t wants = shape.wants;
   with_type(embedding.type, [&]<Type T>() {
-    device.launch(embed<T>, n, 1, 256, 0,
-                  EmbedArgs{embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
+    launch_embed<T>(device, n, {embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
   });
   for (size_t i = 0; i < layers.size(); i++) {
-    attention(i, n, blocks);
+    attention(i, n);
     feed_forward(i, n);
   }
   if (wants == 0) return;
@@ -385,23 +431,110 @@ void Engine::State::step(uint32_t n, uint32_t wants, uint32_t blocks) {
   device.launch(finish_logits, wants, 1, 1024, 8192, LogitArgs{logits, m.vocabulary, m.logit_cap, failed, row_of, last, best});
 }
 
-bool Engine::State::fits(const std::vector<det::Row>& list) {
-  if (list.size() > options.rows) return fail("a step of " + std::to_string(list.size()) + " rows, " + std::to_string(options.rows) + " fit");
-  for (const det::Row& r : list) {
-    if (r.sequence >= options.sequences) return fail("sequence " + std::to_string(r.sequence) + " is beyond the engine's sequences");
-    if (r.position >= options.positions) return fail("position " + std::to_string(r.position) + " is beyond the engine's context");
-    if (r.token >= model->vocabulary) return fail("token " + std::to_string(r.token) + " is not in the vocabulary");
-    std::vector<uint32_t>& own = sequences[r.sequence];
-    while (own.size() * det::kPage <= r.position) {
-      if (free_pages.empty()) return fail("the cache has no free page");
-      own.push_back(free_pages.back());
-      free_pages.pop_back();
-      const uint64_t at = uint64_t{r.sequence} * pages_per_sequence + own.size() - 1;
-      host_table[at] = own.back();
-      device.copy_in(page_table + at, &host_table[at], sizeof(uint32_t));
+// The place of a sequence in the table, whose entries up to so many positions are what the list says.
+bool Engine::State::place(const std::vector<uint32_t>* pages, uint32_t positions, uint32_t* at) {
+  uint32_t best_place = UINT32_MAX;
+  for (uint32_t i = 0; i < table_places.size(); i++) {
+    if (table_places[i].owner == pages) {
+      best_place = i;
+      break;
     }
+    // Else the one that was not used for longest.
+    if (table_places[i].used != steps && (best_place == UINT32_MAX || table_places[i].used < table_places[best_place].used)) best_place = i;
+  }
+  if (best_place == UINT32_MAX) return fail("more sequences in a step than there is room for");
+  Place& p = table_places[best_place];
+  if (p.owner != pages) p = {pages, 0, 0};
+  p.used = steps;
+  *at = best_place * pages_per_sequence;
+  const uint32_t count = quotient(positions, det::kPage);
+  if (pages->size() < count) return fail("a row has no page");
+  uint32_t same = 0;
+  while (same < std::min(p.count, count) && host_table[*at + same] == (*pages)[same]) same++;
+  if (same < count) {
+    for (uint32_t i = same; i < count; i++) {
+      if ((*pages)[i] >= options.pages) return fail("a page is beyond the cache");
+      host_table[*at + i] = (*pages)[i];
+    }
+    device.copy_in(page_table + *at + same, host_table + *at + same, (count - same) * sizeof(uint32_t));
+    p.count = count;
   }
   return true;
+}
+
+// Checks the rows and tells the device of them.
+bool Engine::State::describe(const std::vector<PagedRow>& list_of_rows) {
+  const auto n = static_cast<uint32_t>(list_of_rows.size());
+  if (n > options.rows) return fail("a step of " + std::to_string(n) + " rows, " + std::to_string(options.rows) + " fit");
+  steps++;
+  shape = {};
+  shape.n = n;
+  const bool tiled = tile_fits(model->heads, model->kv_heads, model->head_size);
+  const uint32_t tile_rows = tiled ? kTileQueries / (model->heads / model->kv_heads) : 0;
+  std::vector<uint32_t> wanted, singles;
+  std::vector<AttentionTile> parts;
+  auto* to = reinterpret_cast<StepRow*>(host_block);
+  bool alone = true;
+  for (uint32_t i = 0; i < n;) {
+    // Rows of one sequence that follow one another.
+    uint32_t end = i;
+    while (end < n && list_of_rows[end].pages == list_of_rows[i].pages && list_of_rows[end].position == list_of_rows[i].position + (end - i)) end++;
+    uint32_t at = 0;
+    const uint32_t last = list_of_rows[end - 1].position;
+    if (last >= options.positions) return fail("position " + std::to_string(last) + " is beyond the engine's context");
+    for (uint32_t j = 0; j < i; j++) alone = alone && list_of_rows[j].pages != list_of_rows[i].pages;
+    if (!place(list_of_rows[i].pages, last + 1, &at)) return false;
+    const bool together = tiled && end - i >= options.tile_rows;
+    for (uint32_t r = i; r < end; r++) {
+      const PagedRow& row = list_of_rows[r];
+      if (row.token >= model->vocabulary) return fail("token " + std::to_string(row.token) + " is not in the vocabulary");
+      to[r] = {row.token, row.position, at, 0};
+      if (row.wants_logits) wanted.push_back(r);
+      if (together) continue;
+      singles.push_back(r);
+      while (shape.blocks * kKeys <= row.position) shape.blocks *= 2;
+    }
+    for (uint32_t r = i; together && r < end; r += tile_rows) parts.push_back({r, std::min(tile_rows, end - r)});
+    alone = alone && end == i + 1;
+    i = end;
+  }
+  shape.wants = static_cast<uint32_t>(wanted.size());
+  shape.singles = static_cast<uint32_t>(singles.size());
+  shape.tile_count = static_cast<uint32_t>(parts.size());
+  shape.fused = alone && shape.singles == n;
+  if (shape.wants > logit_rows) {
+    return fail("logits of " + std::to_string(shape.wants) + " rows wanted, " + std::to_string(logit_rows) + " fit");
+  }
+  // Where things lie depends on the numbers of rows alone, so recorded steps find them.
+  Places p{};
+  p.failed = 4 * n;
+  p.row_of = p.failed + n;
+  p.list = p.row_of + shape.wants;
+  p.tiles = p.list + shape.singles;
+  p.words = p.tiles + 2 * shape.tile_count;
+  p.best = 10 * options.rows - n;
+  std::fill_n(host_block + p.failed, n, UINT32_MAX);
+  std::copy(wanted.begin(), wanted.end(), host_block + p.row_of);
+  std::copy(singles.begin(), singles.end(), host_block + p.list);
+  if (!parts.empty()) memcpy(host_block + p.tiles, parts.data(), parts.size() * sizeof(AttentionTile));
+  rows = reinterpret_cast<StepRow*>(block);
+  failed = block + p.failed;
+  row_of = block + p.row_of;
+  list = block + p.list;
+  tiles = reinterpret_cast<AttentionTile*>(block + p.tiles);
+  best = block + p.best;
+  device.copy_in(block, host_block, p.words * sizeof(uint32_t));
+  return device.ok() || fail(device.error());
+}
+
+float* Engine::State::host_floats(float** memory, size_t* has, size_t wanted) {
+  if (wanted > *has) {
+    // Pinned memory is not given back before the end: it grows by doubling.
+    const size_t size = std::max(wanted, 2 * *has);
+    *memory = static_cast<float*>(device.pinned(size * sizeof(float)));
+    *has = *memory == nullptr ? 0 : size;
+  }
+  return *memory;
 }
 
 std::unique_ptr<Engine> Engine::open(const det::Model& model, const EngineOptions& options, std::string* error) {
@@ -429,47 +562,41 @@ void Engine::cut(uint32_t sequence, uint32_t position) {
   }
 }
 
-bool Engine::run(const std::vector<det::Row>& list, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,
-                 std::vector<uint32_t>* best) {
+bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResults* out) {
   State& s = *s_;
   const det::Model& m = *s.model;
   s.error.clear();
   if (!s.device.ok()) return s.fail(s.device.error());
+  *out = {};
   if (list.empty()) return true;
-  if (!s.fits(list)) return false;
-  const auto n = static_cast<uint32_t>(list.size());
-  std::vector<StepRow> step(n);
-  std::vector<uint32_t> row_of;
-  uint32_t blocks = 1;
-  for (uint32_t i = 0; i < n; i++) {
-    step[i] = {list[i].token, list[i].position, list[i].sequence * s.pages_per_sequence, 0};
-    if (list[i].wants_logits) row_of.push_back(i);
-    while (blocks * kKeys <= list[i].position) blocks *= 2;
-  }
-  const auto wants = static_cast<uint32_t>(row_of.size());
-  if (wants > s.logit_rows) return s.fail("logits of " + std::to_string(wants) + " rows wanted, " + std::to_string(s.logit_rows) + " fit");
-  const size_t scratch = size_t{n} * m.heads * blocks * (m.head_size + 2);
+  s.device.use();
+  if (!s.describe(list)) return false;
+  const uint32_t n = s.shape.n;
+  const uint32_t wants = s.shape.wants;
+  const size_t scratch = size_t{s.shape.singles} * m.heads * s.shape.blocks * (m.head_size + 2);
   if (scratch > s.scratch_floats) {
     s.device.drop_graphs();
     s.graphs.clear();
     s.device.release(s.scratch);
     s.scratch = s.device.allocate_of<float>(scratch);
     s.scratch_floats = s.scratch == nullptr ? 0 : scratch;
+    if (s.scratch == nullptr) return s.fail(s.device.error());
   }
-  const std::vector<uint32_t> none(n, UINT32_MAX);
-  s.device.copy_in(s.failed, none.data(), n * sizeof(uint32_t));
-  s.device.copy_in(s.rows, step.data(), n * sizeof(StepRow));
-  s.device.copy_in(s.row_of, row_of.data(), wants * sizeof(uint32_t));
   // A step of decoding is recorded: all rows want logits, and what changes lies in device memory.
   int graph = -1;
-  const uint64_t key = uint64_t{blocks} << 32 | n;
-  if (s.options.graphs && wants == n && n <= 64) {
+  const bool recordable = s.options.graphs && s.device.info().capability != 0 && wants == n && s.shape.singles == n && n <= 64;
+  if (recordable) {
+    const uint64_t key = uint64_t{s.shape.blocks} << 32 | n << 1 | (s.shape.fused ? 1 : 0);
     for (const auto& g : s.graphs) {
       if (g.first == key) graph = g.second;
     }
     if (graph < 0) {
+      if (s.graphs.size() >= kGraphs) {
+        s.device.drop_graphs();
+        s.graphs.clear();
+      }
       s.device.begin_graph();
-      s.step(n, wants, blocks);
+      s.step();
       graph = s.device.end_graph();
       if (graph >= 0) s.graphs.emplace_back(key, graph);
     }
@@ -477,32 +604,64 @@ bool Engine::run(const std::vector<det::Row>& list, std::vector<float>* logits, 
   s.device.mark(0);
   if (graph >= 0) {
     s.device.replay(graph);
-  } else if (s.device.info().capability == 0 || !s.options.graphs || wants != n || n > 64) {
-    s.step(n, wants, blocks);
+  } else {
+    s.step();
   }
   s.device.mark(1);
-  failed->assign(n, 0);
-  s.device.copy_out(failed->data(), s.failed, n * sizeof(uint32_t));
-  for (uint32_t& f : *failed) f = f == UINT32_MAX ? 0 : f;
-  best->assign(wants, 0);
-  s.device.copy_out(best->data(), s.best, wants * sizeof(uint32_t));
-  if (logits != nullptr) {
-    logits->resize(size_t{wants} * m.vocabulary);
-    s.device.copy_out(logits->data(), s.logits, logits->size() * sizeof(float));
-  }
-  if (hidden != nullptr) {
-    hidden->resize(size_t{wants} * m.width);
-    s.device.copy_out(hidden->data(), s.hidden, hidden->size() * sizeof(float));
+  uint32_t* failed = s.host_block + 4 * size_t{n};
+  uint32_t* best = s.host_block + 10 * size_t{s.options.rows} - n;
+  s.device.copy_out(failed, s.failed, n * sizeof(uint32_t));
+  s.device.copy_out(best, s.best, wants * sizeof(uint32_t));
+  if (values && wants > 0) {
+    float* logits = s.host_floats(&s.host_logits, &s.host_logits_floats, size_t{wants} * m.vocabulary);
+    float* hidden = s.host_floats(&s.host_hidden, &s.host_hidden_floats, size_t{wants} * m.width);
+    if (logits == nullptr || hidden == nullptr) return s.fail(s.device.error());
+    s.device.copy_out(logits, s.logits, size_t{wants} * m.vocabulary * sizeof(float));
+    s.device.copy_out(hidden, s.hidden, size_t{wants} * m.width * sizeof(float));
+    out->logits = logits;
+    out->hidden = hidden;
   }
   s.step_ms = s.device.between(0, 1);
   if (!s.device.ok()) return s.fail(s.device.error());
+  for (uint32_t i = 0; i < n; i++) failed[i] = failed[i] == UINT32_MAX ? 0 : failed[i];
+  out->failed = failed;
+  out->best = best;
+  return true;
+}
+
+bool Engine::run(const std::vector<det::Row>& list, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,
+                 std::vector<uint32_t>* best) {
+  State& s = *s_;
+  s.error.clear();
+  std::vector<PagedRow> rows;
+  size_t wants = 0;
+  for (const det::Row& r : list) {
+    if (r.sequence >= s.sequences.size()) return s.fail("sequence " + std::to_string(r.sequence) + " is beyond the engine's sequences");
+    std::vector<uint32_t>& own = s.sequences[r.sequence];
+    while (own.size() * det::kPage <= r.position) {
+      if (s.free_pages.empty()) return s.fail("the cache has no free page");
+      own.push_back(s.free_pages.back());
+      s.free_pages.pop_back();
+    }
+    rows.push_back({&own, r.position, r.token, r.wants_logits});
+    wants += r.wants_logits;
+  }
+  StepResults results;
+  if (!run_paged(rows, logits != nullptr || hidden != nullptr, &results)) return false;
+  failed->assign(results.failed, results.failed + rows.size());
+  best->assign(results.best, results.best + wants);
+  if (logits != nullptr) logits->assign(results.logits, results.logits + wants * s.model->vocabulary);
+  if (hidden != nullptr) hidden->assign(results.hidden, results.hidden + wants * s.model->width);
   return true;
 }
 
 const std::string& Engine::error() const { return s_->error; }
 uint64_t Engine::device_bytes() const { return s_->device.allocated_bytes(); }
 uint64_t Engine::weight_bytes() const { return s_->weight_bytes; }
-std::string Engine::device_name() const { return s_->device.info().name; }
+const std::string& Engine::device_name() const { return s_->device.info().name; }
+bool Engine::lost() const { return !s_->device.ok(); }
+uint32_t Engine::pages() const { return s_->options.pages; }
+uint64_t Engine::page_bytes() const { return s_->page_stride * sizeof(uint16_t); }
 float Engine::step_ms() const { return s_->step_ms; }
 double Engine::load_ms() const { return s_->load_ms; }
 

@@ -12,16 +12,40 @@ namespace zg::simt {
 
 struct EngineOptions {
   uint32_t device = 0;
-  // Longest sequence, sequences at once, rows of a step, pages of the cache (16 positions each).
+  // Longest sequence, sequences at once, rows of a step, rows of a step that may want logits, pages of the cache (16 positions each; 0:
+  // what is left of the device's memory, but for a tenth).
   uint32_t positions = 2048;
   uint32_t sequences = 64;
   uint32_t rows = 512;
+  uint32_t logit_rows = 512;
   uint32_t pages = 4096;
   // Steps of decoding are recorded once and replayed.
   bool graphs = true;
-  // Rows from which products go through the matrix units; tests set it to reach every kernel.
+  // Rows from which products go through the matrix units, and rows of one sequence from which attention does them together; tests set
+  // them to reach every kernel.
   uint32_t matrix_rows = 5;
+  uint32_t tile_rows = 4;
+  // Bytes of a decoding block's weights that are brought to the second-level cache ahead, and its blocks a multiprocessor.
+  uint32_t ahead = 96 * 1024;
+  uint32_t vector_blocks = 1;
   unsigned load_threads = 2;
+};
+
+// One position of a step: as det::Row, with the sequence's pages from its beginning on. Rows of one sequence name the same list.
+struct PagedRow {
+  const std::vector<uint32_t>* pages = nullptr;
+  uint32_t position = 0;
+  uint32_t token = 0;
+  bool wants_logits = false;
+};
+
+// What a step gave, until the next one: of the rows that want them logits, final-norm states and arg-max, one behind the other; of every
+// row the layer (from 1) in which it stopped being finite, or 0.
+struct StepResults {
+  const float* logits = nullptr;
+  const float* hidden = nullptr;
+  const uint32_t* best = nullptr;
+  const uint32_t* failed = nullptr;
 };
 
 class Engine {
@@ -30,18 +54,23 @@ class Engine {
   static std::unique_ptr<Engine> open(const det::Model& model, const EngineOptions& options, std::string* error);
   ~Engine();
 
-  void cut(uint32_t sequence, uint32_t position);
+  // Computes the rows; values: logits and states are copied to the host, too. False with error(): more rows, positions or pages than there
+  // is room for, or a device error, which stays (lost()).
+  bool run_paged(const std::vector<PagedRow>& rows, bool values, StepResults* out);
 
-  // As Forward::run; best: the arg-max of each row that wants logits. logits and hidden may be nullptr: nothing is copied back then but
-  // best and failed. False with error(): more rows, positions or pages than there is room for, or a device error, which stays.
+  // The same for sequences whose pages the engine keeps itself, with copies of the results; logits and hidden may be nullptr.
+  void cut(uint32_t sequence, uint32_t position);
   bool run(const std::vector<det::Row>& rows, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,
            std::vector<uint32_t>* best);
   const std::string& error() const;
+  bool lost() const;
 
   uint64_t device_bytes() const;
+  uint32_t pages() const;
+  uint64_t page_bytes() const;
   // Bytes of weights that a decoded token reads.
   uint64_t weight_bytes() const;
-  std::string device_name() const;
+  const std::string& device_name() const;
   // Milliseconds on the device of the last step.
   float step_ms() const;
   // Milliseconds of loading and bytes loaded.

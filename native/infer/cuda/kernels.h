@@ -36,8 +36,9 @@ struct ProductArgs {
   uint32_t count = 0;
   uint32_t columns = 0;
   uint32_t segments = 0;
-  // Row tiles that a block takes at a time.
+  // Row tiles that a block takes at a time, and bytes that it asks for ahead.
   uint32_t group = 1;
+  uint32_t ahead = 0;
   Source source = Source::kQuants;
   Sink sink = Sink::kStore;
   Quants x{};
@@ -45,7 +46,8 @@ struct ProductArgs {
   const float* floats = nullptr;
   const float* norm = nullptr;
   float epsilon = 0;
-  // Expert of a row, or nullptr; activation row = block_y / share.
+  // Rows of results; expert of a row, or nullptr; activation row = row / share.
+  uint32_t rows = 0;
   const uint32_t* experts = nullptr;
   uint32_t share = 1;
   // kAdd: row's first layer that is not finite.
@@ -60,6 +62,12 @@ struct StepRow {
   // First entry of its sequence in the page table.
   uint32_t pages;
   uint32_t pad;
+};
+
+// A constant as a type.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
 };
 
 // ---- folds and blocks shared by kernels
@@ -118,6 +126,42 @@ ZG_DEVICE uint32_t quantize_eight(const float* v, float* d, uint32_t* sums) {
   *sums = (static_cast<uint32_t>(upper ? other : sum) & 0xFFFFu) | static_cast<uint32_t>(upper ? sum : other) << 16;
   *d = scale.d;
   return word;
+}
+
+// Where column i of a row of floats lies in shared memory: sixteen neighbouring columns a lane fall into different banks.
+ZG_DEVICE uint32_t padded_at(uint32_t i) { return i + i / 32 * 4; }
+
+// As det::activation_quant, whose argument is at most 127 here: the addition rounds to the nearest integer, even at ties.
+ZG_DEVICE uint32_t quant_of(float x, float factor) {
+  return factor == 0.0f ? 0 : det::bits_of(det::add1(det::mul1(x, factor), 12582912.0f)) - 0x4B400000u;
+}
+
+// Quantizes a block of 32 held by two neighbouring lanes, sixteen values each (the even lane the first). Gives the lane's sixteen quants,
+// and the block's scale and sums in both. All lanes of the warp call it.
+ZG_DEVICE Vec4 quantize_two(const float* v, float* d, uint32_t* sums) {
+  uint32_t largest = 0;
+  ZG_UNROLL
+  for (int i = 0; i < 16; i++) {
+    const uint32_t bits = det::bits_of(v[i]) & 0x7fffffffu;
+    largest = bits > largest ? bits : largest;
+  }
+  const uint32_t other = shuffle_xor(largest, 1);
+  largest = other > largest ? other : largest;
+  const det::ActivationScale scale = det::activation_scale(largest);
+  uint32_t word[4];
+  int32_t sum = 0;
+  ZG_UNROLL
+  for (int k = 0; k < 4; k++) {
+    word[k] = 0;
+    ZG_UNROLL
+    for (int i = 0; i < 4; i++) word[k] |= (quant_of(v[4 * k + i], scale.factor) & 255u) << 8 * i;
+    sum = dp4a(word[k], 0x01010101u, sum);
+  }
+  const int32_t others = shuffle_xor(sum, 1);
+  const bool upper = (lane() & 1u) != 0;
+  *sums = (static_cast<uint32_t>(upper ? others : sum) & 0xFFFFu) | static_cast<uint32_t>(upper ? sum : others) << 16;
+  *d = scale.d;
+  return Vec4{word[0], word[1], word[2], word[3]};
 }
 
 }  // namespace zg::simt

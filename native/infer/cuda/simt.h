@@ -67,6 +67,15 @@ ZG_DEVICE void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+// Four matrices of eight rows of 16 bytes from shared memory. Lane l points at row l % 8 of matrix l / 8, and gets of row l / 4 of each the
+// four bytes from 4 · (l % 4) on.
+ZG_DEVICE void load_matrices(uint32_t* d, const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
 // 16 × 8 sums of 32 (16) products on top of c. Lane l, g = l / 4, t = l % 4: a[0] row g bytes 4t…, a[1] row g + 8, a[2], a[3] the same
 // 16 columns on; b[0] column g bytes 4t…, b[1] 16 on; d[0], d[1] row g columns 2t, 2t + 1, d[2], d[3] row g + 8.
 ZG_DEVICE void mma_k32(int32_t* d, const uint32_t* a, const uint32_t* b, int32_t c) {
@@ -90,6 +99,13 @@ ZG_DEVICE void wait_before() {
 ZG_DEVICE void let_next_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Asks for bytes (a multiple of 16, from an aligned address) to be on their way to the second-level cache.
+ZG_DEVICE void prefetch(const void* p, uint32_t bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(bytes) : "memory");
 #endif
 }
 

@@ -255,6 +255,16 @@ void check_aligned(const void* p, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(p) % bytes != 0) die("an access that is not aligned");
 }
 
+void load_matrices(uint32_t* d, const void* row) {
+  check_aligned(row, 16);
+  exchange(&row, sizeof row);
+  for (uint32_t i = 0; i < 4; i++) {
+    const uint8_t* from;
+    memcpy(&from, of_lane(8 * i + lane() / 4), sizeof from);
+    memcpy(&d[i], from + 4 * (lane() % 4), 4);
+  }
+}
+
 void mma_k32(int32_t* d, const uint32_t* a, const uint32_t* b, int32_t c) {
   const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
   exchange(mine, sizeof mine);

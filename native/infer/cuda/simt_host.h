@@ -95,9 +95,11 @@ inline Vec4 load16(const void* p) {
 }
 inline Vec4 load_stream(const void* p) { return load16(p); }
 
+void load_matrices(uint32_t* d, const void* row);
 void mma_k32(int32_t* d, const uint32_t* a, const uint32_t* b, int32_t c);
 void mma_k16(int32_t* d, uint32_t a0, uint32_t a1, uint32_t b0, int32_t c);
 
+inline void prefetch(const void* p, uint32_t bytes) { check_aligned(p, 16), check_aligned(reinterpret_cast<const void*>(uintptr_t{bytes}), 16); }
 inline void wait_before() {}
 inline void let_next_start() {}
 inline uint32_t atomic_min(uint32_t* p, uint32_t v) {

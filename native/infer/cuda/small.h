@@ -143,6 +143,19 @@ struct RopeArgs {
   bool half_split;
 };
 
+// Turns pair i of a head in place; table: of its position.
+ZG_DEVICE void turn_pair(const RopeArgs& a, float* values, const float* table, uint32_t i) {
+  const uint32_t pairs = a.rope_dims / 2;
+  const uint32_t ia = a.half_split ? i : 2 * i;
+  const uint32_t ib = a.half_split ? i + pairs : 2 * i + 1;
+  const float c = table[2 * i];
+  const float s = table[2 * i + 1];
+  const float va = values[ia];
+  const float vb = values[ib];
+  values[ia] = det::fma1(va, c, -det::mul1(vb, s));
+  values[ib] = det::fma1(va, s, det::mul1(vb, c));
+}
+
 // Grid: rows × (heads + kv_heads), 64 threads: a head's norm, its rotation; keys and values into the cache.
 ZG_KERNEL void rope_and_append(const RopeArgs a) {
   wait_before();
@@ -174,16 +187,7 @@ ZG_KERNEL void rope_and_append(const RopeArgs a) {
   }
   const uint32_t pairs = a.rope_dims / 2;
   const float* table = a.table + uint64_t{row.position} * a.rope_dims;
-  for (uint32_t i = thread(); i < pairs; i += threads()) {
-    const uint32_t ia = a.half_split ? i : 2 * i;
-    const uint32_t ib = a.half_split ? i + pairs : 2 * i + 1;
-    const float c = table[2 * i];
-    const float s = table[2 * i + 1];
-    const float va = values[ia];
-    const float vb = values[ib];
-    values[ia] = det::fma1(va, c, -det::mul1(vb, s));
-    values[ib] = det::fma1(va, s, det::mul1(vb, c));
-  }
+  for (uint32_t i = thread(); i < pairs; i += threads()) turn_pair(a, values, table, i);
   sync();
   if (!key) {
     for (uint32_t i = thread(); i < hs; i += threads()) q[i] = values[i];
@@ -318,16 +322,23 @@ ZG_KERNEL void finish_logits(const LogitArgs a) {
   auto* index = reinterpret_cast<uint32_t*>(value + threads());
   float best = det::float_of(0xff800000u);
   uint32_t at = a.vocabulary;
-#ifdef __CUDACC__
-#pragma unroll 8
-#endif
-  for (uint32_t i = thread(); i < a.vocabulary; i += threads()) {
-    float v = l[i];
-    if (a.cap != 0) l[i] = v = det::mul1(a.cap, det::ztanh(det::div1(v, a.cap)));
-    if (!det::is_finite(v)) atomic_min(a.failed + a.row_of[block_x()], a.layer);
-    if (at == a.vocabulary || v > best) {
-      best = v;
-      at = i;
+  // Several loads at once: they are far away.
+  constexpr uint32_t kAtOnce = 8;
+  for (uint32_t base = thread(); base < a.vocabulary; base += kAtOnce * threads()) {
+    float part[kAtOnce];
+    ZG_UNROLL
+    for (uint32_t j = 0; j < kAtOnce; j++) part[j] = base + j * threads() < a.vocabulary ? l[base + j * threads()] : 0.0f;
+    ZG_UNROLL
+    for (uint32_t j = 0; j < kAtOnce; j++) {
+      const uint32_t i = base + j * threads();
+      if (i >= a.vocabulary) continue;
+      float v = part[j];
+      if (a.cap != 0) l[i] = v = det::mul1(a.cap, det::ztanh(det::div1(v, a.cap)));
+      if (!det::is_finite(v)) atomic_min(a.failed + a.row_of[block_x()], a.layer);
+      if (at == a.vocabulary || v > best) {
+        best = v;
+        at = i;
+      }
     }
   }
   value[thread()] = best;

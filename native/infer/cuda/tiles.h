@@ -124,6 +124,18 @@ ZG_DEVICE void expand(uint32_t nibbles, uint32_t extra0, uint32_t extra1, int t,
   }
 }
 
+// The bits of block b beside its line's nibbles, of a row: segment and row as in the layout.
+template <Type T>
+ZG_DEVICE void further_bits(const uint8_t* segment, uint32_t row, int b, uint32_t* extra) {
+  extra[0] = extra[1] = 0;
+  const uint8_t* at = segment + row * 16;
+  if constexpr (Tile<T>::kFifth) extra[0] = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
+  if constexpr (T == Type::kQ6_K) {
+    extra[0] = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
+    extra[1] = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
+  }
+}
+
 // Words t of block b of a row: segment and row as in the layout.
 template <Type T>
 ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_t* low, uint32_t* high) {
@@ -132,14 +144,9 @@ ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_
     *low = word_at(at + 512 * b + 4 * t);
     *high = word_at(at + 512 * b + 256 + 4 * t);
   } else if constexpr (Tile<T>::kNibbles) {
-    uint32_t extra0 = 0;
-    uint32_t extra1 = 0;
-    if constexpr (Tile<T>::kFifth) extra0 = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
-    if constexpr (T == Type::kQ6_K) {
-      extra0 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
-      extra1 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
-    }
-    expand<T>(word_at(at + 256 * b + 4 * t), extra0, extra1, t, low, high);
+    uint32_t extra[2];
+    further_bits<T>(segment, row, b, extra);
+    expand<T>(word_at(at + 256 * b + 4 * t), extra[0], extra[1], t, low, high);
   } else {
     *low = word_at(at + b / 2 * 256 + 8 * (b % 2)) >> 2 * t & 0x03030303u;
     *high = word_at(at + b / 2 * 256 + 8 * (b % 2) + 4) >> 2 * t & 0x03030303u;
@@ -151,32 +158,38 @@ ZG_DEVICE void fetch(const uint8_t* segment, uint32_t row, int b, int t, uint32_
   }
 }
 
-// All eight words of block b: low half, high half.
-template <Type T>
-ZG_DEVICE void fetch_block(const uint8_t* segment, uint32_t row, int b, uint32_t* words) {
-  const uint8_t* at = segment + row * 16;
+// All eight words of block b, low half, high half, from a row's lines in registers: line(l) is line l's vector. Indices are constants once loops are unrolled.
+template <Type T, class Line>
+ZG_DEVICE void take_block(const Line& line, int b, uint32_t* words) {
   if constexpr (T == Type::kQ8_0) {
-    const Vec4 low = load16(at + 512 * b);
-    const Vec4 high = load16(at + 512 * b + 256);
+    const Vec4 low = line(2 * b);
+    const Vec4 high = line(2 * b + 1);
     ZG_UNROLL
     for (int t = 0; t < 4; t++) {
       words[t] = word_of(low, t);
       words[4 + t] = word_of(high, t);
     }
   } else if constexpr (Tile<T>::kNibbles) {
-    const Vec4 line = load16(at + 256 * b);
     uint32_t extra0 = 0;
     uint32_t extra1 = 0;
-    if constexpr (Tile<T>::kFifth) extra0 = word_at(at + (8 + b / 4) * 256 + 4 * (b % 4));
+    if constexpr (Tile<T>::kFifth) extra0 = word_of(line(8 + b / 4), b % 4);
     if constexpr (T == Type::kQ6_K) {
-      extra0 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2));
-      extra1 = word_at(at + (8 + b / 2) * 256 + 8 * (b % 2) + 4);
+      extra0 = word_of(line(8 + b / 2), 2 * (b % 2));
+      extra1 = word_of(line(8 + b / 2), 2 * (b % 2) + 1);
     }
     ZG_UNROLL
-    for (int t = 0; t < 4; t++) expand<T>(word_of(line, t), extra0, extra1, t, &words[t], &words[4 + t]);
+    for (int t = 0; t < 4; t++) expand<T>(word_of(line(b), t), extra0, extra1, t, &words[t], &words[4 + t]);
   } else {
     ZG_UNROLL
-    for (int t = 0; t < 4; t++) fetch<T>(segment, row, b, t, &words[t], &words[4 + t]);
+    for (int t = 0; t < 4; t++) {
+      words[t] = word_of(line(b / 2), 2 * (b % 2)) >> 2 * t & 0x03030303u;
+      words[4 + t] = word_of(line(b / 2), 2 * (b % 2) + 1) >> 2 * t & 0x03030303u;
+      if constexpr (T == Type::kQ3_K) {
+        const uint32_t third = word_of(line(4 + b / 4), b % 4);
+        words[t] |= spread(third, t) << 2;
+        words[4 + t] |= spread(third, t + 4) << 2;
+      }
+    }
   }
 }
 
@@ -200,6 +213,33 @@ ZG_DEVICE Head head(const uint8_t* segment, uint32_t row) {
     h.a = load16(line + (Tile<T>::kLines - 1) * 256);
     if constexpr (Tile<T>::kTail == 2) h.b.x = half_at(tail);
     if constexpr (Tile<T>::kTail == 4) h.b.x = word_at(tail);
+  }
+  return h;
+}
+
+// A row's tail bytes, behind the lines.
+template <Type T>
+ZG_DEVICE void load_tail(const uint8_t* segment, uint32_t row, uint32_t* tail) {
+  const uint8_t* at = segment + Tile<T>::kLines * 256 + row * Tile<T>::kTail;
+  if constexpr (Tile<T>::kTail == 2) tail[0] = half_at(at);
+  if constexpr (Tile<T>::kTail == 4) tail[0] = word_at(at);
+  if constexpr (Tile<T>::kTail == 8) {
+    tail[0] = word_at(at);
+    tail[1] = word_at(at + 4);
+  }
+}
+template <Type T, class Line>
+ZG_DEVICE Head take_head(const Line& line, const uint32_t* tail) {
+  Head h{};
+  if constexpr (T == Type::kQ4_1 || T == Type::kQ5_1) {
+    h.a = line(Tile<T>::kLines - 2);
+    h.b = line(Tile<T>::kLines - 1);
+  } else if constexpr (T == Type::kIQ4_XS || T == Type::kMXFP4) {
+    h.a.x = tail[0];
+    h.a.y = tail[1];
+  } else {
+    h.a = line(Tile<T>::kLines - 1);
+    if constexpr (Tile<T>::kTail != 0) h.b.x = tail[0];
   }
   return h;
 }

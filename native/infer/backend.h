@@ -1,0 +1,70 @@
+// What the scheduler computes with: one face for the engine of CPUs and for that of CUDA devices. Both give the same bits, so requests
+// never show where they ran. A back end counts the pages of its cache in cpu::Pages; where their memory lies is its own affair.
+//
+// All of it is called from one thread at a time, but for construction.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/engine.h"
+
+namespace zg::infer {
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // Computes rows (cpu/engine.h). False when *cancel became true, when memory ran out, or with fault().
+  virtual bool run(std::vector<cpu::Row>* rows, const std::atomic<bool>* cancel) = 0;
+  // Not empty: the device failed and stays so; every later run is false.
+  virtual const std::string& fault() const = 0;
+  virtual cpu::Pages& pages() = 0;
+  // Of a page, wherever it lies.
+  virtual uint64_t page_bytes() const = 0;
+  virtual const std::shared_ptr<const det::Model>& model() const = 0;
+  // For people: the level of CPU, or the device's name.
+  virtual const char* name() const = 0;
+  // Positions of one step while nobody waits for a token, and those of prompts beside sequences that decode.
+  virtual size_t step_alone() const = 0;
+  virtual size_t step_shared() const = 0;
+  // Rows may have adapters.
+  virtual bool adapts() const = 0;
+};
+
+// The engine for CPUs.
+std::unique_ptr<Backend> cpu_backend(std::unique_ptr<cpu::Engine> engine);
+
+struct BackendOptions {
+  uint32_t device = 0;
+  // Longest sequence, sequences that a step may have, threads that lay weights out.
+  uint32_t positions = 0;
+  uint32_t sequences = 64;
+  unsigned threads = 1;
+  // Of the cache; 0: what the weights leave of the device, but for a reserve.
+  uint64_t cache_bytes = 0;
+};
+
+// How an addon for devices hands its engine to the one that has the scheduler. Both come from one build: the numbers must be equal.
+struct BackendFactory {
+  static constexpr uint32_t kVersion = 1;
+  uint32_t version = kVersion;
+  uint32_t row_bytes = sizeof(cpu::Row);
+  uint32_t model_bytes = sizeof(det::Model);
+  uint32_t pages_bytes = sizeof(cpu::Pages);
+  // nullptr with the reason in error.
+  std::unique_ptr<Backend> (*open)(std::shared_ptr<const det::Model> model, const BackendOptions& options, std::string* error) = nullptr;
+
+  bool fits() const {
+    const BackendFactory own;
+    return version == own.version && row_bytes == own.row_bytes && model_bytes == own.model_bytes && pages_bytes == own.pages_bytes;
+  }
+};
+// Marks the object that wraps a BackendFactory.
+constexpr uint64_t kBackendTag[2] = {0x7a672d6261636b65, 0x6e642d666163746f};
+
+}  // namespace zg::infer
