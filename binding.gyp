@@ -69,7 +69,7 @@
     },
     {
       'target_name': 'infer',
-      'dependencies': ['infer_avx2', 'infer_avx512'],
+      'dependencies': ['infer_avx2', 'infer_avx512', 'infer_neon'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'native/infer'],
       # Every level of CPU gives the same bits: the compiler must not join a product and a sum on its own.
       'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math', '-pthread'],
@@ -143,11 +143,20 @@
         ]
       }]]
     },
+    {
+      'target_name': 'infer_neon',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/neon.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffp-contract=off', '-fno-math-errno'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
+      'conditions': [['target_arch=="arm64" and OS!="mac"', {'cflags_cc': ['-march=armv8.2-a+dotprod']}]]
+    },
     # Tests and timings of the engine for CPUs against the deterministic reference.
     {
       'target_name': 'infer_cpu_check',
       'type': 'executable',
-      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512'],
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_neon'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],

@@ -36,6 +36,7 @@ const tokens = Number(values.tokens)
 const root = packageRoot()
 const tiny = join(root, 'share', 'models', 'tiny-zg.gguf')
 const dir = mkdtempSync(join(tmpdir(), 'zg-bench-serve-'))
+let fresh = 0
 
 try {
   const large = values.model ?? made()
@@ -62,10 +63,12 @@ function say(figure: string, asked: string, value: number, detail: Record<string
   console.log(`${figure.padEnd(52)} asked ${asked.padEnd(8)} ${value.toFixed(3)}   ${told.join(', ')}`)
 }
 
-const median = (list: number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1]!
-let fresh = 0
+function median(list: number[]): number {
+  return [...list].sort((a, b) => a - b)[list.length >> 1]!
+}
+
 /** Ids no earlier prompt began with, so that nothing is remembered. */
-const prompt = (length: number, vocabulary: number): Int32Array => {
+function prompt(length: number, vocabulary: number): Int32Array {
   fresh++
   return Int32Array.from({ length }, (_, i) => 3 + ((i * 37 + fresh * 101 + (i === 0 ? fresh : 0)) % (vocabulary - 3)))
 }

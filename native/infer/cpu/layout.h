@@ -139,4 +139,5 @@ extern "C" {
 extern const struct ZgLevel zg_level_generic;
 extern const struct ZgLevel zg_level_avx2;
 extern const struct ZgLevel zg_level_avx512;
+extern const struct ZgLevel zg_level_neon;
 }

@@ -1,6 +1,11 @@
 // Which level of CPU this machine has; asked once.
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "engine.h"
 
 namespace zg::cpu {
@@ -23,8 +28,21 @@ struct List {
         items[count++] = &zg_level_avx512;
       }
     }
+#elif defined(__aarch64__)
+    if (zg_level_neon.product != nullptr && has_dot_products()) items[count++] = &zg_level_neon;
 #endif
   }
+
+#if defined(__aarch64__)
+  static bool has_dot_products() noexcept {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    // All of Apple's have them.
+    return true;
+#endif
+  }
+#endif
 };
 
 const List& list() noexcept {
