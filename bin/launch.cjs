@@ -12,6 +12,8 @@ module.exports = function launch(tool) {
   }
   var cli = path.join(__dirname, '..', 'dist', 'cmd', tool, 'cli.js')
   if (!fs.existsSync(cli)) return refuse(tool, 'not built yet', "run 'npm run build'")
+  // Files, syncs, the index and hashing share these threads: three that wait for the disk must not leave one for the hashing.
+  if (tool === 'zg-store' && !process.env.UV_THREADPOOL_SIZE) process.env.UV_THREADPOOL_SIZE = '8'
   // In a file of its own: before Node 13 `import()` is a syntax error.
   require('./load.cjs')(url.pathToFileURL(cli).href)
 }

@@ -45,7 +45,7 @@ const { values } = parseArgs({
   }
 })
 /** No file takes long on its own; one that does is a hang, and counts as failed. */
-const secondsPerFile = Number(values.seconds ?? 120)
+const secondsPerFile = Number(values.seconds ?? 300)
 const SLOW_FACTOR = 5
 const forks = values.forks?.split(',')
 

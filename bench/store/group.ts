@@ -42,6 +42,8 @@ const { values } = parseArgs({
     warm: { type: 'string', default: '256MiB' },
     /** Whether a client reads while the group repairs. */
     reading: { type: 'string', default: 'yes' },
+    /** Part of the time that repair takes while clients are served. */
+    share: { type: 'string' },
     /** Flags of the nodes' V8. */
     flags: { type: 'string', default: '' },
     /** Times each read is repeated. */
@@ -141,8 +143,9 @@ async function group(dir: string, chain: FlowChainServer): Promise<Member[]> {
     },
     await memberKey(join(dir, 'group.key'))
   )
+  const times = values.share === undefined ? {} : { groupTimes: { repairShare: Number(values.share) } }
   start = async m => {
-    const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list) }
+    const options = { dir: m.dir, chain: chain.url, rpcPort: m.port, group: groupToJson(list), ...times }
     const script = join(packageRoot, 'test/harness/store-node-process.ts')
     const args = ['--import', 'tsx', script, JSON.stringify(options)]
     m.child = spawn(
@@ -278,7 +281,7 @@ async function repair(members: readonly Member[], root: string): Promise<void> {
   const read = await sum(members, 'repair_read_bytes_total')
   const sent = await sum(members, 'repair_sent_bytes_total')
   row(
-    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'a client' : 'nobody'} reading`,
+    `repair, one of 6 nodes empty, ${values.reading === 'yes' ? 'clients' : 'nobody'} reading`,
     members,
     before,
     { seconds, bytes: await restored() },

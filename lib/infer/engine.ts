@@ -94,23 +94,26 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   // What the CPU alone can do is done there.
   const backend = adapted ? undefined : device
   const answers = new Answers()
-  const native = await addon
-    .open(
-      path,
-      {
-        threads: options.threads ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
-        pin: options.pin ?? false,
-        contextLength: options.contextLength ?? DEFAULT_CONTEXT,
-        cacheBytes:
-          options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
-        ...backend,
-        waiting: options.waiting ?? WAITING_MAX,
-        running: options.running ?? RUNNING_MAX,
-        patienceMs: options.patienceMs ?? 0,
-        ...(options.draft === undefined ? {} : { draft: options.draft }),
-        ...(options.cpu === undefined ? {} : { cpu: options.cpu })
-      },
-      words => answers.deliver(words)
+  const native = await Promise.resolve()
+    .then(() =>
+      addon.open(
+        path,
+        {
+          threads: options.threads ?? options.cpus?.length ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+          pin: options.pin ?? false,
+          ...(options.cpus === undefined ? {} : { cpus: Int32Array.from(options.cpus) }),
+          contextLength: options.contextLength ?? DEFAULT_CONTEXT,
+          cacheBytes:
+            options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
+          ...backend,
+          waiting: options.waiting ?? WAITING_MAX,
+          running: options.running ?? RUNNING_MAX,
+          patienceMs: options.patienceMs ?? 0,
+          ...(options.draft === undefined ? {} : { draft: options.draft }),
+          ...(options.cpu === undefined ? {} : { cpu: options.cpu })
+        },
+        words => answers.deliver(words)
+      )
     )
     .catch((err: unknown) => {
       throw new ZgError('ERR_BAD_INPUT', `model '${path}' cannot be run: ${messageOf(err)}`, { cause: err })

@@ -31,6 +31,8 @@ export interface NativeOpenOptions {
   threads: number
   /** One core each. */
   pin: boolean
+  /** Cores to keep to, instead of all the process may use. */
+  cpus?: Int32Array
   contextLength: number
   /** Keys and values of all running sequences together; 0: what is left of the device. */
   cacheBytes: number

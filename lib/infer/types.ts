@@ -228,6 +228,8 @@ export interface EngineOptions {
   threads?: number
   /** Each thread keeps to a core of its own. */
   pin?: boolean
+  /** Cores that threads keep to, as the system counts them; without `threads`, one thread each. */
+  cpus?: readonly number[]
   /** Positions kept for one sequence; default: the model's, at most 8,192. */
   contextLength?: number
   /** Requests that share the steps, and that wait for it; one more is refused. */

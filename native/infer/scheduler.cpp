@@ -109,6 +109,7 @@ void Scheduler::stop() {
 }
 
 void Scheduler::work() {
+  engine_->pin_caller();
   while (admit()) step();
   const std::lock_guard lock(mutex_);
   for (auto& task : running_) release(task.get());

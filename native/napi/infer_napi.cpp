@@ -47,6 +47,8 @@ using zg::det::Model;
 const ZgLevel* level_in_use = nullptr;
 
 constexpr uint32_t kMaxThreads = 64;
+// Numbers of cores are below this: what a set of the system's holds.
+constexpr uint32_t kMaxCores = 1'024;
 constexpr uint32_t kMaxAlternatives = 20;
 // Of one request, and of one model.
 constexpr uint32_t kMaxAdapters = 8;
@@ -742,6 +744,10 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   zg::cpu::Options engine;
   engine.threads = static_cast<unsigned>(threads);
   engine.pin = options.Get("pin").ToBoolean();
+  if (options.Has("cpus")) {
+    if (!ids_of(options.Get("cpus"), kMaxCores, &engine.cpus)) return fail(env, "open: cpus are numbers of cores");
+    if (!zg::cpu::Workers::may_use(engine.cpus)) return fail(env, "open: there are cores among the cpus that this process may not use");
+  }
   engine.level = level_in_use;
   if (options.Get("cpu").IsString()) engine.level = level_of(options.Get("cpu").As<Napi::String>().Utf8Value());
   if (engine.level == nullptr) return fail(env, "open: this machine lacks the path");

@@ -16,6 +16,7 @@ import { keccak256 } from '../../lib/crypto/hash.ts'
 import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts'
 
 const SEED = process.env.SEED ?? '1'
+const ALL = process.env.PATTERNS === 'all'
 t.comment(`seed ${SEED}`)
 t.setTimeout(280_000)
 
@@ -306,6 +307,71 @@ t.test('a deleted file stays deleted when a member returns that did not hear of 
   t.equal(await g.read(4, again.seq), 'same', 'a new upload of it starts above')
   await g.close()
 })
+
+t.test(
+  'every two of six are killed, wiped or corrupted in turn: all reads hold, and the group heals itself',
+  async t => {
+    const g = await SimGroup.start(6, `${SEED}/pairs`)
+    const seqs: number[] = []
+    for (const [i, size] of [1, 16_384, 20_000, 300_000].entries()) {
+      seqs.push((await g.put(i, content(`p${size}`, size))).seq)
+    }
+    t.ok(await g.until(() => g.sound(seqs), 60_000))
+    const before = await g.shares()
+    const ways = ['killed', 'wiped', 'corrupted'] as const
+    const done: Record<string, number> = {}
+    let lost = 0
+    let moved = 0
+    for (const [n, pair] of [...choices(6, 2)].entries()) {
+      for (const way of ALL ? ways : [ways[n % 3]!]) {
+        const what = `${pair} ${way}`
+        for (const i of pair) await g.kill(i, 'all')
+        for (const x of g.members) if (x.up) x.group.dropCaches()
+        for (const x of g.members) {
+          if (!x.up) continue
+          for (const seq of seqs)
+            if ((await g.read(x.index, seq)) !== 'same') t.fail(`${what}: file ${seq} through ${x.index}`)
+        }
+        for (const i of pair) {
+          if (way === 'wiped') g.wipe(i)
+          const { disk } = g.members[i]!
+          const rotten = way === 'corrupted' ? disk.files().filter(f => f.startsWith('/segments/')) : []
+          for (const path of rotten) {
+            for (let at = 400; at < disk.peek(path).length; at += 5_000) disk.flipBit(path, 8 * at + (n % 8))
+          }
+          await g.up(i)
+        }
+        await g.run(2 * g.times.beatMs)
+        if (way === 'corrupted') for (const i of pair) await g.finish(g.members[i]!.group.scrub())
+        const whole = async (): Promise<boolean> => {
+          for (const i of pair) {
+            for (const seq of seqs) if (!(await g.isFinal(i, seq))) return false
+            if (!(await g.sound(seqs, i)) || g.members[i]!.group.pendingRepairs > 0) return false
+          }
+          return `${await g.shares()}` === `${before}`
+        }
+        // Looked at now and then: the look costs more than what it looks at.
+        let waited = 0
+        while (!(await whole()) && waited++ < 240) await g.run(g.times.beatMs)
+        if (waited >= 240) t.fail(`${what}: not whole again, shares ${await g.shares()}`)
+        for (const i of pair) {
+          const { stats } = g.members[i]!.group
+          lost += stats.repairedBytes
+          moved += stats.repairReadBytes + stats.repairSentBytes
+          g.members[i]!.group.dropCaches()
+          for (const seq of seqs)
+            if ((await g.read(i, seq)) !== 'same') t.fail(`${what}: file ${seq} through ${i} afterwards`)
+        }
+        done[way] = (done[way] ?? 0) + 1
+      }
+    }
+    t.same(done, ALL ? { killed: 15, wiped: 15, corrupted: 15 } : { killed: 5, wiped: 5, corrupted: 5 })
+    t.comment(`${lost} bytes lost, ${(moved / lost).toFixed(2)} moved for each`)
+    t.ok(lost > 500_000, 'shards were made again')
+    t.ok(moved <= 4.01 * lost, 'at most k bytes moved for each lost one')
+    await g.close()
+  }
+)
 
 t.test('a member alone does not give up a file of the group', async t => {
   const g = await SimGroup.start(6, `${SEED}/prune`)

@@ -227,7 +227,7 @@ t.test('a put that was killed while its transaction waited goes on with it', asy
 })
 
 t.test('an upload that broke off sends only what is missing', async t => {
-  const bytes = content('broken', 40 * 262_144 + 77)
+  const bytes = content('broken', 80 * 262_144 + 77)
   let puts = 0
   const broken = await through(urls[0]!, req =>
     req.method === 'PUT' && ++puts > 1

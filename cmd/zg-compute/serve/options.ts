@@ -85,6 +85,12 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   { flags: '--no-lookup', help: 'do not guess tokens by looking them up in the text', advanced: true },
   { flags: '--pin', help: "keep each of the engine's threads to a core", advanced: true },
   {
+    flags: '--cpus <list>',
+    help: "cores that the engine's threads keep to, like 0-3,8; without --threads one thread each",
+    parse: parseCpus,
+    advanced: true
+  },
+  {
     flags: '--settle-after <time>',
     help: 'settle what is older than this',
     default: '1h',
@@ -145,6 +151,24 @@ function parsePrice(text: string): bigint {
 }
 
 /** `FILE` or `FILE=STRENGTH`. */
+/** Cores of one machine, and what the engine has threads for. */
+const CORE_MAX = 1023
+const CORES_MAX = 64
+
+/** `0-3,8` as numbers, in the order given. */
+export function parseCpus(text: string): number[] {
+  const cpus: number[] = []
+  for (const part of text.split(',')) {
+    const [, first, last = first] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part.trim()) ?? []
+    const bad = first === undefined || Number(last) < Number(first) || Number(last) > CORE_MAX
+    if (bad) throw new ZgError('ERR_USAGE', `'${text}' is no list of cores`, { hint: 'numbers and ranges, like 0-3,8' })
+    for (let cpu = Number(first); cpu <= Number(last); cpu++) if (!cpus.includes(cpu)) cpus.push(cpu)
+  }
+  if (cpus.length > CORES_MAX)
+    throw new ZgError('ERR_USAGE', `'${text}' names ${cpus.length} cores, ${CORES_MAX} are enough`)
+  return cpus
+}
+
 function parseAdapter(text: string): { path: string; strength: number } {
   const m = /^(.+)=(-?\d{1,3}(?:\.\d{1,6})?)$/.exec(text)
   const strength = m === null ? 1 : Number(m[2])

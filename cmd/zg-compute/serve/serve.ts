@@ -55,7 +55,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     patienceMs: QUEUE_WAIT_MS,
     sharedCache: opts.sharedCache === true,
     lookUp: opts.lookup !== false,
-    pin: opts.pin === true
+    pin: opts.pin === true,
+    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] })
   }
   // Made for one model's matrices and one vocabulary: the others have none.
   const ofFirst = {

@@ -156,11 +156,7 @@ export class FileStore {
    * @throws {UploadRefusal} what is wrong with it; {ZgError} ERR_DISK_FULL, ERR_IO, ERR_STOPPED.
    */
   async store(up: SegmentUpload, tx: Tx | undefined): Promise<StoreResult> {
-    if (tx !== undefined) {
-      const [result] = await this.storeAll([up], tx)
-      if (result!.status === 'rejected') throw result!.reason
-      return result!.value
-    }
+    if (tx !== undefined) return this.#storeOne(up, tx)
     const s = checkUpload(up, undefined)
     this.#uploads++
     try {
@@ -178,11 +174,37 @@ export class FileStore {
     }
   }
 
+  async #storeOne(up: SegmentUpload, tx: Tx): Promise<StoreResult> {
+    const s = this.#shapeOf(up, tx)
+    this.#uploads++
+    try {
+      const presence = this.#presenceOf(up.root)
+      if (has(presence instanceof Promise ? await presence : presence, up.index)) return 'known'
+      const hashed = this.#o.leafOf(up.data, up.index, up.fileSize)
+      const leaf = hashed instanceof Promise ? await hashed : hashed
+      if (up.namesLeaf === false) up.proof.lemma[0] = leaf
+      checkProof(up, s, leaf)
+      const result = await this.#append(up, leaf)
+      await this.#written(tx, [up.index])
+      return result
+    } finally {
+      this.#left(1)
+    }
+  }
+
+  /** All checks that need no hash. @throws {UploadRefusal} */
+  #shapeOf(up: SegmentUpload, tx: Tx): Shape {
+    const s = checkUpload(up, tx)
+    if (this.mine(tx, up.index)) return s
+    throw new UploadRefusal('other-shard', -32602, 'Invalid params: index', 'segment belongs to another shard')
+  }
+
   /**
    * Checks segments of one submission and stores them together: what can be asked once is asked once for all.
    * @returns for each segment what {@link store} would have returned or thrown, in their order.
    */
   async storeAll(ups: readonly SegmentUpload[], tx: Tx): Promise<PromiseSettledResult<StoreResult>[]> {
+    if (ups.length === 1) return Promise.allSettled([this.#storeOne(ups[0]!, tx)])
     const out: PromiseSettledResult<StoreResult>[] = new Array(ups.length)
     this.#uploads += ups.length
     try {
@@ -191,10 +213,7 @@ export class FileStore {
       const checked: { i: number; up: SegmentUpload; s: Shape; leaf: Uint8Array | Promise<Uint8Array> }[] = []
       for (const [i, up] of ups.entries()) {
         try {
-          const s = checkUpload(up, tx)
-          if (!this.mine(tx, up.index)) {
-            throw new UploadRefusal('other-shard', -32602, 'Invalid params: index', 'segment belongs to another shard')
-          }
+          const s = this.#shapeOf(up, tx)
           if (has(presence, up.index)) out[i] = { status: 'fulfilled', value: 'known' }
           else {
             const leaf = this.#o.leafOf(up.data, up.index, up.fileSize)

@@ -16,8 +16,8 @@
  *
  * **Group commit.** A segment waits at most 5 ms for company; then the group is written in one call, and while the disk syncs it the
  * next groups are written behind it: the sync after that is for all of them. Then their index entries and the new `l` go to the
- * key-value store in one batch, and only then are the callers answered. The index batch itself is not synced: the log is the truth,
- * the index can always be made again from `l` onwards.
+ * key-value store in one batch, for large groups while the next sync runs, and only then are the callers answered. The index batch
+ * itself is not synced: the log is the truth, the index can always be made again from `l` onwards.
  *
  * **Recovery.** Scan from `l` to the end. A record counts when its header's checksum is right and its data hashes to its segment root.
  * After a bad one the scan looks for the next good header; if there is one, the bad stretch is a gap (bits flipped, or a group
@@ -96,6 +96,8 @@ const FILE_BYTES = 256 * 1024 * 1024
 const GROUP_MS = 5
 /** A group is written at once when it holds this much. */
 const GROUP_BYTES = 4 * 1024 * 1024
+/** What waits already is written together up to this much. */
+const GROUP_MOST_BYTES = 8 * 1024 * 1024
 /** Segments waiting for the disk; a caller that would exceed it waits (back-pressure). */
 const PENDING_BYTES = 64 * 1024 * 1024
 /** Records and groups from this size on do not stay in the page cache. */
@@ -128,6 +130,8 @@ export class SegmentLog {
   #written: Written[] = []
   #flushed: Promise<void> = Promise.resolve()
   #synced: Promise<void> = Promise.resolve()
+  /** Never rejects. */
+  #indexed: Promise<void> = Promise.resolve()
   /** Changes of index entries that exist already go one after the other. */
   #indexing: Promise<unknown> = Promise.resolve()
   #cancelTimer: (() => void) | undefined
@@ -455,7 +459,7 @@ export class SegmentLog {
     while (this.#queue.length > 0) {
       let bytes = 0
       let count = 0
-      while (count < this.#queue.length && (count === 0 || bytes < GROUP_BYTES)) {
+      while (count < this.#queue.length && (count === 0 || bytes < GROUP_MOST_BYTES)) {
         const p = this.#queue[count++]!
         bytes += p.head.length + p.segment.data.length
       }
@@ -503,28 +507,40 @@ export class SegmentLog {
     this.#written.push({ number, file, start: end, end: at, bytes, group: placed, probe: this.#trouble !== undefined })
   }
 
-  /** Syncs and indexes what is written, until nothing is. */
+  /** Syncs what is written, until nothing is, and indexes it: the index of one sync is written while the next one runs. */
   async #syncAll(): Promise<void> {
     this.#syncing = true
     while (this.#written.length > 0) {
       const groups = this.#written
       this.#written = []
-      try {
-        await this.#commit(groups)
-        for (const g of groups) for (const { pending } of g.group) pending.resolve()
-      } catch (err) {
+      const refuse = (err: unknown): void => {
         const told = this.#fail(err)
         for (const g of groups) for (const { pending } of g.group) pending.reject(told)
       }
+      try {
+        await this.#sync(groups.at(-1)!.file)
+      } catch (err) {
+        refuse(err)
+        continue
+      }
+      // In the order of the log: whoever is answered lies before the point up to which the index is whole.
+      this.#indexed = this.#indexed
+        .then(() => this.#index(groups))
+        .then(() => {
+          for (const g of groups) for (const { pending } of g.group) pending.resolve()
+        }, refuse)
+      // Little segments find company meanwhile: a sync each time would cost more than it gains.
+      if (groups.reduce((sum, g) => sum + g.bytes, 0) < LET_GO_BYTES) await this.#indexed
     }
     this.#syncing = false
     // All that came during the sync is one group.
     if (!this.#writing && this.#queue.length > 0) this.#startFlush()
+    await this.#indexed
   }
 
-  async #commit(groups: readonly Written[]): Promise<void> {
+  /** Puts synced groups into the index. */
+  async #index(groups: readonly Written[]): Promise<void> {
     const last = groups.at(-1)!
-    await this.#sync(last.file)
     const placed = groups.flatMap(g => g.group)
     const head: KvOp = { put: LOG_HEAD_KEY, value: encodePoint(last.number, last.end) }
     if (placed.some(p => p.pending.from !== undefined)) await this.#exclusive(() => this.#indexMoves(placed, head))

@@ -16,14 +16,24 @@ namespace {
 
 // Rows of one pass: their activations stay in the second-level cache.
 constexpr size_t kPassRows = 256;
-// Bytes of weights (times the share of a product's time that is not reading) below which a product stays on the calling thread, and those
-// of a chunk.
+// Bytes of weights (times the share of a product's time that is not reading) below which a product stays on the calling thread.
 constexpr size_t kAloneBytes = 96 << 10;
-constexpr size_t kChunkBytes = 48 << 10;
+// Those of a chunk. Few and large ones are read faster, small ones leave less to wait for: each thread gets a few.
+constexpr size_t kChunkLeast = 48 << 10;
+constexpr size_t kChunkMost = 512 << 10;
+constexpr size_t kChunksEach = 4;
 // Multiply-adds of attention below which it stays there.
 constexpr uint64_t kAloneAttention = 400'000;
 // Values of rows in steps that are done row by row.
 constexpr size_t kAloneValues = 16'384;
+
+// Row groups of a chunk.
+size_t grain_of(size_t groups, size_t group_cost, unsigned threads) {
+  const size_t all = groups * group_cost;
+  if (all < kAloneBytes) return groups;
+  const size_t wanted = std::clamp(all / (kChunksEach * threads), kChunkLeast, kChunkMost);
+  return std::clamp<size_t>(wanted / std::max<size_t>(1, group_cost), 1, groups);
+}
 
 }  // namespace
 
@@ -164,8 +174,7 @@ void Engine::multiply(const Product* products, size_t count, const Tokens& x, si
   }
   // From a few tokens on, arithmetic takes longer than reading.
   const size_t weight = std::max<size_t>(1, n / 2);
-  const size_t group_cost = std::max<size_t>(1, bytes / groups * weight);
-  const size_t grain = bytes * weight < kAloneBytes ? groups : std::clamp<size_t>(kChunkBytes / group_cost, 1, groups);
+  const size_t grain = grain_of(groups, bytes / groups * weight, workers_.threads());
   workers_.run(groups, grain, [&](size_t begin, size_t end) {
     for (size_t i = 0; i < count && begin < end; i++) {
       const Product& p = products[i];
@@ -248,15 +257,21 @@ void Engine::attend(size_t l, const Row& row, size_t index, size_t kv_head) {
 void Engine::gated(size_t layer, size_t expert, size_t n, const uint32_t* of) {
   const ZgMatrix g = layers_[layer].gate.matrix(expert);
   const ZgMatrix u = layers_[layer].up.matrix(expert);
-  const size_t cost = (g.group_bytes + u.group_bytes) * std::max<size_t>(1, n / 2);
-  const size_t grain = cost * g.groups < kAloneBytes ? g.groups : std::clamp<size_t>(kChunkBytes / cost, 1, g.groups);
+  const Packed& packed = layers_[layer].gate;
+  // Groups that lie beside each other are read so: in one stream.
+  const bool together = g.group_bytes != packed.own_bytes;
+  const size_t cost = (packed.own_bytes + layers_[layer].up.own_bytes) * std::max<size_t>(1, n / 2);
+  const size_t grain = grain_of(g.groups, cost, workers_.threads());
   const int gelu = model_->architecture.gemma ? 1 : 0;
   const bool changed = adapts(layer, &Adapter::Layer::gate) || adapts(layer, &Adapter::Layer::up);
   workers_.run(g.groups, grain, [&](size_t begin, size_t end) {
-    const auto first = static_cast<uint32_t>(begin);
-    const auto last = static_cast<uint32_t>(end);
-    level_.product(&g, first, last, normed_.groups(), normed_.group_count(), gate_.data(), feed_stride_);
-    level_.product(&u, first, last, normed_.groups(), normed_.group_count(), up_.data(), feed_stride_);
+    const size_t width = together ? 1 : end - begin;
+    for (size_t at = begin; at < end; at += width) {
+      const auto first = static_cast<uint32_t>(at);
+      const auto last = static_cast<uint32_t>(at + width);
+      level_.product(&g, first, last, normed_.groups(), normed_.group_count(), gate_.data(), feed_stride_);
+      level_.product(&u, first, last, normed_.groups(), normed_.group_count(), up_.data(), feed_stride_);
+    }
     for (size_t t = 0; t < n && !changed; t++) {
       const size_t at = t * feed_stride_ + begin * ZG_ROWS;
       level_.gate(&gate_[at], &up_[at], (end - begin) * ZG_ROWS, gelu);

@@ -28,6 +28,8 @@ struct Options {
   // The caller's own included.
   unsigned threads = 1;
   bool pin = false;
+  // Cores to keep to, instead of all the process may use.
+  std::vector<uint32_t> cpus{};
   // nullptr: the widest this machine has.
   const ZgLevel* level = nullptr;
   // Of the cache; each holds 16 positions.
@@ -70,6 +72,9 @@ class Engine {
 
   // Whether steps of few rows are shared between the threads; measured unless told otherwise. Not beside run.
   void set_sharing(Sharing sharing) { pace_.set(sharing); }
+
+  // The thread that is going to call run keeps to the first core, when threads keep to theirs.
+  void pin_caller() const { workers_.pin_caller(); }
 
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }

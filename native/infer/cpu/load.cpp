@@ -40,7 +40,7 @@ std::unique_ptr<Engine> Engine::load(std::shared_ptr<const det::Model> model, co
 Engine::Engine(std::shared_ptr<const det::Model> model, const Options& options)
     : model_(std::move(model)),
       level_(options.level != nullptr ? *options.level : *level_by_name("")),
-      workers_(std::max(1u, options.threads), options.pin),
+      workers_(std::max(1u, options.threads), options.pin, options.cpus),
       pages_(std::make_unique<Pages>(page_shape(*model_, options.float_cache), options.pages, options.poison)) {
   const auto wide = [](size_t n) { return (n + ZG_ROWS - 1) / ZG_ROWS * ZG_ROWS; };
   x_stride_ = wide(model_->width);
@@ -63,6 +63,8 @@ struct Part {
 };
 
 // The matrices of a layer in the order of Engine::Layer's members.
+constexpr size_t kGate = 4;
+constexpr size_t kUp = 5;
 std::vector<Part> parts_of(const det::Model& m, const det::Layer& l) {
   const size_t experts = std::max(m.experts, 1u);
   return {{&l.q, l.q.rows, 1},       {&l.k, l.k.rows, 1},       {&l.v, l.v.rows, 1},        {&l.o, l.o.rows, 1},
@@ -96,11 +98,21 @@ bool Engine::pack_weights(std::string* error) {
       return false;
     }
     uint8_t* at = memory->data();
+    uint8_t* gate = nullptr;
+    for (size_t i = 0; i < parts.size(); i++) {
+      const Part& p = parts[i];
+      if (p.from->present()) *to[i] = packed_shape(*p.from, p.rows);
+    }
+    // A gate's rows are used with those of the way up: one stream of memory, not two.
+    const bool together =
+        parts.size() > kUp && parts[kGate].from->present() && parts[kUp].from->present() && !to[kGate]->floats() && !to[kUp]->floats();
+    if (together) lay_together(to[kGate], to[kUp]);
     for (size_t i = 0; i < parts.size(); i++) {
       const Part& p = parts[i];
       if (!p.from->present()) continue;
-      *to[i] = packed_shape(*p.from, p.rows);
-      pack(*p.from, p.rows, p.count, unsigned_q8, at, to[i], &workers_);
+      uint8_t* begin = together && i == kUp ? gate + to[kGate]->own_bytes : at;
+      if (i == kGate) gate = begin;
+      pack(*p.from, p.rows, p.count, unsigned_q8, begin, to[i], &workers_);
       const size_t own = zg::cpu::packed_bytes(*to[i], p.count);
       at += aligned(own);
       packed_bytes_ += own;

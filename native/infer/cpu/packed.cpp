@@ -294,9 +294,16 @@ Packed packed_shape(const det::Matrix& from, size_t rows) {
     bytes = blocks * static_cast<size_t>(ZG_TILE_BYTES(kind.code)) + blocks / 8 * static_cast<size_t>(ZG_SEGMENT_AUX(kind.scale, 8)) +
             (rest > 0 ? ZG_SEGMENT_AUX(kind.scale, rest) : 0);
   }
-  p.first.group_bytes = (bytes + kLine - 1) / kLine * kLine;
+  p.own_bytes = p.first.group_bytes = (bytes + kLine - 1) / kLine * kLine;
   p.matrix_bytes = p.first.group_bytes * p.first.groups;
   return p;
+}
+
+void lay_together(Packed* a, Packed* b) {
+  for (Packed* p : {a, b}) {
+    p->first.group_bytes = a->own_bytes + b->own_bytes;
+    p->matrix_bytes = p->first.group_bytes * p->first.groups;
+  }
 }
 
 void pack(const det::Matrix& from, size_t rows, size_t count, bool unsigned_q8, uint8_t* to, Packed* p, Workers* workers) {

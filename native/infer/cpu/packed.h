@@ -30,6 +30,8 @@ class Memory {
 // One matrix, or count matrices (experts) of equal shape behind one another.
 struct Packed {
   ZgMatrix first{};
+  // Of a row group alone; first.group_bytes is how far apart groups lie.
+  size_t own_bytes = 0;
   size_t matrix_bytes = 0;
 
   bool present() const { return first.data != nullptr; }
@@ -43,8 +45,10 @@ struct Packed {
 
 // Shape of count matrices of `rows` rows; data is null still.
 Packed packed_shape(const det::Matrix& from, size_t rows);
-inline size_t packed_bytes(const Packed& p, size_t count) { return p.matrix_bytes * count; }
-// Fills to (packed_bytes, zeroed).
+// The same for two that are always read together: a group of the one lies beside the group of the other.
+void lay_together(Packed* a, Packed* b);
+inline size_t packed_bytes(const Packed& p, size_t count) { return p.own_bytes * p.first.groups * count; }
+// Fills to (packed_bytes, zeroed; of two together: both from where their first group lies).
 void pack(const det::Matrix& from, size_t rows, size_t count, bool unsigned_q8, uint8_t* to, Packed* p, Workers* workers);
 
 }  // namespace zg::cpu

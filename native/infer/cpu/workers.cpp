@@ -29,23 +29,29 @@ inline void relax() {
 
 uint64_t generation(uint64_t ticket) { return ticket >> (2 * kCountBits); }
 
-void pin_to(pthread_t thread, unsigned index) {
+// Cores the process may use, ascending.
+std::vector<uint32_t> allowed_cores() {
+  std::vector<uint32_t> out;
 #if defined(__linux__)
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  const int count = CPU_COUNT(&allowed);
-  if (count <= 0) return;
-  int wanted = static_cast<int>(index) % count;
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (!CPU_ISSET(cpu, &allowed) || wanted-- > 0) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    pthread_setaffinity_np(thread, sizeof one, &one);
-    return;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return out;
+  for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (CPU_ISSET(cpu, &allowed)) out.push_back(cpu);
   }
+#endif
+  return out;
+}
+
+void pin_to(pthread_t thread, const std::vector<uint32_t>& cores, size_t index) {
+#if defined(__linux__)
+  if (cores.empty()) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cores[index % cores.size()], &one);
+  pthread_setaffinity_np(thread, sizeof one, &one);
 #else
   (void)thread;
+  (void)cores;
   (void)index;
 #endif
 }
@@ -58,16 +64,24 @@ struct Workers::Start {
   size_t own;
 };
 
-Workers::Workers(unsigned threads, bool pin) : stretch_count_(std::clamp<size_t>(threads, 1, kMaxStretches)) {
+Workers::Workers(unsigned threads, bool pin, const std::vector<uint32_t>& cpus)
+    : cores_(!cpus.empty() ? cpus : pin ? allowed_cores() : cpus), stretch_count_(std::clamp<size_t>(threads, 1, kMaxStretches)) {
   for (unsigned i = 1; i < threads; i++) {
     auto start = std::make_unique<Start>(Start{this, i % stretch_count_});
     pthread_t thread;
     if (pthread_create(&thread, nullptr, enter, start.get()) != 0) break;
     start.release();
     // The caller's own core is the first.
-    if (pin) pin_to(thread, i);
+    pin_to(thread, cores_, i);
     threads_.push_back(thread);
   }
+}
+
+void Workers::pin_caller() const { pin_to(pthread_self(), cores_, 0); }
+
+bool Workers::may_use(const std::vector<uint32_t>& cpus) {
+  const std::vector<uint32_t> allowed = allowed_cores();
+  return std::all_of(cpus.begin(), cpus.end(), [&](uint32_t cpu) { return std::binary_search(allowed.begin(), allowed.end(), cpu); });
 }
 
 Workers::~Workers() {

@@ -16,8 +16,9 @@ namespace zg::cpu {
 
 class Workers {
  public:
-  // threads counts the caller, at least 1; fewer are started when the system refuses. pin: one core each, in order.
-  explicit Workers(unsigned threads, bool pin = false);
+  // threads counts the caller, at least 1; fewer are started when the system refuses. pin: one core each, in order; of cpus, numbers as the
+  // system counts them, or where there are none of those the process may use. What a thread writes first lies in its core's memory.
+  explicit Workers(unsigned threads, bool pin = false, const std::vector<uint32_t>& cpus = {});
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -34,6 +35,10 @@ class Workers {
 
   // Until told otherwise the caller does everything itself; the others sleep.
   void set_alone(bool alone) { alone_ = alone; }
+  // The calling thread, which is going to call run, takes the first core when threads keep to theirs.
+  void pin_caller() const;
+  // Whether the process may use all of these.
+  static bool may_use(const std::vector<uint32_t>& cpus);
   unsigned threads() const { return static_cast<unsigned>(threads_.size()) + 1; }
 
  private:
@@ -62,6 +67,7 @@ class Workers {
   void work(size_t own);
   static void* enter(void* start);
 
+  const std::vector<uint32_t> cores_;
   std::vector<pthread_t> threads_;
   bool alone_ = false;
   size_t stretch_count_ = 1;
