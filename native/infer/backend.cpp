@@ -20,6 +20,7 @@ class CpuBackend final : public Backend {
   size_t step_alone() const override { return kStepAlone; }
   size_t step_shared() const override { return kStepShared; }
   bool adapts() const override { return true; }
+  void pin_caller() const override { engine_->pin_caller(); }
 
  private:
   const std::unique_ptr<cpu::Engine> engine_;

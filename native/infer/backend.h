@@ -34,6 +34,8 @@ class Backend {
   virtual size_t step_shared() const = 0;
   // Rows may have adapters.
   virtual bool adapts() const = 0;
+  // By the thread that will call run(), before it does.
+  virtual void pin_caller() const {}
 };
 
 // The engine for CPUs.

@@ -108,11 +108,6 @@ template <class Args>
 void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint32_t threads, size_t shared, const Args& args) {
   if (!ok() || grid_x == 0 || grid_y == 0) return;
   const auto* key = reinterpret_cast<const void*>(kernel);
-  // One division of the memory between cache and shared memory for all kernels: where it differs, a launch cannot start beside the one in front.
-  if (shared_allowed_.try_emplace(key, 48 * 1024).second &&
-      !check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), "shared memory")) {
-    return;
-  }
   if (shared > 48 * 1024 && shared_allowed_[key] < shared) {
     if (!check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "shared memory")) return;
     shared_allowed_[key] = shared;
