@@ -21,6 +21,10 @@ export interface RawRoutesOptions {
 
 /** Frames in one upload request. */
 export const UPLOAD_FRAMES = 4
+/** Frames of all uploads from which on none waits in memory for the rest of its request: 33 MiB. */
+const FRAMES_HELD = 96
+/** Frames in memory now, of all uploads. */
+let framesHeld = 0
 /** Segments in one download request. */
 const DOWNLOAD_SEGMENTS = 64
 /** Segments of one answer that are read while earlier ones are being sent. */
@@ -79,15 +83,30 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
   const idle = setTimeout(() => req.destroy(), LIMITS.httpIdleBodyMs)
   const reader = new BodyReader(req, () => idle.refresh())
   const counts = { stored: 0, known: 0, cached: 0 }
-  const ups: SegmentUpload[] = []
-  const leases: Lease[] = []
+  let ups: SegmentUpload[] = []
+  let leases: Lease[] = []
   let fault: { err: unknown; index: number | undefined } | undefined
+  /** Stores what came whole, together; one that is refused does not keep the others. */
+  const storeWhole = async (): Promise<void> => {
+    const [frames, memories] = [ups, leases]
+    ups = []
+    leases = []
+    const results = await storeFrames(o.store, frames, tx).finally(() => {
+      for (const memory of memories) memory.release()
+      framesHeld -= memories.length
+    })
+    for (const [i, r] of results.entries()) {
+      if (r.status === 'fulfilled') counts[r.value]++
+      else if (isKnown(r.reason)) counts.known++
+      else if (fault?.index === undefined) fault = { err: r.reason, index: frames[i]!.index }
+    }
+  }
   try {
     const fixed = new Uint8Array(FRAME_HEAD_BYTES)
-    for (;;) {
+    for (let frames = 0; ; frames++) {
       const got = await reader.fill(fixed)
       if (got === 0) break
-      if (ups.length === UPLOAD_FRAMES) {
+      if (frames === UPLOAD_FRAMES) {
         throw new HttpError(413, 'ERR_BAD_INPUT', `more than ${UPLOAD_FRAMES} segments in one request`)
       }
       const head = decodeFrameHead(fixed.subarray(0, got))
@@ -97,10 +116,13 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
       if (typeof key !== 'number' && toHex(head.root) !== toHex(key)) {
         throw new HttpError(400, 'ERR_BAD_INPUT', 'frame of another file')
       }
+      // Clients that are slow, many of them, must not hold what came before while they send the rest.
+      if (framesHeld >= FRAMES_HELD && ups.length > 0) await storeWhole()
       // Not a byte of the data is read before there is room for it.
       await o.store.room()
       const memory = lease(head.dataSize)
       leases.push(memory)
+      framesHeld++
       const data = plain(memory, head.dataSize)
       if ((await reader.fill(data)) < data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
       ups.push(frameUpload(head, siblings, data))
@@ -111,14 +133,7 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
     clearTimeout(idle)
   }
   // What came whole is kept, whatever was wrong behind it.
-  const results = await storeFrames(o.store, ups, tx).finally(() => {
-    for (const memory of leases) memory.release()
-  })
-  for (const [i, r] of results.entries()) {
-    if (r.status === 'fulfilled') counts[r.value]++
-    else if (isKnown(r.reason)) counts.known++
-    else if (fault?.index === undefined) fault = { err: r.reason, index: ups[i]!.index }
-  }
+  await storeWhole()
   if (fault !== undefined) return refuse(req, res, fault)
   const now = typeof key === 'number' ? await o.index.tx(key) : await o.store.select(key, true)
   sendJson(res, 200, { ...counts, finalized: now?.status === 'final' })
