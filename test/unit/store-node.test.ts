@@ -658,7 +658,10 @@ t.test('the raw routes: upload, download with and without proof, roots, state, e
   })
   t.equal((await fetch(`${s.node.url}/v1/roots/${root}`)).status, 404, 'not complete')
   // Segments of one request are checked and stored together, and each still has its own fate.
-  const missing = async () => (await (await fetch(`${s.node.url}/v1/file/${seq}`)).json()).missing
+  const missing = async () => {
+    const state = await (await fetch(`${s.node.url}/v1/file/${seq}`)).json()
+    return (state as { missing: unknown }).missing
+  }
   const liar = frame(f, 2, b => b.writeUInt8(b[50_000]! ^ 1, 50_000))
   const mixed = await put(s, `${seq}`, concat(frame(f, 0), liar, frame(f, 3)))
   t.match(mixed, { status: 400, body: { error: { code: 'ERR_BAD_PROOF', index: 2 } } })
