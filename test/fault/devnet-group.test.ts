@@ -119,7 +119,8 @@ t.test('two of six are killed, wiped and whole again, and every file reads back'
 
   t.equal((await devnet(['start', a, b, '--wipe'])).code, 0)
   const again = [network.nodes[1]!, network.nodes[4]!]
-  for (const node of again) await waitFor(() => final(node), { timeoutMs: 120_000, everyMs: 500, what: `${node} again` })
+  for (const node of again)
+    await waitFor(() => final(node), { timeoutMs: 120_000, everyMs: 500, what: `${node} again` })
   // What the two had lost is made again: one shard of each stripe each, a quarter of the coded bytes.
   const lost = (2 * SIZES.filter(size => size > 16_384).reduce((sum, size) => sum + size, 0)) / 4
   const metric = async (node: string, name: string): Promise<number> => {

@@ -105,7 +105,10 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
 
   const files = [1, 16_385, 300_000, 2_400_000, 5_300_000].map(size => testFile(content(`${SEED}/${size}`, size)))
   const seqs = chain.submit(files)
-  await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, { timeoutMs: 120_000, what: 'the events' })
+  await waitFor(async () => (await metric(0, 'next_tx_seq')) === files.length, {
+    timeoutMs: 120_000,
+    what: 'the events'
+  })
   for (const [k, f] of files.entries()) {
     for (const s of f.segments) {
       const siblings = s.proof.path.length === 0 ? new Uint8Array(0) : concat(...s.proof.lemma.slice(1, -1))
