@@ -57,7 +57,9 @@ const program = join(root, 'build', 'Release', 'infer_cpu_check')
 if (!existsSync(program)) throw new Error("no native build: run 'npm run build:native'")
 const peer = hasPeer()
 const dir = values.dir ?? mkdtempSync(join(tmpdir(), 'zg-bench-infer-'))
-const spinning = (): ChildProcess => spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' })
+/** It ends with us, however we end. */
+const spinning = (): ChildProcess =>
+  spawn(process.execPath, ['-e', `while (process.ppid === ${process.pid});`], { stdio: 'ignore' })
 let neighbour = values.busy ? spinning() : undefined
 
 try {
