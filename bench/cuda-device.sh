@@ -50,7 +50,7 @@ if [ -n "${ZG_PROFILE:-}" ] && command -v ncu > /dev/null; then
   done
 fi
 if command -v node > /dev/null && [ -d node_modules ]; then
-  node scripts/build-native.mjs && node --import tsx bench/cuda-serve.ts
+  node scripts/build-native.mjs --programs && node --import tsx bench/cuda-serve.ts
   [ $? = 0 ] || status=1
   say served
 else

@@ -17,7 +17,7 @@ const args = process.argv.slice(2)
 const fixtures = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
 
 if (!existsSync(program)) {
-  process.stdout.write('built without CUDA: install its toolkit (nvcc on PATH) and run node scripts/build-native.mjs\n')
+  process.stdout.write('built without CUDA: install its toolkit (nvcc on PATH) and run npm run build:native\n')
   process.exitCode = 3
 } else if (args[0] === '--test' && fixtures === undefined) {
   process.stdout.write('no model fixtures beside the repository\n')

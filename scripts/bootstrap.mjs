@@ -31,9 +31,9 @@ await withLock(async () => {
   const done = []
   await install(done)
   if (command === 'contracts') await contracts(done, true)
-  else if (command === 'native') await native(done, true)
+  else if (command === 'native') await native(done, { programs: true, force: true })
   else {
-    await Promise.all([contracts(done), native(done)])
+    await Promise.all([contracts(done), native(done, { programs: command === 'test' })])
     await typescript(done)
   }
   process.env.ZG_BUILD_SECONDS = ((performance.now() - started) / 1000).toFixed(1)
@@ -68,19 +68,22 @@ async function contracts(done, force = false) {
   done.push('contracts')
 }
 
-async function native(done, force = false) {
+/** @param programs - also what only tests and benchmarks run. */
+async function native(done, { programs, force = false }) {
   const addons = ['codec', 'evm', 'infer'].map(name => `dist/native/${process.platform}-${process.arch}/${name}.node`)
   const present = addons.every(path => existsSync(path))
   const stamp = hashOf(
     [...files('native', /./), 'binding.gyp', 'scripts/build-native.mjs', 'package-lock.json'],
     [process.arch, process.platform]
   )
-  if (!force && present && fresh('native', stamp)) return
+  if (!force && present && fresh(programs ? 'native-programs' : 'native', stamp)) return
   if (!force && !present && fresh('native-absent', stamp)) return
   say('build      native part')
   // 3: no compiler or no Node headers. The script said so in one line; the TypeScript reference does the work.
-  const code = await run(process.execPath, ['scripts/build-native.mjs'], { what: 'native part', accept: [3] })
+  const command = ['scripts/build-native.mjs', ...(programs ? ['--programs'] : [])]
+  const code = await run(process.execPath, command, { what: 'native part', accept: [3] })
   keep(code === 3 ? 'native-absent' : 'native', stamp)
+  if (code === 0 && programs) keep('native-programs', stamp)
   if (code === 0) done.push('native')
 }
 

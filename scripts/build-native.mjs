@@ -2,6 +2,7 @@
 // it also runs before anything else is built.
 //
 //   node scripts/build-native.mjs              build; quiet when all is well
+//   node scripts/build-native.mjs --programs   and what only tests and benchmarks run: half of the time
 //   node scripts/build-native.mjs --verbose    with the compiler's output
 //   node scripts/build-native.mjs --sanitize   compile and run native/codec/codec_test.cpp with address and undefined
 //                                              behaviour sanitizers, beside the build
@@ -25,6 +26,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
+/** Whoever only wants to use zg does not wait for what checks it. */
+const programs = process.argv.includes('--programs')
 const verbose = process.argv.includes('--verbose')
 // The addon for CUDA devices where there is a compiler for it.
 const CUDA = createRequire(import.meta.url)('../native/find-nvcc.cjs')
@@ -58,7 +61,7 @@ function build() {
     gyp(['configure'], nodedir)
     writeFileSync(stamp, configuration)
   }
-  gyp(['build', '--jobs=max'], nodedir)
+  gyp(['build', ...(programs ? [] : ADDONS), '--jobs=max'], nodedir)
   const out = join(root, 'dist', 'native', `${process.platform}-${process.arch}`)
   mkdirSync(out, { recursive: true })
   for (const name of ADDONS) {
