@@ -2,7 +2,7 @@
 // it also runs before anything else is built.
 //
 //   node scripts/build-native.mjs              build; quiet when all is well
-//   node scripts/build-native.mjs --programs   and what only tests and benchmarks run: half of the time
+//   node scripts/build-native.mjs --programs   and what only tests and benchmarks run
 //   node scripts/build-native.mjs --verbose    with the compiler's output
 //   node scripts/build-native.mjs --sanitize   compile and run native/codec/codec_test.cpp with address and undefined
 //                                              behaviour sanitizers, beside the build

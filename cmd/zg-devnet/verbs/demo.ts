@@ -360,9 +360,9 @@ async function chain(stage: Stage): Promise<void> {
       (JSON.parse(await command(stage, 'zg-chain', ['balance', account, '--json'])) as { balance_neuron: string })
         .balance_neuron
     )
-  const [from, to] = [await balance('1'), await balance('2')]
+  const [from, to] = await Promise.all([balance('1'), balance('2')])
   await command(stage, 'zg-chain', ['send', '2', '1.5', '--from', '1', '--json'])
-  const [fromAfter, toAfter] = [await balance('1'), await balance('2')]
+  const [fromAfter, toAfter] = await Promise.all([balance('1'), balance('2')])
   if (toAfter - to !== 15n * 10n ** 17n || from - fromAfter < 15n * 10n ** 17n)
     throw new ZgError('ERR_PROTOCOL', 'balances do not add up after a transfer')
   step(
