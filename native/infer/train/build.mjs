@@ -14,6 +14,8 @@ const ENGINE = ['gguf.cpp', 'gguf_parts.cpp', 'mapping.cpp', 'tensor_type.cpp', 
 // -Wno-restrict: GCC 12 warns falsely on std::string. A NaN must stay visible, hence no -ffast-math.
 const FLAGS = ['-std=c++20', '-Wall', '-Wextra', '-Werror', '-Wno-restrict', '-ffp-contract=fast', '-pthread']
 const HOT = ['-O3', '-fno-math-errno', '-fno-trapping-math']
+// GCC 12 warns of its own header of AVX-512.
+const WIDE = ['-Wno-uninitialized', '-Wno-maybe-uninitialized']
 
 /** Runs a command; rejects with its output when it fails. */
 const runQuietly = (command, words) =>
@@ -52,8 +54,9 @@ export const buildTrainer = async (folder, options = {}) => {
     const made = []
     const queue = sources.map((source, i) => async () => {
       const object = join(objects, `${i}.o`)
-      const hot = /kernels_|model\.cpp$/.test(source) && !ENGINE.includes(source)
-      await runQuietly(compiler, [...flags, ...(hot ? HOT : ['-O1']), '-c', source, '-o', object])
+      const hot = /kernels_|model\.cpp$|bench\.cpp$/.test(source) && !ENGINE.includes(source)
+      const wide = /kernels_(avx512|bf16)\.cpp$/.test(source) ? WIDE : []
+      await runQuietly(compiler, [...flags, ...(hot ? HOT : ['-O1']), ...wide, '-c', source, '-o', object])
       made.push(object)
     })
     const workers = Array.from({ length: Math.max(2, availableParallelism()) }, async () => {

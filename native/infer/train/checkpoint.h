@@ -1,6 +1,7 @@
-// A run on disk: NAME holds the parameters, NAME.adam the two moments, each replaced by rename. Both carry shape, step and
-// seed, and a resumed run continues with the same bits as one that was never stopped. Little-endian:
-//   "ZGTRAIN1" · u64 vocab, width, layers, heads, kv heads, hidden, context · f64 rope base, epsilon · u64 step, seed, floats
+// A run on disk: parameters, then the two moments, in one file that is written beside, synced and renamed, so that whoever dies at
+// any instant leaves the old state or the new one. A resumed run continues with the same bits as one that was never stopped.
+// Little-endian:
+//   "ZGTRAIN2" · u64 vocab, width, layers, heads, kv heads, hidden, context · f64 rope base, epsilon · u64 step, seed, floats
 //   then the floats.
 #pragma once
 
@@ -20,9 +21,9 @@ struct RunState {
   std::vector<float> moments;  // first then second, empty when only the parameters were asked for
 };
 
-/// Writes both files; the fault, or empty.
+/// Writes the file; the fault, or empty.
 std::string write_checkpoint(const std::string& path, const RunState& state);
-/// Reads NAME and, when asked, NAME.adam; the fault, or empty.
+/// Reads the parameters and, when asked, the moments; the fault, or empty.
 std::string read_checkpoint(const std::string& path, bool with_moments, RunState* state);
 
 }  // namespace zg::train

@@ -50,9 +50,14 @@ template <class T>
 const Kernels<T>& kernels_avx2();
 template <class T>
 const Kernels<T>& kernels_avx512();
+/// As avx512, but the products of floats take their factors as BF16 (sums in float); doubles as ever.
+template <class T>
+const Kernels<T>& kernels_bf16();
 
-/// Names of the levels this processor can run, narrowest first.
+/// Names of the levels this processor can run in full precision, narrowest first.
 std::vector<std::string> available_levels();
+/// True when it has products of BF16 pairs (level "bf16").
+bool has_bf16();
 
 /// The table for `level`; "" takes ZG_CPU from the environment, else the widest available. Null when it cannot run here.
 template <class T>

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "bench.h"
 #include "check.h"
 #include "checkpoint.h"
 #include "corpus.h"
@@ -320,6 +321,14 @@ int run_sample(Flags& flags) {
   return 0;
 }
 
+int run_bench(Flags& flags) {
+  const long width = flags.whole("width", 320), hidden = flags.whole("hidden", 896), rows = flags.whole("rows", 512);
+  const std::string wrong = flags.fault();
+  if (!wrong.empty()) return fail(wrong, kUsage);
+  print(bench_products(width, hidden, rows));
+  return 0;
+}
+
 int run(int count, char** words) {
   const std::string verb = count > 1 ? words[1] : "";
   if (verb == "--help" || verb == "help") {
@@ -331,6 +340,7 @@ int run(int count, char** words) {
   if (!wrong.empty()) return fail(wrong, kUsage);
   if (verb == "train") return run_train(flags);
   if (verb == "check") return run_check(flags);
+  if (verb == "bench") return run_bench(flags);
   if (verb == "export") return run_export(flags);
   if (verb == "evaluate") return run_evaluate(flags);
   if (verb == "logits") return run_logits(flags);

@@ -12,7 +12,7 @@ namespace zg::train {
 
 namespace {
 constexpr long kQueryRows = 64;   // rows of scores at a time: 64 * 512 floats stay in the second cache
-constexpr long kLogitRows = 64;
+constexpr long kLogitRows = 512;
 }  // namespace
 
 const char* Config::fault() const {
