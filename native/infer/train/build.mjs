@@ -8,9 +8,21 @@ import { fileURLToPath } from 'node:url'
 
 const here = dirname(fileURLToPath(import.meta.url))
 /** The engine's reader, so that model files are read by the same code as in the product. */
-const ENGINE = ['gguf.cpp', 'gguf_parts.cpp', 'mapping.cpp', 'tensor_type.cpp', join('det', 'blocks.cpp')].map(name =>
-  join(here, '..', name)
-)
+const ENGINE = [
+  'convert.cpp',
+  'gguf.cpp',
+  'gguf_parts.cpp',
+  'mapping.cpp',
+  'pool.cpp',
+  'quantize.cpp',
+  'quantize_super.cpp',
+  'tensor_type.cpp',
+  join('cpu', 'workers.cpp'),
+  join('det', 'blocks.cpp'),
+  join('det', 'det_model.cpp'),
+  join('det', 'forward_det.cpp'),
+  join('det', 'rope_table.cpp')
+].map(name => join(here, '..', name))
 // -Wno-restrict: GCC 12 warns falsely on std::string. A NaN must stay visible, hence no -ffast-math.
 const FLAGS = ['-std=c++20', '-Wall', '-Wextra', '-Werror', '-Wno-restrict', '-ffp-contract=fast', '-pthread']
 const HOT = ['-O3', '-fno-math-errno', '-fno-trapping-math']

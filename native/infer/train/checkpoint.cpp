@@ -16,27 +16,14 @@ namespace {
 
 struct Header {
   char magic[8];
-  uint64_t shape[7];
-  double rope_base;
-  double epsilon;
   uint64_t step;
   uint64_t seed;
-  uint64_t floats;
+  uint64_t layout_digest;
+  uint64_t corpus_digest;
+  uint64_t values;
 };
 
-Header header_of(const RunState& s, uint64_t floats) {
-  const Config& c = s.config;
-  Header h{};
-  std::memcpy(h.magic, "ZGTRAIN2", 8);
-  const long shape[7] = {c.vocab, c.width, c.layers, c.heads, c.kv_heads, c.hidden, c.context};
-  for (int i = 0; i < 7; i++) h.shape[i] = static_cast<uint64_t>(shape[i]);
-  h.rope_base = c.rope_base;
-  h.epsilon = c.epsilon;
-  h.step = s.step;
-  h.seed = s.seed;
-  h.floats = floats;
-  return h;
-}
+constexpr char kMagic[] = "ZGTRAIN3";
 
 /// Writes all of it or says why not.
 bool write_all(int fd, const void* data, size_t size) {
@@ -62,14 +49,24 @@ void sync_folder(const std::string& path) {
 
 }  // namespace
 
-std::string write_checkpoint(const std::string& path, const RunState& state) {
+uint64_t digest_of(const std::vector<Tensor>& tensors) {
+  uint64_t h = 0xcbf29ce484222325ull;
+  const auto add = [&](const std::string& text) {
+    for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  };
+  for (const Tensor& t : tensors) {
+    add(t.name + " " + std::to_string(t.rows) + " " + std::to_string(t.columns) + " " + std::to_string(t.depth) + "\n");
+  }
+  return h;
+}
+
+std::string write_whole(const std::string& path, const std::vector<Piece>& pieces) {
   const std::string part = path + ".part";
   const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return "cannot write " + part + ": " + std::strerror(errno);
-  const Header header = header_of(state, state.parameters.size() + state.moments.size());
-  const bool written = write_all(fd, &header, sizeof header) &&
-                       write_all(fd, state.parameters.data(), state.parameters.size() * sizeof(float)) &&
-                       write_all(fd, state.moments.data(), state.moments.size() * sizeof(float)) && ::fsync(fd) == 0;
+  bool written = true;
+  for (const Piece& piece : pieces) written = written && write_all(fd, piece.data, piece.size);
+  written = written && ::fsync(fd) == 0;
   const int reason = errno;
   ::close(fd);
   if (!written) return "cannot write " + part + ": " + std::strerror(reason);
@@ -78,29 +75,33 @@ std::string write_checkpoint(const std::string& path, const RunState& state) {
   return "";
 }
 
-std::string read_checkpoint(const std::string& path, bool with_moments, RunState* state) {
+std::string write_checkpoint(const std::string& path, const RunState& s) {
+  Header header{};
+  std::memcpy(header.magic, kMagic, 8);
+  header.step = s.step;
+  header.seed = s.seed;
+  header.layout_digest = s.layout_digest;
+  header.corpus_digest = s.corpus_digest;
+  header.values = s.trained.size();
+  return write_whole(path, {{&header, sizeof header}, {s.trained.data(), s.trained.size() * sizeof(float)},
+                            {s.moments.data(), s.moments.size() * sizeof(float)}});
+}
+
+std::string read_checkpoint(const std::string& path, uint64_t layout_digest, uint64_t count, bool with_moments, RunState* state) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return "cannot open " + path;
   Header header{};
-  if (!in.read(reinterpret_cast<char*>(&header), sizeof header) || std::memcmp(header.magic, "ZGTRAIN2", 8) != 0) {
+  if (!in.read(reinterpret_cast<char*>(&header), sizeof header) || std::memcmp(header.magic, kMagic, 8) != 0) {
     return path + ": not a checkpoint";
   }
-  Config& c = state->config;
-  long* const shape[7] = {&c.vocab, &c.width, &c.layers, &c.heads, &c.kv_heads, &c.hidden, &c.context};
-  for (int i = 0; i < 7; i++) {
-    if (header.shape[i] > 65536) return path + ": shape out of range";
-    *shape[i] = static_cast<long>(header.shape[i]);
-  }
-  if (const char* fault = c.fault()) return path + ": " + fault;
-  const auto count = static_cast<uint64_t>(layout_of(c).count);
-  if (header.floats != 3 * count) return path + ": wrong number of values";
-  if (std::filesystem::file_size(path) != sizeof header + header.floats * sizeof(float)) return path + ": cut short";
-  c.rope_base = header.rope_base;
-  c.epsilon = header.epsilon;
+  if (header.layout_digest != layout_digest || header.values != count) return path + ": a checkpoint of something else";
+  if (std::filesystem::file_size(path) != sizeof header + 3 * count * sizeof(float)) return path + ": cut short";
   state->step = header.step;
   state->seed = header.seed;
-  state->parameters.resize(count);
-  in.read(reinterpret_cast<char*>(state->parameters.data()), static_cast<std::streamsize>(count * sizeof(float)));
+  state->layout_digest = header.layout_digest;
+  state->corpus_digest = header.corpus_digest;
+  state->trained.resize(count);
+  in.read(reinterpret_cast<char*>(state->trained.data()), static_cast<std::streamsize>(count * sizeof(float)));
   if (with_moments) {
     state->moments.resize(2 * count);
     in.read(reinterpret_cast<char*>(state->moments.data()), static_cast<std::streamsize>(2 * count * sizeof(float)));
