@@ -95,7 +95,8 @@ std::string read_checkpoint(const std::string& path, uint64_t layout_digest, uin
     return path + ": not a checkpoint";
   }
   if (header.layout_digest != layout_digest || header.values != count) return path + ": a checkpoint of something else";
-  if (std::filesystem::file_size(path) != sizeof header + 3 * count * sizeof(float)) return path + ": cut short";
+  std::error_code unread;
+  if (std::filesystem::file_size(path, unread) != sizeof header + 3 * count * sizeof(float)) return path + ": cut short";
   state->step = header.step;
   state->seed = header.seed;
   state->layout_digest = header.layout_digest;

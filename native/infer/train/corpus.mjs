@@ -1,6 +1,6 @@
-// Writes what the trainer reads: the token file (layout in corpus.h) and the metadata lines (model_file.h).
+// Writes what the trainer reads: the token file (layout in corpus.h). Imports TypeScript: run with `node --import tsx`.
 
-import { END, encoderOf, learnVocabulary, OPENING, PIECES } from './vocabulary.mjs'
+import { END, encoderOf, learnVocabulary, OPENING, PIECES } from '../../../lib/infer/train/vocabulary.ts'
 
 const BREAK = '\n\n'
 /** Of corpus.h: the mark of a target, and the kind of file. */
@@ -82,26 +82,6 @@ export const makeCorpus = (sets, size) => {
     })
   }
   return { vocabulary, file: Buffer.concat(parts), summary }
-}
-
-const escaped = text => text.replace(/[\\\n]/g, c => (c === '\n' ? '\\n' : '\\\\'))
-
-/**
- * Lines for `zg-train new --metadata`.
- * @param vocabulary from makeCorpus
- * @param {Record<string, string | number | boolean>} entries keys and values; numbers with a fraction become floats
- */
-export const metadataLines = (vocabulary, entries) => {
-  const lines = Object.entries(entries).map(([key, value]) => {
-    if (typeof value === 'boolean') return `b ${key} ${value ? 1 : 0}`
-    if (typeof value === 'number') return `${Number.isInteger(value) ? 'u' : 'f'} ${key} ${value}`
-    return `s ${key} ${escaped(value)}`
-  })
-  vocabulary.tokens.forEach((token, id) => {
-    lines.push(`t ${vocabulary.types[id]} ${token}`)
-  })
-  for (const [left, right] of vocabulary.merges) lines.push(`m ${vocabulary.tokens[left]} ${vocabulary.tokens[right]}`)
-  return `${lines.join('\n')}\n`
 }
 
 /** Lower-case words of the training text that occur at least `least` times, sorted. */

@@ -39,6 +39,7 @@ const char kHelp[] =
     "       zg-train sample --model FILE.gguf [--checkpoint FILE] --prompt IDS [adapter] [--count N] [--temperature T] [--top-k K] [--seed N]\n"
     "       zg-train check [--seed N]\n"
     "       zg-train compare --model FILE.gguf [--count 48] [--seed N]\n"
+    "       zg-train levels\n"
     "       zg-train bench [--width N] [--hidden N] [--rows N]\n"
     "\n"
     "shape of a new model: --architecture llama --width 160 --layers 5 --heads 5 --kv-heads 5 --head-size 0 (width / heads)\n"
@@ -481,6 +482,16 @@ int run_sample(Flags& flags) {
   return 0;
 }
 
+int run_levels(Flags& flags) {
+  const std::string wrong = flags.fault();
+  if (!wrong.empty()) return fail(wrong, kUsage);
+  std::string names;
+  for (const std::string& one : available_levels()) names += "\"" + one + "\",";
+  names.pop_back();
+  print("{\"event\":\"levels\",\"levels\":[" + names + "],\"bf16\":" + (has_bf16() ? "true" : "false") + ",\"memory\":" + std::to_string(free_memory()) + "}");
+  return 0;
+}
+
 int run_bench(Flags& flags) {
   const long width = flags.whole("width", 320), hidden = flags.whole("hidden", 896), rows = flags.whole("rows", 512);
   const std::string wrong = flags.fault();
@@ -503,6 +514,7 @@ int run(int count, char** words) {
   if (verb == "check") return run_check(flags);
   if (verb == "compare") return run_compare(flags);
   if (verb == "bench") return run_bench(flags);
+  if (verb == "levels") return run_levels(flags);
   if (verb == "export") return run_export(flags);
   if (verb == "evaluate") return run_evaluate(flags);
   if (verb == "logits") return run_logits(flags);

@@ -1,0 +1,67 @@
+/** A curve as text: each character is a braille cell of 2 × 4 dots. */
+
+export interface Point {
+  x: number
+  y: number
+}
+
+const DOTS = [
+  [0x01, 0x08],
+  [0x02, 0x10],
+  [0x04, 0x20],
+  [0x40, 0x80]
+]
+
+/** The last point of each column of dots, joined downwards, so that a steep curve has no holes. */
+export function plot(points: readonly Point[], validation: readonly Point[], columns: number, rows: number): string[] {
+  const all = [...points, ...validation].filter(p => Number.isFinite(p.y))
+  if (all.length < 2) return []
+  const [lowX, highX] = bounds(all.map(p => p.x))
+  // The first steps would flatten everything that matters later: the scale covers what came after them.
+  const settled = all.filter(p => p.x >= lowX + (highX - lowX) * 0.02)
+  const [low, high] = bounds((settled.length < 2 ? all : settled).map(p => p.y))
+  const wide = columns * 2
+  const tall = rows * 4
+  const cells = new Uint8Array(columns * rows)
+  const column = (x: number): number => Math.min(wide - 1, Math.floor(((x - lowX) / (highX - lowX || 1)) * (wide - 1)))
+  const level = (y: number): number => {
+    const part = (high - y) / (high - low || 1)
+    return Math.max(0, Math.min(tall - 1, Math.round(part * (tall - 1))))
+  }
+  const dot = (x: number, y: number): void => {
+    cells[(y >> 2) * columns + (x >> 1)]! |= DOTS[y & 3]![x & 1]!
+  }
+  let before: number | undefined
+  let at = -1
+  for (const p of points) {
+    if (!Number.isFinite(p.y)) continue
+    const x = column(p.x)
+    const y = level(p.y)
+    const from = before === undefined || x === at ? y : before + Math.sign(y - before)
+    for (let step = from; ; step += Math.sign(y - step)) {
+      dot(x, step)
+      if (step === y) break
+    }
+    before = y
+    at = x
+  }
+  const marks = new Map(validation.map(p => [(level(p.y) >> 2) * columns + (column(p.x) >> 1), '•']))
+  return Array.from({ length: rows }, (_, row) => {
+    const label = row === 0 ? high.toFixed(2) : row === rows - 1 ? low.toFixed(2) : ''
+    let line = ''
+    for (let i = row * columns; i < (row + 1) * columns; i++) {
+      line += marks.get(i) ?? String.fromCharCode(0x2800 + cells[i]!)
+    }
+    return `${label.padStart(7)} ${line}`
+  })
+}
+
+function bounds(values: readonly number[]): [number, number] {
+  let low = Number.POSITIVE_INFINITY
+  let high = Number.NEGATIVE_INFINITY
+  for (const v of values) {
+    low = Math.min(low, v)
+    high = Math.max(high, v)
+  }
+  return [low, high]
+}
