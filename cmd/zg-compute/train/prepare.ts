@@ -43,7 +43,8 @@ export async function sourcesOf(ctx: VerbContext, names: readonly string[], fold
 
 async function readText({ name, path }: Source): Promise<string> {
   const bytes = await readFile(path)
-  if (bytes.length > TEXT_MAX_BYTES) throw new ZgError('ERR_BAD_INPUT', `'${name}' has more than ${TEXT_MAX_BYTES} bytes`)
+  if (bytes.length > TEXT_MAX_BYTES)
+    throw new ZgError('ERR_BAD_INPUT', `'${name}' has more than ${TEXT_MAX_BYTES} bytes`)
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (err) {
@@ -53,7 +54,10 @@ async function readText({ name, path }: Source): Promise<string> {
 
 async function* linesOf(source: Source, signal: AbortSignal): AsyncGenerator<[number: number, line: string]> {
   let number = 0
-  for await (const line of createInterface({ input: createReadStream(source.path), crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const line of createInterface({
+    input: createReadStream(source.path),
+    crlfDelay: Number.POSITIVE_INFINITY
+  })) {
     signal.throwIfAborted()
     number++
     if (line.trim() !== '') yield [number, number === 1 ? line.replace(/^\ufeff/, '') : line]
@@ -140,7 +144,8 @@ export async function writeTokens(
     for (const source of sources) {
       const set = emptySet(basename(source.name))
       addText(set, tokenizer, await readText(source), share)
-      if (set.training.tokens.length < 2) throw new ZgError('ERR_BAD_INPUT', `'${source.name}' holds no text to learn from`)
+      if (set.training.tokens.length < 2)
+        throw new ZgError('ERR_BAD_INPUT', `'${source.name}' holds no text to learn from`)
       set.weight = set.training.tokens.length
       sets.push(set)
     }
@@ -149,7 +154,8 @@ export async function writeTokens(
       addText(held, tokenizer, await readText(source), 0)
       // Held-out text of its own belongs to the first set that has none.
       const set = sets.find(s => s.heldOut.tokens.length === 0)
-      if (set === undefined) throw new ZgError('ERR_USAGE', 'there are more files to check with than files to learn from')
+      if (set === undefined)
+        throw new ZgError('ERR_USAGE', 'there are more files to check with than files to learn from')
       Object.assign(set, { heldOut: held.training, heldOutBytes: Buffer.byteLength(await readText(source)) })
     }
   } else {
@@ -182,7 +188,9 @@ export async function writeTokens(
       })
     }
     if (set.training.starts.length === 0) throw new ZgError('ERR_BAD_INPUT', 'there are no samples to learn from')
-    if (reader.cut > 0) ctx.warn(`${formatCount(reader.cut)} samples are longer than the context of ${o.context} and were cut`)
+    if (reader.cut > 0) {
+      ctx.warn(`longer than the context of ${o.context} tokens and cut: ${formatCount(reader.cut)} samples`)
+    }
     sets.push(set)
   }
   const out = await open(path, 'w')

@@ -94,7 +94,10 @@ export class View {
   }
 
   #show(): void {
-    if (!this.#live) return this.#ctx.say(this.#line())
+    if (!this.#live) {
+      if (this.#last !== undefined) this.#ctx.say(this.#line())
+      return
+    }
     const out = process.stderr
     const wide = Math.max(20, Math.min(100, (out.columns ?? 80) - 10))
     const lines = [...plot(this.#points, this.#checks, wide, ROWS), this.#line().slice(0, (out.columns ?? 80) - 1)]

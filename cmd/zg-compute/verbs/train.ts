@@ -57,7 +57,8 @@ export async function train(ctx: VerbContext, args: string[], opts: Options): Pr
     if (!existsSync(join(folder, 'run.json'))) {
       throw new ZgError('ERR_NO_INPUT', `there is no run to go on with in '${folder}'`)
     }
-    if (args.length > 0) throw new ZgError('ERR_USAGE', "'--resume' goes on with what the run began with: name no files")
+    if (args.length > 0)
+      throw new ZgError('ERR_USAGE', "'--resume' goes on with what the run began with: name no files")
   } else {
     if (!force && existsSync(join(folder, 'checkpoint'))) {
       throw new ZgError('ERR_EXISTS', `'${folder}' holds a run that was stopped`, {
@@ -82,7 +83,17 @@ export async function train(ctx: VerbContext, args: string[], opts: Options): Pr
   const events = await runTrainer(
     [
       ...['train', '--model', run.model, ...run.what, '--tokens', join(folder, 'tokens.bin'), '--out', checkpoint],
-      ...[...run.how, '--threads', threads, '--save-seconds', String(opts.checkpoint), '--log-every', '1', '--log-seconds', interval],
+      ...[
+        ...run.how,
+        '--threads',
+        threads,
+        '--save-seconds',
+        String(opts.checkpoint),
+        '--log-every',
+        '1',
+        '--log-seconds',
+        interval
+      ],
       ...(resume && existsSync(checkpoint) ? ['--resume'] : [])
     ],
     { level: run.level, signal: ctx.signal, onEvent: e => view.event(e) }
@@ -90,7 +101,9 @@ export async function train(ctx: VerbContext, args: string[], opts: Options): Pr
   view.done()
   const stopped = events.findLast(e => e.event === 'stopped')
   if (stopped !== undefined) {
-    ctx.warn(`${ctx.tool}: stopped after step ${formatCount((stopped as { step: number }).step)} and saved; go on with '--resume -o ${output}'`)
+    ctx.warn(
+      `${ctx.tool}: stopped after step ${formatCount((stopped as { step: number }).step)} and saved; go on with '--resume -o ${output}'`
+    )
     ctx.signal.throwIfAborted()
     throw new ZgError('ERR_STOPPED', 'the trainer was stopped')
   }
@@ -104,7 +117,10 @@ export async function train(ctx: VerbContext, args: string[], opts: Options): Pr
   const { size } = await stat(output)
   const kind = run.what.includes('--rank') ? 'adapter' : 'model'
   const { step, loss, tokens, validation } = view.result
-  ctx.print({ type: 'trained', output, kind, size, steps: step, tokens, loss, validation, base: run.model, level: run.level }, output)
+  ctx.print(
+    { type: 'trained', output, kind, size, steps: step, tokens, loss, validation, base: run.model, level: run.level },
+    output
+  )
   ctx.say(
     `${formatCount(step)} steps in ${formatDuration(performance.now() - began)}` +
       validation.map(v => `; held out '${v.set}': ${v.nats_per_token.toFixed(4)} nats a token`).join('')
@@ -117,16 +133,18 @@ async function prepare(ctx: VerbContext, args: readonly string[], opts: Options,
   const adapts = opts.lora === true
   const plain = opts.text === true
   const type = (opts.type as string).toUpperCase()
-  if (adapts && from === undefined) throw new ZgError('ERR_USAGE', "an adapter needs the model that it adapts: '--from'")
+  if (adapts && from === undefined)
+    throw new ZgError('ERR_USAGE', "an adapter needs the model that it adapts: '--from'")
   if (!recipeNames().some(name => name.toUpperCase() === type) && type !== 'F32') {
-    throw new ZgError('ERR_USAGE', `'${opts.type as string}' is no type of weights`, { hint: `known are ${recipeNames().join(', ')}` })
+    throw new ZgError('ERR_USAGE', `'${opts.type as string}' is no type of weights`, {
+      hint: `known are ${recipeNames().join(', ')}`
+    })
   }
   const name = (opts.name as string | undefined) ?? basename(opts.output as string).replace(/\.gguf$/, '')
   const sources = await sourcesOf(ctx, args, folder)
   const validation = await sourcesOf(ctx, (opts.validation as string[] | undefined) ?? [], folder)
   const seed = String(opts.seed)
-  const model =
-    from === undefined ? await newModel(ctx, opts, sources, plain, seed, name, folder) : resolve(from)
+  const model = from === undefined ? await newModel(ctx, opts, sources, plain, seed, name, folder) : resolve(from)
   const described = await describeModel(model)
   if (described.shape === undefined || described.refused !== undefined) {
     throw new ZgError('ERR_BAD_INPUT', `'${model}' cannot be trained: ${described.refused ?? 'no model'}`)
@@ -145,7 +163,14 @@ async function prepare(ctx: VerbContext, args: readonly string[], opts: Options,
     ...(steps === undefined ? ['--epochs', String(epochs)] : ['--steps', String(steps)]),
     ...['--batch', String(batch), '--rate', String(rate), '--final-rate', String(opts.finalRate)],
     ...['--warmup', String((opts.warmup as number | undefined) ?? Math.ceil(total * WARMUP_SHARE))],
-    ...['--decay', String((opts.decay as number | undefined) ?? (adapts ? 0 : 0.1)), '--clip', String(opts.clip), '--seed', seed],
+    ...[
+      '--decay',
+      String((opts.decay as number | undefined) ?? (adapts ? 0 : 0.1)),
+      '--clip',
+      String(opts.clip),
+      '--seed',
+      seed
+    ],
     ...['--check-every', String(opts.checkEvery)]
   ]
   await writeFile(join(folder, 'run.json'), `${JSON.stringify(run, null, 2)}\n`)
@@ -209,7 +234,7 @@ async function newModel(
     'head-size': opts.headSize ?? 0,
     context: opts.context ?? 512,
     experts: opts.experts,
-    'experts-used': opts.expertsUsed,
+    ...(opts.experts === 0 ? {} : { 'experts-used': opts.expertsUsed }),
     window: opts.window,
     'rope-base': opts.ropeBase,
     seed

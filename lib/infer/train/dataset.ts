@@ -72,7 +72,8 @@ export class SampleReader {
 
   #conversation(list: unknown[]): Sample[] {
     const messages = list.map((message, i) => checked(message, i))
-    if (!messages.some(m => m.role === 'assistant')) throw bad("no message is the assistant's, so there is nothing to learn")
+    if (!messages.some(m => m.role === 'assistant'))
+      throw bad("no message is the assistant's, so there is nothing to learn")
     const ids = (count: number, open: boolean): number[] => [
       ...chatPrompt(this.#tokenizer, this.#template, messages.slice(0, count), { addGenerationPrompt: open })
     ]

@@ -103,7 +103,8 @@ export async function runTrainer(words: readonly string[], options: RunOptions =
     const words = told.trim().replace(/^zg-train: /, '')
     if (status === USAGE) throw new ZgError('ERR_USAGE', words)
     if (status === NO_MEMORY) throw new ZgError('ERR_UNAVAILABLE', words)
-    if (typeof status === 'number') throw new ZgError('ERR_BAD_INPUT', words === '' ? `the trainer ended with ${status}` : words)
+    if (typeof status === 'number')
+      throw new ZgError('ERR_BAD_INPUT', words === '' ? `the trainer ended with ${status}` : words)
     throw new ZgError('ERR_CRASHED', `the trainer was ended by ${status}`, {
       hint: "what was saved last is there: go on with '--resume'"
     })

@@ -63,7 +63,13 @@ export function* tokenFile(file: TokenFile): Generator<Uint8Array> {
     yield u32(plain.length)
     yield plain
     yield new Uint8Array(Float32Array.of(weight).buffer)
-    yield u64(training.tokens.length, training.starts.length, heldOut.tokens.length, heldOut.starts.length, heldOutBytes)
+    yield u64(
+      training.tokens.length,
+      training.starts.length,
+      heldOut.tokens.length,
+      heldOut.starts.length,
+      heldOutBytes
+    )
     for (const list of [training.tokens, training.starts, heldOut.tokens, heldOut.starts]) yield bytes(list.values)
   }
 }

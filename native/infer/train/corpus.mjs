@@ -52,7 +52,14 @@ export const makeCorpus = (sets, size) => {
   const u32s = values => Buffer.from(Uint32Array.from(values).buffer)
   // Every token of a text is learnt.
   const learnt = tokens => u32s(tokens.map(id => id + COUNTS))
-  const parts = [Buffer.from('ZGTOKENS'), u32(2), u32(vocabulary.tokens.length), u32(OPENING), u32(STREAMS), u32(sets.length)]
+  const parts = [
+    Buffer.from('ZGTOKENS'),
+    u32(2),
+    u32(vocabulary.tokens.length),
+    u32(OPENING),
+    u32(STREAMS),
+    u32(sets.length)
+  ]
   const summary = []
   for (const set of sets) {
     const training = streamOf(set.training, encode)
