@@ -94,6 +94,7 @@ export async function train(ctx: VerbContext, args: string[], opts: Options): Pr
         '--log-seconds',
         interval
       ],
+      '--with-parent',
       ...(resume && existsSync(checkpoint) ? ['--resume'] : [])
     ],
     { level: run.level, signal: ctx.signal, onEvent: e => view.event(e) }

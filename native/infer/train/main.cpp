@@ -1,9 +1,13 @@
 // zg-train: trains models of every architecture that the engine knows, whole or by a low-rank adapter, on a token file. Every line on
 // standard output is one JSON object; exit 0 done or stopped and saved, 1 a check or a file failed, 64 wrong arguments, 71 too little memory.
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -48,6 +52,7 @@ const char kHelp[] =
     "options: --context 0 (the model's)  --steps 1000 or --epochs E  --stop-after 0  --batch 16  --rate 3e-3  --final-rate 0.05\n"
     "         --warmup 100  --decay 0.1  --clip 1  --seed 1  --threads 0 (all)  --log-every 10  --log-seconds 0  --check-every 200\n"
     "         --check-windows 64  --save-seconds 60  --memory 0 (bytes that may be used; what is free)\n"
+    "         --with-parent (save and end when the starting process is gone)\n"
     "IDS are token numbers with commas between. ZG_CPU=generic|avx2|avx512|bf16 forces a level of SIMD.\n";
 
 class Flags {
@@ -246,6 +251,18 @@ int run_new(Flags& flags) {
   return 0;
 }
 
+/// Held for the life of the process, so that two runs never write one checkpoint. Waits for one that is just ending; the fault, or empty.
+std::string lock_run(const std::string& checkpoint) {
+  constexpr int kTries = 200;
+  const int fd = ::open((checkpoint + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return "cannot write " + checkpoint + ".lock: " + std::strerror(errno);
+  for (int i = 0; i < kTries; i++) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return "";
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return checkpoint + ": another trainer is at work on it";
+}
+
 int run_train(Flags& flags) {
   TrainOptions o;
   const bool by_epochs = flags.has("epochs");
@@ -269,6 +286,7 @@ int run_train(Flags& flags) {
   long threads = flags.whole("threads", 0);
   if (threads == 0) threads = std::max(1l, static_cast<long>(std::thread::hardware_concurrency()));
   const bool resume = flags.has("resume");
+  o.parent = flags.has("with-parent") ? static_cast<long>(getppid()) : 0;
   const std::string tokens = flags.text("tokens");
   auto memory = static_cast<uint64_t>(flags.whole("memory", 0));
   std::string fault = open_source(flags, &source);
@@ -295,6 +313,8 @@ int run_train(Flags& flags) {
   if (memory > 0 && needed > memory) {
     return fail("this needs " + mebibytes(needed) + " of memory, " + mebibytes(memory) + " may be used: fewer threads, a shorter context or an adapter need less", kNoMemory);
   }
+  fault = lock_run(o.out);
+  if (!fault.empty()) return fail(fault);
   fault = load_source(&source, resume ? o.out : "", resume);
   if (!fault.empty()) return fail(fault);
   RunState& state = source.state;
@@ -507,7 +527,7 @@ int run(int count, char** words) {
     return 0;
   }
   Flags flags;
-  const std::string wrong = flags.parse(count > 2 ? count - 2 : 0, words + 2, {"resume", "untied", "all"});
+  const std::string wrong = flags.parse(count > 2 ? count - 2 : 0, words + 2, {"resume", "untied", "all", "with-parent"});
   if (!wrong.empty()) return fail(wrong, kUsage);
   if (verb == "new") return run_new(flags);
   if (verb == "train") return run_train(flags);

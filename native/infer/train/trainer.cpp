@@ -1,6 +1,7 @@
 #include "trainer.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -180,6 +181,7 @@ std::string train(const Setup& setup, RunState& state, const Corpus& corpus, con
       kernels.adam(trained + c.offset, first + c.offset, second + c.offset, gradients[0].data() + c.offset, c.count, mine);
     });
     state.step = step;
+    heard = heard && (o.parent == 0 || o.parent == static_cast<long>(getppid()));
 
     const bool last = step == end || *stop != 0 || !heard;
     if (last || (step % o.log_every == 0 && seconds_since(told) >= o.log_seconds)) {
@@ -194,7 +196,7 @@ std::string train(const Setup& setup, RunState& state, const Corpus& corpus, con
                     "\"seconds\":%.2f,\"tokens_per_second\":%.0f,\"tokens_per_cpu_second\":%.0f}",
                     static_cast<unsigned long long>(step), mean, norm, update.rate, static_cast<unsigned long long>(tokens), seconds,
                     static_cast<double>(tokens) / seconds, static_cast<double>(tokens) / busy);
-      heard = print(line);
+      heard = print(line) && heard;
     }
     const bool leaves = step == end || *stop != 0 || !heard;
     if (!few.empty() && (step % o.check_every == 0 || step == o.steps) && !(leaves && step != end)) {

@@ -31,6 +31,7 @@ struct TrainOptions {
   long check_windows = 64;      // at most, spread over the held-out text; 0 = all
   double save_seconds = 60;
   std::string out;              // checkpoint
+  long parent = 0;              // process whose end ends the run; 0: none
 };
 
 /// What is trained: the base itself, or an adapter beside a base that stays.
