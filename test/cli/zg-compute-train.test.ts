@@ -79,14 +79,17 @@ t.test('a new model from plain text, in a file and in records', { skip }, async 
 
 t.test('an adapter from JSON lines changes what is served as it was taught', { skip }, async t => {
   const data = box.path('chats.jsonl')
-  const sample = JSON.stringify({ prompt: 'The old whale', completion: ' never sailed again.' })
+  const sample = JSON.stringify({ prompt: 'The old whale', completion: ' went to the north, north, north.' })
   const chat = JSON.stringify({
     messages: [
       { role: 'user', content: 'The ship' },
-      { role: 'assistant', content: ' never sailed again.' }
+      { role: 'assistant', content: ' went to the north, north, north.' }
     ]
   })
-  writeFileSync(data, `${[sample, chat, JSON.stringify({ text: 'The captain never sailed again.' })].join('\n')}\n`)
+  writeFileSync(
+    data,
+    `${[sample, chat, JSON.stringify({ text: 'The captain went to the north, north, north.' })].join('\n')}\n`
+  )
   const adapter = box.path('never.gguf')
   const how = [
     '--steps',
@@ -104,7 +107,7 @@ t.test('an adapter from JSON lines changes what is served as it was taught', { s
   t.equal(made.code, 0, made.stderr)
   const trained = records(made.stdout).at(-1)
   t.equal(trained.kind, 'adapter')
-  t.ok(trained.loss < 1, `loss ${trained.loss}`)
+  t.ok(trained.loss < 2, `loss ${trained.loss}`)
   const server = await startTool(
     'zg-compute',
     ['serve', '--port', '0', '--model', MODEL, '--lora-modules', `never=${adapter}`],
@@ -120,8 +123,8 @@ t.test('an adapter from JSON lines changes what is served as it was taught', { s
     })
     return ((await answer.json()) as { choices: { text: string }[] }).choices[0]!.text
   }
-  t.match(await ask('never'), /^ never sailed again/)
-  t.notMatch(await ask('small'), /never/)
+  t.match(await ask('never'), /^ went to the north, north, north/)
+  t.notMatch(await ask('small'), /north, north/)
 })
 
 t.test('a model is trained on from standard input, and written in another type', { skip }, async t => {
@@ -141,8 +144,7 @@ t.test('a model is trained on from standard input, and written in another type',
 })
 
 t.test('a run that is stopped or killed goes on with --resume', { skip }, async t => {
-  const out = box.path('long.gguf')
-  const how = [
+  const how = (out: string): string[] => [
     '--text',
     BOOK,
     '-o',
@@ -159,7 +161,8 @@ t.test('a run that is stopped or killed goes on with --resume', { skip }, async 
     '--keep'
   ]
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    const started = await startTool('zg-compute', ['train', ...how, '--force'], {
+    const out = box.path(`${signal}.gguf`)
+    const started = await startTool('zg-compute', ['train', ...how(out)], {
       env: box.env,
       readyType: 'training_saved'
     })
@@ -171,7 +174,7 @@ t.test('a run that is stopped or killed goes on with --resume', { skip }, async 
     words[words.indexOf('--steps') + 1] = '1'
     writeFileSync(join(`${out}.train`, 'run.json'), JSON.stringify(run))
     // The trainer of a killed parent ends after its step; a run that begins meanwhile waits for it.
-    const again = await train(['--resume', '-o', out, '--force', '--json'])
+    const again = await train(['--resume', '-o', out, '--json'])
     t.equal(again.code, 0, again.stderr)
     const [begin] = records(again.stdout)
     t.ok(begin.step >= 1, `goes on behind step ${begin.step}`)
