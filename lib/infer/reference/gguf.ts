@@ -106,13 +106,19 @@ class Reader {
     return at
   }
 
+  /** The view is asked for behind the bytes: taking them may make a new one. */
+  #number<T>(bytes: number, read: (view: DataView, at: number) => T): T {
+    const at = this.#take(bytes)
+    return read(this.#view, at)
+  }
+
   #u32(): number {
-    return this.#view.getUint32(this.#take(4), true)
+    return this.#number(4, (v, at) => v.getUint32(at, true))
   }
 
   /** A count or length: nothing in a file that is there is above 2⁵³. */
   #count(least: number): number {
-    const n = this.#view.getBigUint64(this.#take(8), true)
+    const n = this.#number(8, (v, at) => v.getBigUint64(at, true))
     if (n * BigInt(least) > BigInt(this.#size)) {
       throw new ZgError('ERR_BAD_INPUT', `${n} entries do not fit in the file, declared before byte ${this.#at}`)
     }
@@ -139,21 +145,21 @@ class Reader {
   #value(type: number, depth = 0): GgufValue {
     switch (type) {
       case 0:
-        return this.#view.getUint8(this.#take(1))
+        return this.#number(1, (v, at) => v.getUint8(at))
       case 1:
-        return this.#view.getInt8(this.#take(1))
+        return this.#number(1, (v, at) => v.getInt8(at))
       case 2:
-        return this.#view.getUint16(this.#take(2), true)
+        return this.#number(2, (v, at) => v.getUint16(at, true))
       case 3:
-        return this.#view.getInt16(this.#take(2), true)
+        return this.#number(2, (v, at) => v.getInt16(at, true))
       case 4:
         return this.#u32()
       case 5:
-        return this.#view.getInt32(this.#take(4), true)
+        return this.#number(4, (v, at) => v.getInt32(at, true))
       case 6:
-        return this.#view.getFloat32(this.#take(4), true)
+        return this.#number(4, (v, at) => v.getFloat32(at, true))
       case 7:
-        return this.#view.getUint8(this.#take(1)) !== 0
+        return this.#number(1, (v, at) => v.getUint8(at)) !== 0
       case 8:
         return this.#string()
       case 9: {
@@ -165,11 +171,11 @@ class Reader {
         return out
       }
       case 10:
-        return this.#view.getBigUint64(this.#take(8), true)
+        return this.#number(8, (v, at) => v.getBigUint64(at, true))
       case 11:
-        return this.#view.getBigInt64(this.#take(8), true)
+        return this.#number(8, (v, at) => v.getBigInt64(at, true))
       case 12:
-        return this.#view.getFloat64(this.#take(8), true)
+        return this.#number(8, (v, at) => v.getFloat64(at, true))
       default:
         throw new ZgError('ERR_BAD_INPUT', `value type ${type} at byte ${this.#at - 4} is unknown`)
     }
