@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { trainerPath } from '../lib/infer/train/program.ts'
 import { decode, encoderOf, metadataLines, OPENING } from '../lib/infer/train/vocabulary.ts'
-import { frequentWords, makeCorpus } from '../native/infer/train/corpus.mjs'
+import { frequentWords, makeCorpus } from './train-corpus.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const STEPS = ['prepare', 'check', 'train', 'export']

@@ -20,7 +20,7 @@ import { trainerPath } from '../../lib/infer/train/program.ts'
 import { encoderOf, metadataLines, type Vocabulary } from '../../lib/infer/train/vocabulary.ts'
 
 const sources = join(packageRoot(), 'native', 'infer', 'train')
-const moduleOf = (name: string): Promise<any> => import(pathToFileURL(join(sources, name)).href)
+const corpusModule = (): Promise<any> => import(pathToFileURL(join(packageRoot(), 'scripts', 'train-corpus.mjs')).href)
 const program = trainerPath()
 const skip = existsSync(program) ? false : 'no native build here'
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
@@ -120,7 +120,7 @@ t.test('the forward pass is the reference', { skip: skip || (FIXTURES === undefi
 })
 
 t.test('training on a toy text', { skip }, async t => {
-  const { makeCorpus } = await moduleOf('corpus.mjs')
+  const { makeCorpus } = await corpusModule()
   const sets = [{ name: 'toy', weight: 1, training: toyText(seed), heldOut: toyText(seed + 1).slice(0, 2) }]
   const { vocabulary, file: tokens } = makeCorpus(sets, 320) as { vocabulary: Vocabulary; file: Uint8Array }
   writeFileSync(file('toy.bin'), tokens)

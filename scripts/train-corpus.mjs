@@ -1,6 +1,6 @@
 // Writes what the trainer reads: the token file (layout in corpus.h). Imports TypeScript: run with `node --import tsx`.
 
-import { END, encoderOf, learnVocabulary, OPENING, PIECES } from '../../../lib/infer/train/vocabulary.ts'
+import { END, encoderOf, learnVocabulary, OPENING, PIECES } from '../lib/infer/train/vocabulary.ts'
 
 const BREAK = '\n\n'
 /** Of corpus.h: the mark of a target, and the kind of file. */
