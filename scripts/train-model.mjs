@@ -27,7 +27,7 @@ const STEPS = ['prepare', 'check', 'train', 'export']
 const RECIPE = {
   vocabulary: 4096,
   label: '6.9M',
-  steps: 1500,
+  steps: 3000,
   shape: ['--width', '256', '--layers', '8', '--heads', '8', '--kv-heads', '4', '--hidden', '704', '--context', '512'],
   training: ['--batch', '16', '--rate', '2.5e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
 }

@@ -12,7 +12,10 @@ const DOTS = [
   [0x40, 0x80]
 ]
 
-/** The last point of each column of dots, joined downwards, so that a steep curve has no holes. */
+/**
+ * The points joined by lines, and the checks as marks, scaled to what came after the first steps.
+ * @returns rows of text with the largest and the smallest value in front; none for less than two points.
+ */
 export function plot(points: readonly Point[], validation: readonly Point[], columns: number, rows: number): string[] {
   const all = [...points, ...validation].filter(p => Number.isFinite(p.y))
   if (all.length < 2) return []
@@ -31,19 +34,18 @@ export function plot(points: readonly Point[], validation: readonly Point[], col
   const dot = (x: number, y: number): void => {
     cells[(y >> 2) * columns + (x >> 1)]! |= DOTS[y & 3]![x & 1]!
   }
-  let before: number | undefined
-  let at = -1
+  let before: [x: number, y: number] | undefined
   for (const p of points) {
     if (!Number.isFinite(p.y)) continue
     const x = column(p.x)
     const y = level(p.y)
-    const from = before === undefined || x === at ? y : before + Math.sign(y - before)
-    for (let step = from; ; step += Math.sign(y - step)) {
-      dot(x, step)
-      if (step === y) break
+    const [fromX, fromY] = before ?? [x, y]
+    // Every column on the way gets its part of the way down or up.
+    const steps = Math.max(x - fromX, Math.abs(y - fromY), 1)
+    for (let i = 0; i <= steps; i++) {
+      dot(Math.round(fromX + ((x - fromX) * i) / steps), Math.round(fromY + ((y - fromY) * i) / steps))
     }
-    before = y
-    at = x
+    before = [x, y]
   }
   const marks = new Map(validation.map(p => [(level(p.y) >> 2) * columns + (column(p.x) >> 1), '•']))
   return Array.from({ length: rows }, (_, row) => {
