@@ -21,8 +21,8 @@ export function plot(points: readonly Point[], validation: readonly Point[], col
   if (all.length < 2) return []
   const [lowX, highX] = bounds(all.map(p => p.x))
   // The first steps would flatten everything that matters later: the scale covers what came after them.
-  const settled = all.filter(p => p.x >= lowX + (highX - lowX) * 0.02)
-  const [low, high] = bounds((settled.length < 2 ? all : settled).map(p => p.y))
+  const settled = all.length < 50 ? all : all.filter(p => p.x >= lowX + (highX - lowX) * 0.02)
+  const [low, high] = bounds(settled.map(p => p.y))
   const wide = columns * 2
   const tall = rows * 4
   const cells = new Uint8Array(columns * rows)
