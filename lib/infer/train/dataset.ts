@@ -49,8 +49,9 @@ export class SampleReader {
   }
 
   #text(text: string): Sample[] {
+    if (text === '') throw bad("'text' is empty")
     const ids = [...this.#tokenizer.prompt(text), ...this.#end()]
-    if (ids.length < 2) throw bad('the text is empty')
+    if (ids.length < 2) throw bad('the text is a single token')
     // Each token is learnt once: a piece begins with the last token of the one before.
     const samples: Sample[] = []
     for (let at = 0; at + 1 < ids.length; at += this.#context) {
