@@ -12,8 +12,8 @@ namespace zg::train {
 bool check_gradients(uint64_t seed, std::string* json);
 
 /// The forward pass beside the deterministic reference (native/infer/det, keys and values as floats) on the first `count` ids of a seed.
-/// JSON: the largest difference of a logit in standard deviations of the logits, and whether the reference rounds activations to 8 bits
-/// (files with quantized matrices). The fault, or empty.
+/// JSON: the largest difference of a logit in standard deviations of the logits, the median over the positions, and whether the reference
+/// rounds activations to 8 bits (files with quantized matrices), which may also lead a router to another expert. The fault, or empty.
 std::string compare_reference(const std::string& path, long count, uint64_t seed, std::string* json);
 
 }  // namespace zg::train
