@@ -8,10 +8,12 @@ import type { VerbFn } from '../../../lib/cli/types.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
+import { boundGarbage } from './young-garbage.ts'
 
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()
+  boundGarbage()
   const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'store-node')
   const given = (opts.chain ?? opts.rpcUrl) as string | undefined
   let fatal: unknown
