@@ -28,7 +28,7 @@ export const GRPC_REQUEST_BYTES = 32 * 1024 * 1024
 /** Calls at once; with the bound above, what strangers can make this node hold. */
 export const GRPC_CALLS = 12
 /** Calls at once on one connection; its further ones wait in the client. */
-export const GRPC_STREAMS = 4
+export const GRPC_CALLS_EACH = 4
 
 export const GRPC_METHODS = ['Ping', 'UploadSegmentsByTxSeq']
 
@@ -50,7 +50,7 @@ export function serveNodeGrpc(o: NodeGrpcOptions): Promise<GrpcListener> {
     host: o.host,
     receiveBytes: GRPC_REQUEST_BYTES,
     calls: GRPC_CALLS,
-    streams: GRPC_STREAMS,
+    streams: GRPC_CALLS_EACH,
     health: true,
     onCall: (method, ms, status) => o.onCall(method, ms, status === STATUS.ok ? undefined : status),
     onBug: o.onBug,
