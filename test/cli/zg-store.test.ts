@@ -182,6 +182,37 @@ t.test('fragments and encryption', async t => {
   const cut = (await zg(['put', file, '--fragment-size', '256KiB'])).stdout.trim().split('\n')
   t.equal(cut.length, 3)
   t.ok(Buffer.from((await zg(['get', ...cut])).bytes).equals(bytes))
+
+  // For the owner of a key pair: its private key reads, no other one does, and the root is another each time.
+  const mine = (await zg(['pubkey', box.path('key2')])).stdout.trim()
+  t.match(mine, /^0x0[23][0-9a-f]{64}$/)
+  const forMe = (await zg(['put', file, '--encrypt-to', mine])).stdout.trim()
+  t.ok(Buffer.from((await zg(['get', forMe, ...args])).bytes).equals(bytes))
+  const part = await zg(['get', forMe, ...args, '--range', '262100-262199'])
+  t.ok(Buffer.from(part.bytes).equals(bytes.subarray(262_100, 262_200)))
+  writeFileSync(box.path('key3'), `${'cd'.repeat(32)}\n`, { mode: 0o600 })
+  const other = await zg(['get', forMe, '--encryption-key-file', box.path('key3')])
+  t.notOk(Buffer.from(other.bytes).includes(bytes.subarray(0, 100)), 'another key reads nothing')
+  t.not((await zg(['put', file, '--encrypt-to', mine.slice(2)])).stdout.trim(), forMe)
+  const piped = (await zg(['put', '--encrypt-to', mine, '--fragment-size', '256KiB'], { input: bytes })).stdout
+  t.ok(
+    Buffer.from((await zg(['get', ...args, ...piped.trim().split('\n')])).bytes).equals(bytes),
+    'a pipe, in fragments'
+  )
+  mkdirSync(box.path('for-me'))
+  writeFileSync(box.path('for-me', 'a.bin'), bytes)
+  const folder = (await zg(['put', box.path('for-me'), '--encrypt-to', mine])).stdout.trim()
+  t.match((await zg(['ls', folder, ...args])).stdout, /a\.bin/)
+  t.ok(Buffer.from((await zg(['get', `${folder}/a.bin`, ...args])).bytes).equals(bytes), 'a directory')
+  for (const [more, code, text] of [
+    [['--encrypt-to', '0x02'], 64, /is not a public key/],
+    [['--encrypt-to', `0x02${'ff'.repeat(32)}`], 64, /is not a public key/],
+    [['--encrypt-to', mine, '--encrypt'], 64, /takes no other key/]
+  ] as const) {
+    const r = await zg(['put', file, ...more])
+    t.equal(r.code, code)
+    t.match(r.stderr, text)
+  }
 })
 
 t.test('directories: stored, listed, compared, restored, read in parts, and checked', async t => {
@@ -277,6 +308,75 @@ t.test('keys of a stream: set, read, replace by the same bytes, delete, conflict
   const big = content('big value', 400_000)
   t.equal((await zg(['kv', 'put', '0xf2bd', 'big'], { input: big })).code, 0)
   t.ok(Buffer.from((await get('big')).bytes).equals(big))
+})
+
+t.test('roles in a stream: granted, used, shown, taken away and given up', async t => {
+  const S = '0x2e3d'
+  const kvOf = async (...args: string[]) => zg(['kv', ...args])
+  const write = async (key: string, by: string) => (await kvOf('put', S, key, `by ${by}`, '--account', by)).code
+  const roles = async (...args: string[]) => {
+    const r = await kvOf('roles', S, ...args)
+    return [r.code, r.stdout.trim()]
+  }
+  t.equal(await write('price', '4'), 0, 'who writes first is admin')
+  t.same(await roles('4'), [0, 'admin'])
+  t.same(await roles('5'), [1, 'no role'])
+  t.equal(await write('price', '5'), 76)
+  t.equal((await kvOf('grant', S, '5', '--account', '6')).code, 76, 'a stranger grants nothing')
+
+  const granted = await kvOf('grant', S, '5', '--account', '4', '--json')
+  t.equal(granted.code, 0, granted.stderr)
+  t.match(parseRecords(granted.stdout)[0], {
+    type: 'kv_access',
+    stream: `0x${'0'.repeat(60)}2e3d`,
+    operation: 'grantWriter',
+    account: /^0x[0-9a-f]{40}$/,
+    result: 'Commit'
+  })
+  t.equal(await write('price', '5'), 0)
+  t.same(await roles('5'), [0, 'writer'])
+
+  t.equal((await kvOf('protect', S, 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 76, 'a special key is not for all writers')
+  t.same(await roles('5', 'price'), [0, 'writer, price is special, may not write price'])
+  t.equal((await kvOf('grant', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '6'), 0)
+  t.equal(await write('other', '6'), 76, 'and its writers write nothing else')
+  const shown = await kvOf('roles', S, '6', 'price', '--json')
+  t.match(parseRecords(shown.stdout)[0], {
+    type: 'kv_roles',
+    admin: false,
+    writer: false,
+    key: '0x7072696365',
+    special: true,
+    key_writer: true,
+    may_write: true
+  })
+  t.equal((await kvOf('renounce', S, '--key', 'price', '--account', '6')).code, 0)
+  t.equal(await write('price', '6'), 76)
+  t.equal((await kvOf('grant', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal((await kvOf('revoke', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '6'), 76)
+  t.equal((await kvOf('protect', S, 'price', '--off', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 0)
+  t.equal((await kvOf('revoke', S, '5', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 76)
+  t.equal((await kvOf('grant', S, '5', '--admin', '--account', '4')).code, 0)
+  t.equal((await kvOf('renounce', S, '--admin', '--account', '4')).code, 0)
+  t.same(await roles('4'), [1, 'no role'])
+  t.same(await roles('5'), [0, 'admin'])
+  t.equal(await write('price', '4'), 76)
+  const bad: [string[], RegExp][] = [
+    [['grant', S, '5', '--admin', '--key', 'price'], /'--admin' is a role for all keys/],
+    [['protect', S, ''], /a key has at least one byte/],
+    [['grant', 'xyz', '5'], /is not a stream/],
+    [['grant', S, 'nobody at all'], /./]
+  ]
+  for (const [args, text] of bad) {
+    const r = await kvOf(...args)
+    t.equal(r.code, 64, args.join(' '))
+    t.match(r.stderr, text)
+  }
 })
 
 t.test('the gateway stores at its own expense', async t => {
