@@ -3,7 +3,18 @@
  * client verb against them by stdout, stderr and exit status; then processes are killed and everything must still be there.
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  createReadStream,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync
+} from 'node:fs'
 import t from 'tap'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import {
@@ -391,6 +402,40 @@ t.test('the gateway stores at its own expense', async t => {
   const made = (await (await fetch(`${indexer.url}/v1/file?folder=x`, { method: 'POST', body: form })).json()) as any
   const page = await fetch(`${indexer.url}/file/${made.folder.root}/pages/index.html`)
   t.same([page.headers.get('content-type'), await page.text()], ['text/html; charset=utf-8', '<p>hi'])
+})
+
+t.test('a large file goes through the gateway, whole and by parts, in memory that does not grow with it', async t => {
+  const MOST_MIB = 256
+  const file = box.path('for-the-gateway')
+  const piece = content('piece', 1024 * 1024)
+  const out = openSync(file, 'w')
+  for (let i = 0; i < 384; i++) {
+    piece.writeUInt32LE(i, 0)
+    writeSync(out, piece)
+  }
+  closeSync(out)
+  const put = await zg(['put', file, '--expected-replica', '1'], { timeoutMs: 60_000 })
+  t.equal(put.code, 0, put.stderr)
+  const url = `${indexer.url}/file?root=${put.stdout.trim()}`
+  const size = 384 * 1024 * 1024
+  const read = async (start: number, end: number): Promise<string> => {
+    const hash = createHash('sha256')
+    const res = await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })
+    for await (const part of res.body as unknown as AsyncIterable<Uint8Array>) hash.update(part)
+    return hash.digest('hex')
+  }
+  const local = async (start: number, end: number): Promise<string> => {
+    const hash = createHash('sha256')
+    for await (const part of createReadStream(file, { start, end: end - 1 })) hash.update(part as Uint8Array)
+    return hash.digest('hex')
+  }
+  t.equal(await read(0, size), await local(0, size))
+  const parts = Array.from({ length: 8 }, (_, i) => [(i * size) / 8 + i, ((i + 1) * size) / 8] as const)
+  t.same(await Promise.all(parts.map(p => read(...p))), await Promise.all(parts.map(p => local(...p))), 'eight at once')
+  rmSync(file)
+  if (process.platform !== 'linux') return
+  const peak = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${indexer.pid}/status`, 'utf8'))![1]) / 1024
+  t.ok(peak < MOST_MIB, `the gateway took ${Math.round(peak)} MiB`)
 })
 
 t.test('a put that is killed goes on where it was, and pays once', async t => {
