@@ -13,7 +13,7 @@ import { runInNewContext } from 'node:vm'
 const YOUNG_GARBAGE_BYTES = 8 * 1024 * 1024
 
 /** How much the heap may grow beyond what was alive at the last collection before the next one, in percent. */
-const GROWTH_PERCENT = 150
+const GROWTH_PERCENT = 100
 
 /**
  * V8 lets the heap grow to four times what lives in it, which is little here: 100 MiB of garbage for 25 MiB of small requests. With
