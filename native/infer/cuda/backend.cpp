@@ -12,8 +12,9 @@ namespace {
 std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 19)) >> 20) + " MiB"; }
 
 std::string layers_of(uint32_t first, uint32_t last) {
-  if (first + 1 == last) return "layer " + std::to_string(last);
-  return "layers " + std::to_string(first + 1) + " to " + std::to_string(last);
+  std::string out = first + 1 == last ? "layer " : "layers ";
+  if (first + 1 < last) out.append(std::to_string(first + 1)).append(" to ");
+  return out.append(std::to_string(last));
 }
 
 // The devices that were named, with what is free there. One named twice is two (tests do so): what is free counts twice.
@@ -21,8 +22,9 @@ bool rooms_of(const std::vector<uint32_t>& devices, std::vector<PlanRoom>* out, 
   const std::vector<DeviceInfo> all = list_devices(error);
   if (devices.empty()) return *error = "no device was named", false;
   for (const uint32_t d : devices) {
-    if (d >= all.size()) return *error = "no CUDA device " + std::to_string(d) + (error->empty() ? "" : ": " + *error), false;
-    PlanRoom room{d, "cuda:" + std::to_string(d) + " (" + all[d].name + ")", 0};
+    if (d >= all.size()) return *error = "no CUDA device " + std::to_string(d) + ": " + std::to_string(all.size()) + " are there", false;
+    PlanRoom room{d, "cuda:", 0};
+    room.name.append(std::to_string(d)).append(" (").append(all[d].name).append(")");
     uint64_t total = 0;
     if (!device_memory(d, &room.free_bytes, &total, error)) return false;
     out->push_back(room);
@@ -85,7 +87,8 @@ std::unique_ptr<infer::Backend> open_backend(std::shared_ptr<const det::Model> m
     const uint64_t own = e.device_bytes();
     if (!e.make_cache(pages)) return *error = e.error(), nullptr;
     const PlanStage& s = plan.stages[i];
-    placement += (placement.empty() ? "" : ", ") + layers_of(s.first, s.last) + " on " + in.rooms[s.room].name + " (" + mib(own) + ")";
+    if (!placement.empty()) placement += ", ";
+    placement.append(layers_of(s.first, s.last)).append(" on ").append(in.rooms[s.room].name).append(" (").append(mib(own)).append(")");
   }
   if (stages.size() == 1 && first == nullptr) {
     placement.clear();

@@ -9,8 +9,8 @@ namespace {
 constexpr uint64_t kReservePart = 20;
 // The part of the machine's free memory that layers on the CPU may take.
 constexpr uint64_t kHostPart = 2;
-// Steps in which devices are filled while looking for the most even way.
-constexpr uint64_t kFill = 1'000;
+// Parts of a device, for the most even way to fill several.
+constexpr uint64_t kFill = uint64_t{1} << 20;
 
 std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
@@ -120,7 +120,7 @@ class Planner {
     }
     std::string text = "layers " + std::to_string(from + 1) + " to " + std::to_string(layers_) + " need " +
                        mib(bytes_of(from, layers_) + cache_of(layers_ - from)) + " on one device";
-    for (size_t d = 0; d < in_.rooms.size(); d++) text += (d == 0 ? ", " : " and ") + mib(room(d)) + " of " + in_.rooms[d].name;
+    for (size_t d = 0; d < in_.rooms.size(); d++) text.append(d == 0 ? ", " : " and ").append(mib(room(d))).append(" of ").append(in_.rooms[d].name);
     return text + " can be taken";
   }
 

@@ -10,10 +10,13 @@ namespace {
 std::string name_of(const infer::Backend* first, const std::vector<std::unique_ptr<Engine>>& stages) {
   std::map<std::string, size_t> count;
   for (const auto& s : stages) count[s->device_name()]++;
-  std::string out = first == nullptr ? "" : std::string(first->name()) + " + ";
+  std::string out;
+  if (first != nullptr) out.append(first->name()).append(" + ");
   bool more = false;
   for (const auto& [name, n] : count) {
-    out += (more ? " + " : "") + (n > 1 ? std::to_string(n) + " × " : "") + name;
+    if (more) out += " + ";
+    if (n > 1) out += std::to_string(n).append(" × ");
+    out += name;
     more = true;
   }
   return out;
