@@ -80,7 +80,8 @@ std::unique_ptr<infer::Backend> open_backend(std::shared_ptr<const det::Model> m
   if (plan.cpu_layers > 0) {
     first = options.open_first(plan.cpu_layers, pages, error);
     if (first == nullptr) return nullptr;
-    placement = layers_of(0, plan.cpu_layers) + " on the CPU (" + first->name() + ", " + mib(options.first_bytes(plan.cpu_layers)) + ")";
+    placement.append(layers_of(0, plan.cpu_layers)).append(" on the CPU (").append(first->name()).append(", ");
+    placement.append(mib(options.first_bytes(plan.cpu_layers))).append(")");
   }
   for (size_t i = 0; i < stages.size(); i++) {
     Engine& e = *stages[i];
