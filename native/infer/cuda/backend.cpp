@@ -11,12 +11,6 @@ namespace {
 
 std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 19)) >> 20) + " MiB"; }
 
-std::string layers_of(uint32_t first, uint32_t last) {
-  std::string out = first + 1 == last ? "layer " : "layers ";
-  if (first + 1 < last) out.append(std::to_string(first + 1)).append(" to ");
-  return out.append(std::to_string(last));
-}
-
 // The devices that were named, with what is free there. One named twice is two (tests do so): what is free counts twice.
 bool rooms_of(const std::vector<uint32_t>& devices, std::vector<PlanRoom>* out, std::string* error) {
   const std::vector<DeviceInfo> all = list_devices(error);
@@ -80,7 +74,7 @@ std::unique_ptr<infer::Backend> open_backend(std::shared_ptr<const det::Model> m
   if (plan.cpu_layers > 0) {
     first = options.open_first(plan.cpu_layers, pages, error);
     if (first == nullptr) return nullptr;
-    placement.append(layers_of(0, plan.cpu_layers)).append(" on the CPU (").append(first->name()).append(", ");
+    placement.append(layers_text(0, plan.cpu_layers)).append(" on the CPU (").append(first->name()).append(", ");
     placement.append(mib(options.first_bytes(plan.cpu_layers))).append(")");
   }
   for (size_t i = 0; i < stages.size(); i++) {
@@ -89,7 +83,7 @@ std::unique_ptr<infer::Backend> open_backend(std::shared_ptr<const det::Model> m
     if (!e.make_cache(pages)) return *error = e.error(), nullptr;
     const PlanStage& s = plan.stages[i];
     if (!placement.empty()) placement += ", ";
-    placement.append(layers_of(s.first, s.last)).append(" on ").append(in.rooms[s.room].name).append(" (").append(mib(own)).append(")");
+    placement.append(layers_text(s.first, s.last)).append(" on ").append(in.rooms[s.room].name).append(" (").append(mib(own)).append(")");
   }
   if (stages.size() == 1 && first == nullptr) {
     placement.clear();

@@ -106,20 +106,18 @@ class Planner {
   std::string reason(uint32_t from) const {
     if (!host_fits(from)) {
       if (from > in_.cpu_layers.size()) return "layers cannot lie on the CPU here";
-      return "layers 1 to " + std::to_string(from) + " need " + mib(host_need(from)) + " of the machine's memory, " + mib(host_room()) +
+      return layers_text(0, from) + (from == 1 ? " needs " : " need ") + mib(host_need(from)) + " of the machine's memory, " + mib(host_room()) +
              " (half of what is free) may be taken";
     }
     const std::vector<PlanStage> stages = in_.shares.empty() ? std::vector<PlanStage>{} : shared(from);
     for (const PlanStage& s : stages) {
       if (fits(s.room, s.first, s.last)) continue;
-      return "layers " + std::to_string(s.first + 1) + " to " + std::to_string(s.last) + " need " +
-             mib(s.bytes + cache_of(s.last - s.first)) + " of " + in_.rooms[s.room].name + ", " + mib(room(s.room)) + " can be taken";
+      return layers_text(s.first, s.last) + (s.first + 1 == s.last ? " needs " : " need ") + mib(s.bytes + cache_of(s.last - s.first)) + " of " + in_.rooms[s.room].name + ", " + mib(room(s.room)) + " can be taken";
     }
     if (!in_.shares.empty() && stages.empty()) {
       return std::to_string(layers_ - from) + " layers in these shares leave a device without any";
     }
-    std::string text = "layers " + std::to_string(from + 1) + " to " + std::to_string(layers_) + " need " +
-                       mib(bytes_of(from, layers_) + cache_of(layers_ - from)) + " on one device";
+    std::string text = layers_text(from, layers_) + (from + 1 == layers_ ? " needs " : " need ") + mib(bytes_of(from, layers_) + cache_of(layers_ - from)) + " on one device";
     for (size_t d = 0; d < in_.rooms.size(); d++) text.append(d == 0 ? ", " : " and ").append(mib(room(d))).append(" of ").append(in_.rooms[d].name);
     return text + " can be taken";
   }
@@ -133,6 +131,12 @@ class Planner {
 };
 
 }  // namespace
+
+std::string layers_text(uint32_t first, uint32_t last) {
+  std::string out = first + 1 == last ? "layer " : "layers ";
+  if (first + 1 < last) out.append(std::to_string(first + 1)).append(" to ");
+  return out.append(std::to_string(last));
+}
 
 uint64_t page_bytes(const det::Model& model, size_t layers) {
   return uint64_t{2} * layers * det::kPage * model.kv_width() * sizeof(uint16_t);
@@ -162,11 +166,12 @@ bool make_plan(const PlanInput& in, Plan* out, std::string* error) {
   }
   // What was asked for, or else the least that would have to fit.
   *error = "the model does not fit: " + planner.reason(least);
-  if (!told && !in.cpu_layers.empty()) {
-    uint32_t most = 0;
-    while (most + 1 < layers && planner.host_fits(most + 1)) most++;
-    *error += "; with " + std::to_string(most) + " layers on the CPU, which has room for no more (" + mib(planner.host_room()) +
-              "), " + planner.reason(most);
+  uint32_t most = 0;
+  while (!told && most + 1 < layers && planner.host_fits(most + 1)) most++;
+  if (most > 0) {
+    error->append("; with ").append(layers_text(0, most)).append(" on the CPU, ");
+    if (most + 1 < layers) error->append("which has room for no more (").append(mib(planner.host_room())).append("), ");
+    error->append(planner.reason(most));
   }
   return false;
 }

@@ -50,6 +50,9 @@ struct Plan {
 // for them; devices share the rest so that the fullest of them is as empty as can be, or as shares says.
 bool make_plan(const PlanInput& input, Plan* out, std::string* error);
 
+// "layer 3", "layers 3 to 5": those from first (counted from 0) to last, but without it.
+std::string layers_text(uint32_t first, uint32_t last);
+
 // Keys and values of so many layers in a page, on the CPU as on a device.
 uint64_t page_bytes(const det::Model& model, size_t layers);
 
