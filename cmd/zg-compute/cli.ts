@@ -245,6 +245,28 @@ await tool({
       load: async () => (await import('./verbs/verify.ts')).verify
     },
     {
+      name: 'eval',
+      summary: 'answer JSON requests about models line by line: for checkers and scripts',
+      examples: [
+        'zg-compute eval --jsonl < requests.jsonl > answers.jsonl',
+        'ZG_CPU=generic zg-compute eval --jsonl < requests.jsonl',
+        'zg-compute eval --jsonl --engine reference < requests.jsonl'
+      ],
+      options: [
+        { flags: '--jsonl', help: 'JSON lines on stdin and stdout', env: false },
+        {
+          flags: '--engine <name>',
+          help: 'the native engine, or the slow reference in TypeScript that it must equal bit for bit',
+          choices: ['native', 'reference'],
+          default: 'native',
+          env: false
+        },
+        { flags: '--context <n>', help: 'longest sequence', parse: parseInteger(16, 1_048_576) },
+        { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
+      ],
+      load: async () => (await import('./verbs/eval.ts')).evaluate
+    },
+    {
       name: 'account show',
       args: '[address]',
       summary: 'show the ledger and what lies with each provider',

@@ -59,12 +59,18 @@ export const GRAMMARS_MAX = 64
 /** What tests and checks need beyond {@link Engine}. */
 export interface LocalEngine extends Engine {
   /**
-   * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
+   * Log-odds of all ids at every position (from `from` on), one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
   evaluate(
     tokens: Int32Array,
-    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+    options?: {
+      chunk?: number
+      cpu?: string
+      floatCache?: boolean
+      adapters?: readonly AdapterChoice[]
+      from?: number
+    }
   ): Promise<Float32Array>
   stats(): EngineStats
   /** Positions the model was made for. */
@@ -387,10 +393,10 @@ class NativeEngine implements LocalEngine {
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
+    options: NonNullable<Parameters<LocalEngine['evaluate']>[1]> = {}
   ): Promise<Float32Array> {
-    const adapters = this.#adapters.pairs(options.adapters)
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
+    const { chunk = 64, cpu, floatCache, from } = options
+    return this.#native.evaluate(tokens, chunk, cpu, floatCache, this.#adapters.pairs(options.adapters), from)
   }
 
   stats(): EngineStats {

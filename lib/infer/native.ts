@@ -115,13 +115,14 @@ export interface NativeModel {
   /** The request's id from 1 on; -1 the queue is full, -2 larger than the cache, -3 closed, -4 the device failed. */
   submit(request: NativeRequest): number
   cancel(id: number): void
-  /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
+  /** Logits of every position from `from` on, one row of the vocabulary's size each; tokens are fed in chunks. */
   evaluate(
     tokens: Int32Array,
     chunk: number,
     cpu?: string,
     floatCache?: boolean,
-    adapters?: [id: number, strength: number][]
+    adapters?: [id: number, strength: number][],
+    from?: number
   ): Promise<Float32Array>
   /** Reads a change to the weights, which requests then name by its id. */
   loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>

@@ -8,7 +8,7 @@
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed, -4 the device failed
 //     .cancel(id)
 //     .loadAdapter(path)            a change to the weights (cpu/adapter.h), in a promise: {id, name, rank, bytes}; requests name the id
-//     .evaluate(tokens, chunk, cpu, floats, adapters) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
+//     .evaluate(tokens, chunk, cpu, floats, adapters, from) logits of every position from `from` on in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
 //     .fault()                      why the device is of no use any more, or ''
 //     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
@@ -351,7 +351,7 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
 class EvaluateWorker final : public PromiseWorker {
  public:
   EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats,
-                 std::shared_ptr<const zg::cpu::AdapterSet> adapters)
+                 std::shared_ptr<const zg::cpu::AdapterSet> adapters, size_t from)
       : PromiseWorker(env, "zg:evaluate"),
         checks_(engine.checks()),
         model_(engine.model()),
@@ -359,7 +359,8 @@ class EvaluateWorker final : public PromiseWorker {
         tokens_(std::move(tokens)),
         chunk_(chunk),
         floats_(floats),
-        adapters_(std::move(adapters)) {}
+        adapters_(std::move(adapters)),
+        first_(from) {}
 
  protected:
   void Execute() override {
@@ -378,19 +379,20 @@ class EvaluateWorker final : public PromiseWorker {
     zg::cpu::Sequence sequence(&engine->pages());
     if (!sequence.reserve(static_cast<uint32_t>(tokens_.size()))) return SetError("no memory for the keys and values");
     const size_t vocabulary = model_->vocabulary;
-    logits_.resize(tokens_.size() * vocabulary);
+    logits_.resize((tokens_.size() - first_) * vocabulary);
     std::vector<zg::cpu::Row> rows;
     for (size_t from = 0; from < tokens_.size(); from += chunk_) {
       rows.clear();
       for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
-        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true, .adapters = adapters_.get()});
+        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = i >= first_, .adapters = adapters_.get()});
       }
       if (!engine->run(&rows)) return SetError("no memory");
       for (const zg::cpu::Row& row : rows) {
+        if (row.position < first_ && row.failed_layer == 0) continue;
         if (row.logits == nullptr) {
           return SetError("values stop being finite in layer " + std::to_string(row.failed_layer));
         }
-        std::memcpy(logits_.data() + row.position * vocabulary, row.logits, vocabulary * sizeof(float));
+        std::memcpy(logits_.data() + (row.position - first_) * vocabulary, row.logits, vocabulary * sizeof(float));
       }
     }
   }
@@ -410,6 +412,7 @@ class EvaluateWorker final : public PromiseWorker {
   size_t chunk_;
   bool floats_;
   std::shared_ptr<const zg::cpu::AdapterSet> adapters_;
+  size_t first_;
   std::vector<float> logits_;
 };
 
@@ -422,7 +425,12 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
       tokens.size() > engine.model()->context || !number_of(info[1], 1, 4096, &chunk)) {
     return fail(env, "evaluate: an Int32Array of ids within the context and a chunk of 1 to 4096 wanted");
   }
-  if (tokens.size() * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
+  double from = 0;
+  if (info.Length() > 5 && info[5].IsNumber() && !number_of(info[5], 0, static_cast<double>(tokens.size() - 1), &from)) {
+    return fail(env, "evaluate: the first position wanted is not one of the tokens'");
+  }
+  const size_t wanted = tokens.size() - static_cast<size_t>(from);
+  if (wanted * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
     return fail(env, "evaluate: the logits take more than 256 MiB");
   }
   const ZgLevel* level = &engine.level();
@@ -433,7 +441,8 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   if (info.Length() > 4) {
     if (const char* fault = adapters_of(info[4], engine, &adapters, nullptr)) return fail(env, fault);
   }
-  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters));
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters),
+                                    static_cast<size_t>(from));
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
