@@ -154,7 +154,7 @@ bool compare_layouts(const std::string& path, const std::vector<Layout>& layouts
   return ok;
 }
 
-bool compare_failures(const std::vector<Layout>& layouts, unsigned threads) {
+bool compare_random_layers(const std::vector<Layout>& layouts, unsigned threads) {
   det::RandomShape shape;
   shape.layers = 4;
   shape.width = shape.feed = 256;
@@ -165,6 +165,11 @@ bool compare_failures(const std::vector<Layout>& layouts, unsigned threads) {
   shape.context = 128;
   bool ok = true;
   uint64_t logits = 0;
+  for (uint32_t i = 0; i < shape.layers; i++) {
+    const std::shared_ptr<det::Model> model = det::random_model(shape, 3);
+    model->layers[i].window = 3;
+    for (const Layout& l : layouts) ok = compare(model, "a window in layer " + std::to_string(i + 1), l, threads, &logits) && ok;
+  }
   for (uint32_t bad = 0; bad < shape.layers; bad++) {
     std::shared_ptr<det::Model> model = det::random_model(shape, 5);
     // One value too many: half of the rows have it in their way, as the sign of the state says.

@@ -17,8 +17,9 @@ struct Layout {
 // bit; layouts of more stages than the model has layers are left out. False, with words, when something differs.
 bool compare_layouts(const std::string& path, const std::vector<Layout>& layouts, unsigned threads, uint64_t* logits);
 
-// Values that stop being finite in each layer of a random model, with every layout: the layer is named as the CPU names it.
-bool compare_failures(const std::vector<Layout>& layouts, unsigned threads);
+// A random model with a window in one layer, and one whose values stop being finite there, for each layer, with every layout: the same bits,
+// and the layer is named as the CPU names it.
+bool compare_random_layers(const std::vector<Layout>& layouts, unsigned threads);
 
 // What is planned for made-up rooms; and that stages take what plans think.
 bool check_plans();
