@@ -33,6 +33,7 @@
 #include "gguf.h"
 #include "gguf_napi.h"
 #include "infer_args.h"
+#include "infer_places.h"
 #include "model_files_napi.h"
 #include "promise_worker.h"
 #include "scheduler.h"
@@ -58,8 +59,6 @@ constexpr uint32_t kMaxAdapters = 8;
 constexpr size_t kMaxLoadedAdapters = 256;
 constexpr uint64_t kMaxEvaluateBytes = uint64_t{256} << 20;
 constexpr size_t kMaxNameBytes = 1'024;
-// Highest index of a device, and most of them for one model.
-constexpr uint32_t kMaxDevice = 64;
 // The draft model's cache is at most this part of the model's.
 constexpr uint64_t kDraftCachePart = 4;
 // Of a draft model on a device whose cache takes what is left.
@@ -694,23 +693,6 @@ const char* factory_of(Napi::Env env, const Napi::Value& value, const BackendFac
   }
   *out = static_cast<const BackendFactory*>(found);
   return (*out)->fits() ? nullptr : "open: infer_cuda.node is of another build than infer.node";
-}
-
-// Where a model is to lie: devices by index, how many layers one gets beside the others, layers on devices, free memory for the rest.
-const char* places_of(const Napi::Object& options, BackendOptions* out) {
-  if (options.Has("devices") && (!ids_of(options.Get("devices"), kMaxDevice + 1, &out->devices) || out->devices.empty() || out->devices.size() > kMaxDevice)) {
-    return "open: devices are an Int32Array of indexes";
-  }
-  if (options.Has("shares") && (!ids_of(options.Get("shares"), 1'000'001, &out->shares) || out->shares.size() != out->devices.size())) {
-    return "open: shares are as many numbers as there are devices";
-  }
-  double layers = 0;
-  double host = 0;
-  if (!optional_number(options, "deviceLayers", 0, UINT32_MAX, &layers)) return "open: deviceLayers is a whole number";
-  if (!optional_number(options, "hostBytes", 0, 9007199254740991.0, &host)) return "open: hostBytes is a whole number";
-  out->device_layers = static_cast<uint32_t>(layers);
-  out->host_bytes = static_cast<uint64_t>(host);
-  return nullptr;
 }
 
 Napi::Value open(const Napi::CallbackInfo& info) {
