@@ -103,8 +103,9 @@ const SWEEP_MS = 600_000
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Manifests wait so long to be signed together. */
+/** Manifests wait so long to be signed together, and while more is on its way. */
 const SIGN_MS = 40
+const SIGN_BUSY_MS = 150
 
 export class CodingGroup {
   readonly #o: GroupOptions
@@ -173,7 +174,7 @@ export class CodingGroup {
       staging: o.staging,
       courier: undefined as unknown as Courier,
       signer: new BatchSigner(o.key, o.clock),
-      patientSigner: new BatchSigner(o.key, o.clock, SIGN_MS),
+      patientSigner: new BatchSigner(o.key, o.clock, () => (this.#c.courier.busy ? SIGN_BUSY_MS : SIGN_MS)),
       verifier: new BatchVerifier(),
       bad: new BadShards(o.clock, 30_000),
       stats,

@@ -14,14 +14,26 @@
 import { concat, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
+import { type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { choose, ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { SEGMENT_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import type { PackedProof } from '../disk/record.ts'
 import { type Lease, lease } from '../node/buffers.ts'
-import { allShards, ask, type Context, goodHolders, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
+import {
+  allShards,
+  ask,
+  type Context,
+  entrust,
+  goodHolders,
+  heldOf,
+  Lanes,
+  rootsOf,
+  sealed,
+  wordOf
+} from './context.ts'
+import type { Word } from './courier.ts'
 import { stripeDurable } from './manifests.ts'
 import { block } from './memory.ts'
 import { OP } from './ports.ts'
@@ -379,17 +391,18 @@ export async function spreadStripe(
   const epoch = same ? old.epoch : Math.max(old?.epoch ?? -1, dead, leastEpoch - 1) + 1
   const core = { ...base, epoch, shardRoots: roots as Uint8Array[], leaves: s.full ? [] : stripe.leaves }
 
-  const claims: (Claim | undefined)[] = Array.from({ length: s.count }, (_, j) => {
+  const words: (Word | undefined)[] = Array.from({ length: s.count }, (_, j) => {
     const claim = old !== undefined && equalBytes(old.shardRoots[j]!, roots[j]) ? old.claims[j] : undefined
     const there = claim !== undefined && c.members.isMember(claim.holder) && c.members.health(claim.holder) === 'live'
     return there && !c.bad.has(base, j, claim.holder) ? claim : undefined
   })
   const order = ranked(c.members.live(), base.root, base.stripe)
-  const holds = (id: Uint8Array): boolean => claims.some(x => x !== undefined && equalBytes(x.holder, id))
+  const holders = words.map(x => (typeof x === 'object' ? x.holder : undefined))
+  const holds = (id: Uint8Array): boolean => holders.some(h => h !== undefined && equalBytes(h, id))
   // First rank by rank; who fails is passed over once.
   const tried = new Set<string>()
   for (let round = 0; round < 2; round++) {
-    const wanting = [...claims.keys()].filter(j => claims[j] === undefined)
+    const wanting = [...words.keys()].filter(j => words[j] === undefined)
     if (wanting.length === 0) break
     const free = choose(
       order.filter(m => !tried.has(toHex(m.id))),
@@ -403,8 +416,8 @@ export async function spreadStripe(
         tried.add(toHex(to.id))
         const shard: HeldShard = heldOf(core, j)
         try {
-          const claim = await hand(c, shard, to.id, shards[j]!, { epoch, proof: s.full ? stripe.proofs[j] : undefined })
-          claims[j] = claim
+          words[j] = await entrust(c, shard, to.id, shards[j]!, { epoch, proof: s.full ? stripe.proofs[j] : undefined })
+          holders[j] = to.id
           c.bad.clear(base, j, to.id)
         } catch (err) {
           untaken(c, to.id, err)
@@ -412,15 +425,20 @@ export async function spreadStripe(
       })
     )
   }
-  if (claims.filter(x => x !== undefined).length < durableAt(s)) return undefined
-  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return async () => old
-  if (same) return async () => ({ ...old, claims })
-  return () => sealed(c, { ...core, claims })
+  if (words.filter(x => x !== undefined).length < durableAt(s)) return undefined
+  if (same && old.claims.every((x, j) => x !== undefined && x === words[j])) return async () => old
+  return async () => {
+    const claims = await Promise.all(
+      words.map((word, j) => (word === undefined ? undefined : wordOf(word).catch(err => untaken(c, holders[j]!, err))))
+    )
+    if (claims.filter(x => x !== undefined).length < durableAt(s)) throw new Error('not enough members gave their word')
+    return same ? { ...old, claims } : sealed(c, { ...core, claims })
+  }
 }
 
 /** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
-function untaken(c: Context, member: Uint8Array, err: unknown): void {
-  if (c.stop.aborted) return
+function untaken(c: Context, member: Uint8Array, err: unknown): undefined {
+  if (c.stop.aborted) return undefined
   c.stats.refusedShards++
   c.warnings.say(`spread ${toHex(member)}`, () => {
     c.logger.warn('a member does not take shards', {
@@ -429,6 +447,7 @@ function untaken(c: Context, member: Uint8Array, err: unknown): void {
       refused: c.stats.refusedShards
     })
   })
+  return undefined
 }
 
 /** Enough of its shards are with members that are not lost: there is nothing to send. */
