@@ -39,6 +39,7 @@ import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
+import type { StagedSegment } from '../core/file-store.ts'
 import type { Tx } from '../core/tx.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
 import { Answers, LEAVES_PAGE } from './answers.ts'
@@ -262,10 +263,10 @@ export class CodingGroup {
     return this.#spreader.room()
   }
 
-  /** A segment has been synced in the staging log. */
-  staged(tx: Pick<Tx, 'root' | 'size' | 'seq'>, index: number): Promise<void> {
+  /** Segments have been synced in the staging log. */
+  staged(tx: Pick<Tx, 'root' | 'size' | 'seq'>, segments: readonly StagedSegment[]): Promise<void> {
     this.#reader.servedMs = this.#c.clock.monotonic()
-    return this.#spreader.staged(tx, index)
+    return this.#spreader.staged(tx, segments)
   }
 
   /** Segments that need not be sent: staged here or in a durable stripe. */

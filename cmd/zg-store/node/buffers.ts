@@ -2,7 +2,7 @@
  * Memory for segments on their way, used again and again. A fresh 256 KiB array a segment costs twice: the system clears its pages,
  * and V8 starts a collection of everything for each 64 MiB of such arrays, which took half of the node's processor time.
  *
- * A lease is given back exactly once, by whoever took it, when nobody reads or writes its bytes any more.
+ * A lease is given back exactly once by whoever took it, and once by each who shared it, when he does not read or write its bytes any more.
  */
 import type { ServerResponse } from 'node:http'
 import { assert } from '../../../lib/base/errors.ts'
@@ -16,16 +16,22 @@ const KEPT = 96
 export class Lease {
   readonly bytes: Buffer
   readonly #free: Buffer[]
-  #live = true
+  #users = 1
 
   constructor(bytes: Buffer, free: Buffer[]) {
     this.bytes = bytes
     this.#free = free
   }
 
+  /** One user more. */
+  share(): void {
+    assert(this.#users > 0, 'memory that was given back')
+    this.#users++
+  }
+
   release(): void {
-    assert(this.#live, 'memory given back twice')
-    this.#live = false
+    assert(this.#users > 0, 'memory given back twice')
+    if (--this.#users > 0) return
     if (this.#free.length < KEPT && this.bytes.length === SLOT_BYTES) this.#free.push(this.bytes)
   }
 }

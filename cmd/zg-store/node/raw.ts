@@ -125,7 +125,7 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
       framesHeld++
       const data = plain(memory, head.dataSize)
       if ((await reader.fill(data)) < data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
-      ups.push(frameUpload(head, siblings, data))
+      ups.push(frameUpload(head, siblings, data, memory))
     }
   } catch (err) {
     fault = { err, index: undefined }
