@@ -30,6 +30,7 @@ import {
   encodeGets,
   encodeKeep,
   encodePuts,
+  KEEP_SHARDS,
   MESSAGE_CLAIMS,
   MESSAGE_SHARDS,
   type Put
@@ -79,7 +80,7 @@ export class Courier {
 
   constructor(c: Context) {
     this.#c = c
-    this.#puts = new Queues(PUTS, MESSAGE_SHARDS, (to, jobs) => this.#put(to, jobs))
+    this.#puts = new Queues(PUTS, KEEP_SHARDS, (to, jobs) => this.#put(to, jobs))
     this.#gets = new Queues(GETS, MESSAGE_SHARDS, (to, jobs) => this.#get(to, jobs))
     this.#claims = new Queues(CLAIMS, MESSAGE_CLAIMS, (to, jobs) => this.#claim(to, jobs))
   }
@@ -118,9 +119,9 @@ export class Courier {
     return offer !== undefined && equalBytes(offer.to, to) ? offer.data : undefined
   }
 
-  #put(to: Uint8Array, jobs: readonly Job<PutJob, Word>[]): Promise<void> {
-    const fetched = this.busy && jobs.every(j => j.what.data.length >= FETCHED_BYTES)
-    return fetched ? this.#keep(to, jobs) : this.#send(to, jobs)
+  async #put(to: Uint8Array, jobs: readonly Job<PutJob, Word>[]): Promise<void> {
+    if (this.busy && jobs.every(j => j.what.data.length >= FETCHED_BYTES)) return this.#keep(to, jobs)
+    for (let i = 0; i < jobs.length; i += MESSAGE_SHARDS) await this.#send(to, jobs.slice(i, i + MESSAGE_SHARDS))
   }
 
   async #send(to: Uint8Array, jobs: readonly Job<PutJob, Word>[]): Promise<void> {

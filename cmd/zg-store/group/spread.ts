@@ -85,7 +85,7 @@ export interface StripeData {
 type Seal = () => Promise<Manifest>
 
 /** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
-const PARALLEL_STRIPES = 12
+const PARALLEL_STRIPES = 24
 /**
  * Bytes staged and not yet spread, beyond which clients wait: a member takes in what the group takes, and what is spread next is still in
  * memory.

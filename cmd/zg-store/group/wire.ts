@@ -21,6 +21,8 @@ const HELD_BYTES = 79
 
 /** Shards in one message: 2 MiB of them. */
 export const MESSAGE_SHARDS = 8
+/** Shards of one `keep`: 4 MiB, which their holder fetches when it has room. */
+export const KEEP_SHARDS = 16
 /** Claims in one message: what one signature can cover. */
 export const MESSAGE_CLAIMS: number = MAX_BATCH
 
@@ -45,9 +47,9 @@ export function encodePuts(puts: readonly Put[]): Uint8Array {
 }
 
 /** undefined when one of them is no shard, or there are too many. */
-export function decodePuts(b: Uint8Array): (Put & { proof: PackedProof })[] | undefined {
+export function decodePuts(b: Uint8Array, most = MESSAGE_SHARDS): (Put & { proof: PackedProof })[] | undefined {
   const items = decodeList(b)
-  if (items === undefined || items.length === 0 || items.length > MESSAGE_SHARDS) return undefined
+  if (items === undefined || items.length === 0 || items.length > most) return undefined
   const out = items.map(decodePut)
   return out.includes(undefined) ? undefined : (out as (Put & { proof: PackedProof })[])
 }
@@ -70,7 +72,7 @@ export function encodeKeep(ticket: number, puts: readonly Put[]): Uint8Array {
 
 export function decodeKeep(b: Uint8Array): { ticket: Uint8Array; puts: (Put & { proof: PackedProof })[] } | undefined {
   if (b.length < 8) return undefined
-  const puts = decodePuts(b.subarray(8))
+  const puts = decodePuts(b.subarray(8), KEEP_SHARDS)
   return puts === undefined ? undefined : { ticket: b.subarray(0, 8), puts }
 }
 
@@ -80,7 +82,7 @@ export function encodeTake(ticket: Uint8Array, wanted: readonly boolean[]): Uint
 }
 
 export function decodeTake(b: Uint8Array): { ticket: number; wanted: boolean[] } | undefined {
-  if (b.length < 9 || b.length > 8 + MESSAGE_SHARDS) return undefined
+  if (b.length < 9 || b.length > 8 + KEEP_SHARDS) return undefined
   const ticket = Number(view(b).getBigUint64(0))
   return Number.isSafeInteger(ticket) ? { ticket, wanted: Array.from(b.subarray(8), x => x === 1) } : undefined
 }

@@ -10,5 +10,6 @@ const INLINED_BYTECODE = 230
 
 /** For the whole process, from now on. */
 export function compileGently(): void {
+  setFlagsFromString('--no-parallel-scavenge')
   setFlagsFromString(`--max-inlined-bytecode-size-cumulative=${INLINED_BYTECODE}`)
 }
