@@ -111,6 +111,7 @@ export class BatchSigner {
   readonly #clock: Clock
   readonly #waitMs: () => number
   #queue: { statement: Uint8Array; done: (by: BatchSignature) => void }[] = []
+  #cancel: (() => void) | undefined
 
   /** @param waitMs - how long a statement waits for company now. */
   constructor(key: SigningKey, clock: Clock, waitMs: () => number = () => 0) {
@@ -122,8 +123,15 @@ export class BatchSigner {
   sign(statement: Uint8Array): Promise<BatchSignature> {
     return new Promise(done => {
       this.#queue.push({ statement, done })
-      if (this.#queue.length === 1) this.#clock.after(this.#waitMs(), () => this.#flush())
+      if (this.#queue.length === 1) this.#cancel = this.#clock.after(this.#waitMs(), () => this.#flush())
     })
+  }
+
+  /** No more company is to be expected: what waits is signed in a moment. */
+  hurry(): void {
+    if (this.#queue.length === 0) return
+    this.#cancel?.()
+    this.#cancel = this.#clock.after(0, () => this.#flush())
   }
 
   #flush(): void {

@@ -37,10 +37,11 @@ import {
 } from './wire.ts'
 
 /**
- * Messages of one kind to one member at a time. One `put`: while it is being stored the next one fills up, and a full one costs its
- * member one sync.
+ * Messages of one kind to one member at a time. While a `put` is being stored the next one fills up, for a full one costs its member one
+ * sync; with so many shards it does not wait longer.
  */
-const PUTS = 1
+const PUTS = 2
+const PUT_SHARDS = 8
 const GETS = 2
 const CLAIMS = 1
 /** Shards on their way to all members from which on more are expected to follow. */
@@ -80,9 +81,9 @@ export class Courier {
 
   constructor(c: Context) {
     this.#c = c
-    this.#puts = new Queues(PUTS, KEEP_SHARDS, (to, jobs) => this.#put(to, jobs))
-    this.#gets = new Queues(GETS, MESSAGE_SHARDS, (to, jobs) => this.#get(to, jobs))
-    this.#claims = new Queues(CLAIMS, MESSAGE_CLAIMS, (to, jobs) => this.#claim(to, jobs))
+    this.#puts = new Queues(PUTS, KEEP_SHARDS, PUT_SHARDS, (to, jobs) => this.#put(to, jobs))
+    this.#gets = new Queues(GETS, MESSAGE_SHARDS, 1, (to, jobs) => this.#get(to, jobs))
+    this.#claims = new Queues(CLAIMS, MESSAGE_CLAIMS, 1, (to, jobs) => this.#claim(to, jobs))
   }
 
   /** True while so much is on its way that what is to be signed had better wait for company. */
@@ -101,7 +102,10 @@ export class Courier {
     } finally {
       this.#underWay--
       // The last one: whoever waits for company waits for nobody.
-      if (this.#underWay === 0) this.#release()
+      if (this.#underWay === 0) {
+        this.#release()
+        this.#c.patientSigner.hurry()
+      }
     }
   }
 
@@ -243,16 +247,24 @@ interface Queue<In, Out> {
 class Queues<In, Out> {
   readonly #most: number
   readonly #together: number
+  readonly #full: number
   readonly #send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>
   readonly #byMember = new Map<string, Queue<In, Out>>()
 
   /**
    * @param most - messages to one member at a time.
    * @param together - jobs of one message.
+   * @param full - jobs for which it is worth to send a message beside another one.
    */
-  constructor(most: number, together: number, send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>) {
+  constructor(
+    most: number,
+    together: number,
+    full: number,
+    send: (to: Uint8Array, jobs: readonly Job<In, Out>[]) => Promise<void>
+  ) {
     this.#most = most
     this.#together = together
+    this.#full = full
     this.#send = send
   }
 
@@ -277,7 +289,7 @@ class Queues<In, Out> {
   }
 
   #pump(to: Uint8Array, key: string, queue: Queue<In, Out>): void {
-    while (queue.running < this.#most && queue.waiting.length > 0) {
+    while (queue.running < this.#most && queue.waiting.length >= (queue.running === 0 ? 1 : this.#full)) {
       const jobs: Job<In, Out>[] = []
       while (jobs.length < this.#together && queue.waiting.length > 0) {
         const job = queue.waiting.shift()!
