@@ -44,10 +44,10 @@ import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
 import { admission, firstRequests } from './admission.ts'
 import { chainSource } from './chain-source.ts'
-import { compileGently } from './compiler.ts'
 import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
+import { tuneProcess } from './process.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { Retention } from './retention.ts'
@@ -123,7 +123,7 @@ const RECONSIDER_MS = 2_000
  *   another network or shard position, when the chain answers at once (else through `onFatal`).
  */
 export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
-  compileGently()
+  tuneProcess()
   const clock = o.clock ?? systemClock
   const logger = o.log('node')
   const closers: (() => Promise<void> | void)[] = []
