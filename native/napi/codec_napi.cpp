@@ -364,10 +364,13 @@ Napi::Value drop_cached(const Napi::CallbackInfo& info) {
 }
 
 // glibc begins like that and gives it up when the first such block is freed: from then on blocks of up to 32 MiB lie between small ones
-// in one heap, which holes keep from shrinking. To name the threshold, even its first value, makes it stay. For the whole process.
+// in one heap, which holes keep from shrinking, and of whose free end 64 MiB are kept. To name the thresholds makes them stay, whatever
+// they had become. For the whole process.
 Napi::Value large_apart(const Napi::CallbackInfo& info) {
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+  malloc_trim(0);
 #endif
   return info.Env().Undefined();
 }

@@ -119,6 +119,12 @@ export class FileStore {
     return this.#o.shard
   }
 
+  /** True when {@link room} would not wait. */
+  get hasRoom(): boolean {
+    const { group, log } = this.#o
+    return this.#uploads < UPLOADS && group?.hasRoom !== false && (group?.staging ?? log).hasRoom
+  }
+
   /** Resolves when a further segment may be read from a client: bounded are those being hashed and those waiting for the disk. */
   async room(): Promise<void> {
     while (this.#uploads >= UPLOADS) await new Promise<void>(resolve => this.#waiters.push(resolve))

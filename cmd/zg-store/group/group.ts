@@ -259,6 +259,10 @@ export class CodingGroup {
     return this.#o.staging
   }
 
+  get hasRoom(): boolean {
+    return this.#spreader.hasRoom
+  }
+
   room(): Promise<void> {
     return this.#spreader.room()
   }

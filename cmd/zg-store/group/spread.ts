@@ -121,9 +121,13 @@ export class Spreader {
     return this.#waiting
   }
 
+  get hasRoom(): boolean {
+    return this.#waitingBytes < STAGED_BYTES || this.#c.stop.aborted
+  }
+
   /** Resolves when a further segment may be staged. */
   async room(): Promise<void> {
-    while (this.#waitingBytes >= STAGED_BYTES && !this.#c.stop.aborted) {
+    while (!this.hasRoom) {
       await new Promise<void>(resolve => this.#waiters.push(resolve))
     }
   }

@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** Received bytes between two collections. */
-const YOUNG_GARBAGE_BYTES = 16 * 1024 * 1024
+const YOUNG_GARBAGE_BYTES = 8 * 1024 * 1024
 
 type Collect = (o: { type: 'minor' }) => void
 
