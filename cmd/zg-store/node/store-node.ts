@@ -48,6 +48,7 @@ import { GRPC_METHODS, type HostPort, serveNodeGrpc } from './grpc.ts'
 import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
+import { tuneProcess } from './process.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { Retention } from './retention.ts'
@@ -127,6 +128,7 @@ const RECONSIDER_MS = 2_000
  *   another network or shard position, when the chain answers at once (else through `onFatal`).
  */
 export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
+  tuneProcess()
   const clock = o.clock ?? systemClock
   const logger = o.log('node')
   const closers: (() => Promise<void> | void)[] = []
