@@ -242,7 +242,10 @@
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'sources': [
         'native/infer/cuda/schedule_check.cpp',
+        'native/infer/cuda/split_check.cpp',
         'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp',
         'native/infer/backend.cpp',
         'native/infer/constraint.cpp',
         'native/infer/draft.cpp',
@@ -307,8 +310,12 @@
       'sources': [
         'native/infer/cuda/device_host.cpp',
         'native/infer/cuda/engine.cpp',
+        'native/infer/cuda/engine_load.cpp',
+        'native/infer/cuda/heap_host.cpp',
         'native/infer/cuda/simt_host.cpp',
-        'native/infer/cuda/tiles.cpp'
+        'native/infer/cuda/tiles.cpp',
+        'native/infer/cuda/types_host_a.cpp',
+        'native/infer/cuda/types_host_b.cpp'
       ],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
@@ -322,6 +329,17 @@
       'sources': ['native/infer/cuda/check.cpp'],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
+    # Mistakes with several devices that the emulation must find.
+    {
+      'target_name': 'infer_emulation_mix_up',
+      'type': 'executable',
+      'dependencies': ['infer_emulation_kernels', 'infer_det'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O1'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': ['native/infer/cuda/mix_up.cpp'],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
     # The same engine over the emulated device as an addon: tests run the scheduler over it. Not part of what is installed.
     {
       'target_name': 'infer_emulated',
@@ -329,7 +347,13 @@
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
-      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cpu/pages.cpp', 'native/infer/cuda/backend.cpp']
+      'sources': [
+        'native/napi/infer_cuda_napi.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp'
+      ]
     },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {
@@ -413,7 +437,7 @@
       'rules': [{
         'rule_name': 'nvcc',
         'extension': 'cu',
-        'inputs': ['<!@(node -p "[\'det\', \'cuda\'].flatMap(d => require(\'fs\').readdirSync(\'native/infer/\' + d).filter(n => /[.](h|inl)$|^(engine|tiles)[.]cpp$/.test(n)).map(n => \'native/infer/\' + d + \'/\' + n)).join(\' \')")'],
+        'inputs': ['<!@(node -p "[\'det\', \'cuda\'].flatMap(d => require(\'fs\').readdirSync(\'native/infer/\' + d).filter(n => /[.](h|inl)$|^(engine|engine_load|tiles)[.]cpp$/.test(n)).map(n => \'native/infer/\' + d + \'/\' + n)).join(\' \')")'],
         'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cu.o'],
         'process_outputs_as_sources': 1,
         'action': [
@@ -428,7 +452,13 @@
       'dependencies': ['infer_cuda_kernels', 'infer_det'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
-      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cuda/backend.cpp', 'native/infer/cpu/pages.cpp'],
+      'sources': [
+        'native/napi/infer_cuda_napi.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp',
+        'native/infer/cpu/pages.cpp'
+      ],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
     },
     {

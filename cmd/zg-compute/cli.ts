@@ -4,7 +4,7 @@ import { parseDuration } from '../../lib/base/units.ts'
 import { parseInteger, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
-import { parseDevice } from '../../lib/infer/device.ts'
+import { parseDevice, parseSplit } from '../../lib/infer/device.ts'
 import { SERVE_OPTIONS } from './serve/options.ts'
 import { TRAIN_OPTIONS } from './train/options.ts'
 
@@ -240,7 +240,24 @@ await tool({
       ],
       options: [
         { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
-        { flags: '--device <name>', help: 'cpu, cuda, cuda:N or auto', default: 'cpu', parse: parseDevice },
+        {
+          flags: '--device <name>',
+          help: 'cpu, cuda, cuda:N, cuda:N,M, cuda:all or auto',
+          default: 'cpu',
+          parse: parseDevice
+        },
+        {
+          flags: '--split <shares>',
+          help: "how many layers each device gets beside the others, like '3,1'",
+          parse: parseSplit,
+          advanced: true
+        },
+        {
+          flags: '--device-layers <n>',
+          help: 'so many of the last layers on the devices, the first ones on the CPU',
+          parse: parseInteger(1, 65_536),
+          advanced: true
+        },
         { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
       ],
       exits: { 1: 'something differs', 65: 'no transcript, or no model', 66: 'file missing' },

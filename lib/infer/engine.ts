@@ -10,7 +10,7 @@ import { messageOf, ZgError } from '../base/errors.ts'
 import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
-import { backendOf } from './cuda.ts'
+import { backendOf, type NativeBackend } from './cuda.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
 import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
 import { TextStream } from './text-stream.ts'
@@ -77,6 +77,8 @@ export interface LocalEngine extends Engine {
   readonly trainedContext: number
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
+  /** Which layers lie where, for the log; empty when that is one place. */
+  readonly placement: string
 }
 
 /** A level of CPU by name; another addon for CUDA devices: that of the emulated one. */
@@ -99,6 +101,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   }
   // What the CPU alone can do is done there.
   const backend = adapted ? undefined : device
+  const places = placesOf(options, backend)
   const answers = new Answers()
   const native = await Promise.resolve()
     .then(() =>
@@ -111,7 +114,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
           contextLength: options.contextLength ?? DEFAULT_CONTEXT,
           cacheBytes:
             options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
-          ...backend,
+          ...places,
           waiting: options.waiting ?? WAITING_MAX,
           running: options.running ?? RUNNING_MAX,
           patienceMs: options.patienceMs ?? 0,
@@ -138,6 +141,7 @@ class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
   readonly warnings: readonly string[]
+  readonly placement: string
   readonly trainedContext: number
   readonly #native: NativeModel
   readonly #answers: Answers
@@ -163,6 +167,7 @@ class NativeEngine implements LocalEngine {
     this.#answers = answers
     this.#template = template
     this.tokenizer = tokenizer
+    this.placement = native.info.placement
     this.warnings = [...native.info.warnings, ...tokenizer.info.warnings]
     const { name, architecture, parameters, fileBytes, contextLength, embeddingLength, vocabularySize, cpu } =
       native.info
@@ -401,6 +406,26 @@ class NativeEngine implements LocalEngine {
   close(): Promise<void> {
     this.#closing ??= this.#native.close().finally(() => this.#answers.cancelAll())
     return this.#closing
+  }
+}
+
+/** Where layers are to lie, for the native part. */
+function placesOf(
+  { split, deviceLayers, device }: EngineOptions,
+  backend: NativeBackend | undefined
+): Partial<NativeBackend> & { shares?: Int32Array; deviceLayers?: number; hostBytes?: number } {
+  if (backend === undefined) {
+    if ((split === undefined && deviceLayers === undefined) || device === 'auto') return {}
+    throw new ZgError('ERR_USAGE', 'layers are split over CUDA devices alone', { hint: "use '--device cuda:all'" })
+  }
+  if (split !== undefined && split.length !== backend.devices.length) {
+    throw new ZgError('ERR_USAGE', `split has ${split.length} shares for ${backend.devices.length} devices`)
+  }
+  return {
+    ...backend,
+    ...(split === undefined ? {} : { shares: Int32Array.from(split) }),
+    ...(deviceLayers === undefined ? {} : { deviceLayers }),
+    hostBytes: freemem()
   }
 }
 

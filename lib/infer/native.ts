@@ -23,6 +23,8 @@ export interface NativeModelInfo {
   layers: number
   vocabularySize: number
   cpu: string
+  /** Which layers lie where, when that is not one place. */
+  placement: string
   threads: number
   warnings: string[]
 }
@@ -38,7 +40,13 @@ export interface NativeOpenOptions {
   cacheBytes: number
   /** What infer_cuda.node exports, and which of its devices; absent: the CPU. */
   backend?: unknown
-  device?: number
+  devices?: Int32Array
+  /** How many layers each device gets beside the others; absent: by free memory. */
+  shares?: Int32Array
+  /** So many of the last layers on the devices; 0 or absent: as many as fit. */
+  deviceLayers?: number
+  /** Free memory of the machine, of which layers on the CPU take half at most. */
+  hostBytes?: number
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number

@@ -69,10 +69,10 @@ bool Engine::run(std::vector<Row>* rows, const std::atomic<bool>* cancel) {
   for (Row& row : *rows) {
     row.logits = row.hidden = nullptr;
     row.failed_layer = 0;
-    wanted += row.wants_logits;
+    wanted += row.wants_logits || partial();
     positions.push_back(row.position);
   }
-  logits_.resize(wanted * vocabulary_stride_);
+  if (!partial()) logits_.resize(wanted * vocabulary_stride_);
   hidden_.resize(wanted * x_stride_);
   for (const auto& turns : turns_) turns->need(positions, &workers_);
   bool ok = true;
@@ -86,8 +86,12 @@ bool Engine::run(std::vector<Row>* rows, const std::atomic<bool>* cancel) {
     workers_.set_alone(alone);
     ok = run_rows(pass, n, cancel);
     if (!ok) break;
-    const size_t here = static_cast<size_t>(std::count_if(pass, pass + n, [](const Row& r) { return r.wants_logits; }));
-    if (here > 0) output(pass, n, logits_.data() + at * vocabulary_stride_, hidden_.data() + at * x_stride_);
+    const size_t here = static_cast<size_t>(std::count_if(pass, pass + n, [&](const Row& r) { return r.wants_logits || partial(); }));
+    if (partial()) {
+      hand_over(pass, n, hidden_.data() + at * x_stride_);
+    } else if (here > 0) {
+      output(pass, n, logits_.data() + at * vocabulary_stride_, hidden_.data() + at * x_stride_);
+    }
     at += here;
     workers_.set_alone(false);
     pace_.took(n, alone, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
@@ -358,6 +362,11 @@ void Engine::mixture(size_t layer, size_t n) {
     adapt(layer, &Adapter::Layer::down, {gate_.data(), feed_stride_, expert_out_.data(), x_stride_, rows.size(), rows.data(), false, e});
     each_row(rows.size(), [&](size_t i) { level_.mix(&y_[rows[i] * x_stride_], &expert_out_[i * x_stride_], m.width, weights[i]); });
   }
+}
+
+void Engine::hand_over(Row* rows, size_t n, float* hidden) {
+  std::copy_n(x_.data(), n * x_stride_, hidden);
+  for (size_t i = 0; i < n; i++) rows[i].hidden = hidden + i * x_stride_;
 }
 
 // Final norm of all rows, logits of those that want them.
