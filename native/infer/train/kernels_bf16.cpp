@@ -7,8 +7,8 @@
 #define ZG_FN __attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")))
 #define ZG_BYTES 64
 #define ZG_ROWS 8
-#define ZG_VECTORS 3
-#define ZG_DEPTH 144
+#define ZG_VECTORS 2
+#define ZG_DEPTH 192
 #define ZG_TURNS
 #define ZG_PAIRS
 #include "kernels_turn512.inc"
