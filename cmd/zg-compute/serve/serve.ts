@@ -78,6 +78,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     host: opts.host as string,
     parallel: opts.parallel as number,
     queue: opts.queue as number,
+    streamIntervalMs: opts.streamInterval as number,
     adminPort: opts.adminPort as number,
     log: module => ctx.log(module)
   }
