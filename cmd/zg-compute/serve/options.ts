@@ -4,6 +4,7 @@ import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.t
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import { parseDevice } from '../../../lib/infer/device.ts'
+import type { Numa } from '../../../lib/infer/numa.ts'
 
 const TOKENS_PER_PRICE = 1_000_000n
 
@@ -98,6 +99,12 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     advanced: true
   },
   {
+    flags: '--numa <mode>',
+    help: 'on machines with several memory nodes: interleave spreads threads and memory over them, local keeps to one',
+    parse: parseNuma,
+    advanced: true
+  },
+  {
     flags: '--settle-after <time>',
     help: 'settle what is older than this',
     default: '1h',
@@ -155,6 +162,12 @@ function parsePrice(text: string): bigint {
   const million = parseAmount(text)
   if (million % TOKENS_PER_PRICE !== 0n) throw new ZgError('ERR_USAGE', `'${text}' is finer than one neuron a token`)
   return million / TOKENS_PER_PRICE
+}
+
+function parseNuma(text: string): Numa {
+  if (text !== 'interleave' && text !== 'local')
+    throw new ZgError('ERR_USAGE', `'${text}' is none of interleave and local`)
+  return text
 }
 
 /** Longer ones would only look like a server that hangs. */
