@@ -37,6 +37,9 @@ interface Own extends Figures {
   /** What digests add to a step, as a part of it; an answer's making over its computing again. */
   tracePart: number
   checking: number
+  /** Speeds over those of the same kernels without the deterministic order; 0: not measured. */
+  freePrefill: number
+  freeDecode: number
 }
 
 const { values } = parseArgs({
@@ -178,6 +181,11 @@ function race(type: string, file: string, threads: number): void {
     )
   }
   console.log(`  load     ${mine('loadSeconds').toFixed(2)} s`)
+  if (mine('freePrefill') > 0) {
+    console.log(
+      `  order    deterministic over kernels free of its rules: decode ${mine('freeDecode').toFixed(2)}, prefill ${mine('freePrefill').toFixed(2)}`
+    )
+  }
   if (mine('checking') > 0) {
     console.log(
       `  trace    ${(100 * mine('tracePart')).toFixed(2)} % of a step in the engine; 256 tokens computed again ${mine('checking').toFixed(2)} times as fast as made`

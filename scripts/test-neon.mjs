@@ -57,7 +57,17 @@ function sources(...targets) {
 }
 
 async function build() {
-  const flags = ['-std=c++20', '-O2', '-fno-exceptions', '-fno-rtti', '-ffp-contract=off', '-fno-math-errno', '-Wall', '-Wextra', '-pthread']
+  const flags = [
+    '-std=c++20',
+    '-O2',
+    '-fno-exceptions',
+    '-fno-rtti',
+    '-ffp-contract=off',
+    '-fno-math-errno',
+    '-Wall',
+    '-Wextra',
+    '-pthread'
+  ]
   const list = [...new Set(sources('infer_cpu_check', 'infer_det', 'infer_neon'))]
   const objects = list.map((_, i) => join(dir, `${i}.o`))
   let next = 0
@@ -84,6 +94,7 @@ function run(program, args) {
 function chosen(from) {
   const all = readdirSync(from).filter(name => name.endsWith('.gguf'))
   if (values.models === 'all') return all
-  if (values.models !== undefined) return all.filter(name => values.models.split(',').includes(name.replace(/\.gguf$/, '')))
+  if (values.models !== undefined)
+    return all.filter(name => values.models.split(',').includes(name.replace(/\.gguf$/, '')))
   return all
 }

@@ -41,6 +41,16 @@ ZG_INLINE vf vsign(vf magnitude, vf of) {
 ZG_INLINE vf vpow2(vf p, vf n) { return vflt(_mm512_add_epi32(vint(p), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23))); }
 ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 
+// A build for comparison alone (bench.cpp), never part of the product: sums and factors in the order that suits the processor, not that of
+// inference.md 12. What the deterministic order costs is the difference.
+#ifdef ZG_FREE_ORDER
+constexpr bool kFree = true;
+#define ZG_LEVEL zg_level_free
+#else
+constexpr bool kFree = false;
+#define ZG_LEVEL zg_level_avx512
+#endif
+
 #include "vector.inc"
 
 // ---- products ----
@@ -142,6 +152,15 @@ struct Factors {
   __m512 d, dm, s0, s1, m0, m1;
 };
 
+// Of the free build: factors with the block's scale in them.
+template <int kScale>
+ZG_INLINE void join_factors(Factors* f) {
+  if constexpr (ZG_IS_K(kScale)) f->s0 = _mm512_mul_ps(f->s0, f->d);
+  if constexpr (kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M) f->s1 = _mm512_mul_ps(f->s1, f->d);
+  if constexpr (kScale == ZG_SCALE_K1M || kScale == ZG_SCALE_K2M) f->m0 = _mm512_mul_ps(f->m0, f->dm);
+  if constexpr (kScale == ZG_SCALE_K2M) f->m1 = _mm512_mul_ps(f->m1, f->dm);
+}
+
 template <int kScale>
 ZG_INLINE void block_factors(const uint8_t* aux, uint32_t j, Factors* f) {
   const uint8_t* own = aux + (size_t)j * ZG_AUX_BYTES(kScale);
@@ -211,6 +230,17 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
 #pragma GCC unroll 4
     for (int t = 0; t < T; t++) a[t] = dot(a[t], w[k], q + 32 * t + 4 * k);
   }
+  if constexpr (kFree && kOffset < 0 && kScale != ZG_SCALE_K2M) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) {
+      // Here d holds the sum times the scale.
+      const __m512 scale = _mm512_mul_ps(ZG_IS_K(kScale) ? f.s0 : f.d, _mm512_set1_ps(d[t]));
+      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[t]), scale, acc[t]);
+      acc[t] = kScale == ZG_SCALE_DM ? _mm512_fnmadd_ps(f.dm, _mm512_set1_ps(d[n + t]), acc[t])
+                                     : _mm512_fmadd_ps(f.m0, _mm512_set1_ps(d[n + t]), acc[t]);
+    }
+    return;
+  }
 #pragma GCC unroll 4
   for (int t = 0; t < T; t++) {
     if constexpr (halves_apart) {
@@ -228,6 +258,14 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
 #pragma GCC unroll 4
   for (int t = 0; t < T; t++) {
     const __m512 dx = _mm512_set1_ps(d[t]);
+    if constexpr (kFree && ZG_IS_K(kScale)) {
+      if constexpr (kScale == ZG_SCALE_K2M) {
+        s[t] = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), s[t]);
+        s[t] = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), s[t]);
+      }
+      acc[t] = _mm512_fmadd_ps(s[t], dx, acc[t]);
+      continue;
+    }
     acc[t] = _mm512_fmadd_ps(s[t], _mm512_mul_ps(f.d, dx), acc[t]);
     if constexpr (kScale == ZG_SCALE_DM) {
       // The minimum is added: its factor is −1.
@@ -282,6 +320,7 @@ static void product_group(const uint8_t* at, uint32_t blocks, const ZgTokens& x,
       unpack<kType, kCode>(at, w);
       Factors f;
       block_factors<kScale>(aux, j, &f);
+      if constexpr (kFree) join_factors<kScale>(&f);
       const size_t b = first + j;
       const int8_t* q = x.q + b * N * 32;
       const float* d = x.d + b * 2 * N;
@@ -416,14 +455,16 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
     slot->sums[3 * b * n] = low;
     slot->sums[(3 * b + 1) * n] = high;
     slot->sums[(3 * b + 2) * n] = -(low + high);
-    slot->d[(2 * b + 1) * n] = (float)-(low + high);
+    slot->d[(2 * b + 1) * n] = (float)-(low + high) * (kFree ? d : 1.0f);
   }
 }
 
 }  // namespace
 
-extern "C" const ZgLevel zg_level_avx512 = {"avx512", 1,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
+extern "C" const ZgLevel ZG_LEVEL = {kFree ? "free" : "avx512", 1,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
                                             zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite};
+#elif defined(ZG_FREE_ORDER)
+extern "C" const ZgLevel zg_level_free = {};
 #else
 extern "C" const ZgLevel zg_level_avx512 = {};
 #endif

@@ -146,4 +146,6 @@ extern const struct ZgLevel zg_level_generic;
 extern const struct ZgLevel zg_level_avx2;
 extern const struct ZgLevel zg_level_avx512;
 extern const struct ZgLevel zg_level_neon;
+// Linked to benchmarks alone: other bits (free.cpp).
+extern const struct ZgLevel zg_level_free;
 }
