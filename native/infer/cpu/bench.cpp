@@ -247,7 +247,7 @@ double check_speed(Engine* engine, uint32_t prompt) {
 
 }  // namespace
 
-int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded) {
+int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded, bool brief) {
   gguf::Error error;
   std::shared_ptr<const det::Model> model = det::Model::open(path, &error);
   const ZgLevel* level = level_by_name(getenv("ZG_CPU"));
@@ -282,7 +282,7 @@ int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded)
     eight = median(times);
   }
   const double checking = prompt < 2'000 && prompt + kChecked < model->context ? check_speed(engine.get(), prompt) : 0;
-  const Ratios free = threads == 1 && prompt < 2'000 ? over_free(engine.get(), prompt, (decoded + kTurn - 1) / kTurn * kTurn) : Ratios{};
+  const Ratios free = !brief && threads == 1 && prompt < 2'000 ? over_free(engine.get(), prompt, (decoded + kTurn - 1) / kTurn * kTurn) : Ratios{};
   Workers workers(threads);
   workers.run(threads, 1, [](size_t, size_t) {});
   const double bandwidth = read_bandwidth(&workers);
