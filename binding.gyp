@@ -144,6 +144,21 @@
         ]
       }]]
     },
+    # For benchmarks alone: the same without the rules of the deterministic mode.
+    {
+      'target_name': 'infer_free',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/free.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffast-math', '-ffp-contract=fast', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffast-math']},
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
+          '-mprefer-vector-width=512'
+        ]
+      }]]
+    },
     {
       'target_name': 'infer_neon',
       'type': 'static_library',
@@ -211,7 +226,7 @@
     {
       'target_name': 'infer_cpu_check',
       'type': 'executable',
-      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_neon'],
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_free', 'infer_neon'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],
