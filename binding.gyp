@@ -100,6 +100,7 @@
         'native/infer/quantize.cpp',
         'native/infer/quantize_super.cpp',
         'native/infer/sampler.cpp',
+        'native/infer/placement.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/tensor_type.cpp',
         'native/infer/token_trie.cpp',
@@ -136,6 +137,21 @@
       # GCC 12 warns of its own header.
       'cflags_cc': ['-ffp-contract=off', '-fno-math-errno', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
+          '-mprefer-vector-width=512'
+        ]
+      }]]
+    },
+    # For benchmarks alone: the same without the rules of the deterministic mode.
+    {
+      'target_name': 'infer_free',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/free.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffast-math', '-ffp-contract=fast', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffast-math']},
       'conditions': [['target_arch=="x64"', {
         'cflags_cc': [
           '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
@@ -210,7 +226,7 @@
     {
       'target_name': 'infer_cpu_check',
       'type': 'executable',
-      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_neon'],
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_free', 'infer_neon'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],
@@ -252,6 +268,7 @@
         'native/infer/grammar.cpp',
         'native/infer/prefix.cpp',
         'native/infer/sampler.cpp',
+        'native/infer/placement.cpp',
         'native/infer/scheduler.cpp',
         'native/infer/token_trie.cpp',
         'native/infer/trace.cpp',
