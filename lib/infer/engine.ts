@@ -13,7 +13,8 @@ import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
 import { backendOf, type NativeBackend } from './cuda.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
 import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
-import { TextStream } from './text-stream.ts'
+import { placementOf } from './numa.ts'
+import { PieceCache, TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
 import type {
   AdapterChoice,
@@ -102,15 +103,22 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   // What the CPU alone can do is done there.
   const backend = adapted ? undefined : device
   const places = placesOf(options, backend)
+  const placement = options.numa === undefined ? undefined : placementOf(options.numa, options.cpus)
+  const cpus = placement?.cpus ?? options.cpus
+  const nodes = placement?.nodes ?? []
   const answers = new Answers()
   const native = await Promise.resolve()
     .then(() =>
       addon.open(
         path,
         {
-          threads: options.threads ?? options.cpus?.length ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+          threads:
+            options.threads ??
+            options.cpus?.length ??
+            Math.min(DEFAULT_THREADS_MAX, availableParallelism(), cpus?.length ?? Number.POSITIVE_INFINITY),
           pin: options.pin ?? false,
-          ...(options.cpus === undefined ? {} : { cpus: Int32Array.from(options.cpus) }),
+          ...(cpus === undefined ? {} : { cpus: Int32Array.from(cpus) }),
+          ...(nodes.length === 0 ? {} : { nodes: Int32Array.from(nodes), interleave: options.numa === 'interleave' }),
           contextLength: options.contextLength ?? DEFAULT_CONTEXT,
           cacheBytes:
             options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
@@ -130,7 +138,9 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   try {
     const tokenizer = openTokenizer(addon, path)
     const adapters = await Adapters.load(native, options.adapters ?? [])
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
+    const engine = new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
+    if (placement?.note !== undefined) engine.warnings.push(placement.note)
+    return engine
   } catch (err) {
     await native.close()
     throw err
@@ -140,7 +150,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
 class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
-  readonly warnings: readonly string[]
+  readonly warnings: string[]
   readonly placement: string
   readonly trainedContext: number
   readonly #native: NativeModel
@@ -150,6 +160,7 @@ class NativeEngine implements LocalEngine {
   /** By the constraint as JSON, the latest used last. */
   readonly #grammars = new Map<string, Promise<AnswerGrammar>>()
   readonly #options: EngineOptions
+  readonly #pieces: PieceCache
   #closing: Promise<void> | undefined
 
   constructor(
@@ -168,6 +179,7 @@ class NativeEngine implements LocalEngine {
     this.#template = template
     this.tokenizer = tokenizer
     this.placement = native.info.placement
+    this.#pieces = new PieceCache(tokenizer)
     this.warnings = [...native.info.warnings, ...tokenizer.info.warnings]
     const { name, architecture, parameters, fileBytes, contextLength, embeddingLength, vocabularySize, cpu } =
       native.info
@@ -274,7 +286,7 @@ class NativeEngine implements LocalEngine {
     if (record.trace !== undefined) step.trace = record.trace
     if (record.id !== undefined) {
       step.id = record.id
-      if (!ended) step.text = text.push(this.tokenizer.piece(record.id, request.visible?.has(record.id) === true))
+      if (!ended) step.text = text.push(this.#pieces.get(record.id, request.visible?.has(record.id) === true))
       if (record.logprob !== undefined) step.logprob = this.#logprob(record)
     }
     if (text.stopped !== undefined) {
@@ -434,11 +446,23 @@ function defined<T extends object>(fields: T): T {
   return Object.fromEntries(Object.entries(fields).filter(([, v]) => v !== undefined)) as T
 }
 
+/** Salts that are remembered: the same callers come again and again. */
+export const SALTS_MAX = 1_024
+/** Longer names are not kept. */
+const SALT_NAME_MAX = 256
+const salts = new Map<string, string>()
+
 /** A name of bounded length for who shares what was computed. */
 function saltOf(account: string, salt: string): string {
-  return createHash('sha256')
-    .update(JSON.stringify([account, salt]))
-    .digest('hex')
+  const name = JSON.stringify([account, salt])
+  const known = salts.get(name)
+  if (known !== undefined) return known
+  const made = createHash('sha256').update(name).digest('hex')
+  if (name.length <= SALT_NAME_MAX) {
+    if (salts.size >= SALTS_MAX) salts.delete(salts.keys().next().value!)
+    salts.set(name, made)
+  }
+  return made
 }
 
 /** What the binding says of a wrong argument is the caller's bad input. */

@@ -35,6 +35,9 @@ export interface NativeOpenOptions {
   pin: boolean
   /** Cores to keep to, instead of all the process may use. */
   cpus?: Int32Array
+  /** Memory nodes for weights, keys and values: in turns, or these alone; absent: wherever the system likes. */
+  nodes?: Int32Array
+  interleave?: boolean
   contextLength: number
   /** Keys and values of all running sequences together; 0: what is left of the device. */
   cacheBytes: number

@@ -2,8 +2,10 @@
  * The face of the inference engine. What stands behind it may change (a faster engine, a GPU); servers and clients know only this.
  * Numbers of tokens count ids of the model's vocabulary; text is UTF-8.
  */
+
 import type { DeviceChoice } from './device.ts'
 import type { Constraint } from './grammar/constraint.ts'
+import type { Numa } from './numa.ts'
 
 export interface ModelInfo {
   /** `general.name`, else the file's name without extension. */
@@ -234,6 +236,8 @@ export interface EngineOptions {
   pin?: boolean
   /** Cores that threads keep to, as the system counts them; without `threads`, one thread each. */
   cpus?: readonly number[]
+  /** Threads and memory by memory nodes (numa.ts); default: wherever the system puts them. */
+  numa?: Numa
   /** Positions kept for one sequence; default: the model's, at most 8,192. */
   contextLength?: number
   /** Requests that share the steps, and that wait for it; one more is refused. */

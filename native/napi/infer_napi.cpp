@@ -611,12 +611,15 @@ class OpenWorker final : public PromiseWorker {
  protected:
   void Execute() override {
     gguf::Error error;
+    std::string why;
+    // Threads that are started meanwhile have it as well.
+    const Placed placed(limits_.placement, &why);
+    if (!placed.ok()) return SetError(why);
     std::shared_ptr<const Model> model = Model::open(path_.c_str(), &error);
     if (model == nullptr) return SetError(error.message);
     limits_.context = std::min(limits_.context, model->context);
     const uint32_t vocabulary = model->vocabulary;
     // Weights are read from the file until it is loaded.
-    std::string why;
     std::shared_ptr<const Model> draft;
     if (!draft_path_.empty()) {
       draft = Model::open(draft_path_.c_str(), &error);
@@ -729,6 +732,10 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   if (options.Has("cpus")) {
     if (!ids_of(options.Get("cpus"), kMaxCores, &engine.cpus)) return fail(env, "open: cpus are numbers of cores");
     if (!zg::cpu::Workers::may_use(engine.cpus)) return fail(env, "open: there are cores among the cpus that this process may not use");
+  }
+  if (options.Has("nodes")) {
+    if (!ids_of(options.Get("nodes"), kMaxCores, &limits.placement.nodes)) return fail(env, "open: nodes are numbers of memory nodes");
+    limits.placement.mode = options.Get("interleave").ToBoolean() ? Placement::Mode::kInterleave : Placement::Mode::kBind;
   }
   engine.level = level_in_use;
   if (options.Get("cpu").IsString()) engine.level = level_of(options.Get("cpu").As<Napi::String>().Utf8Value());

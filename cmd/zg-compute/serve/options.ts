@@ -4,6 +4,7 @@ import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.t
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import { parseDevice, parseSplit } from '../../../lib/infer/device.ts'
+import type { Numa } from '../../../lib/infer/numa.ts'
 
 const TOKENS_PER_PRICE = 1_000_000n
 
@@ -69,6 +70,13 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     parse: parseInteger(1, 65_536)
   },
   {
+    flags: '--stream-interval <time>',
+    help: 'least time between two events of a stream: tokens that come faster share one; 0ms: an event for each token',
+    default: '20ms',
+    parse: parseInterval,
+    advanced: true
+  },
+  {
     flags: '--cache <size>',
     help: 'memory for keys and values of all requests (default: a quarter of what is free; on a device, what is left of it)',
     parse: parseSize
@@ -100,6 +108,12 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     flags: '--cpus <list>',
     help: "cores that the engine's threads keep to, like 0-3,8; without --threads one thread each",
     parse: parseCpus,
+    advanced: true
+  },
+  {
+    flags: '--numa <mode>',
+    help: 'on machines with several memory nodes: interleave spreads threads and memory over them, local keeps to one',
+    parse: parseNuma,
     advanced: true
   },
   {
@@ -162,7 +176,21 @@ function parsePrice(text: string): bigint {
   return million / TOKENS_PER_PRICE
 }
 
-/** `FILE` or `FILE=STRENGTH`. */
+function parseNuma(text: string): Numa {
+  if (text !== 'interleave' && text !== 'local')
+    throw new ZgError('ERR_USAGE', `'${text}' is none of interleave and local`)
+  return text
+}
+
+/** Longer ones would only look like a server that hangs. */
+const STREAM_INTERVAL_MAX_MS = 1_000
+
+function parseInterval(text: string): number {
+  const ms = parseDuration(text)
+  if (ms > STREAM_INTERVAL_MAX_MS) throw new ZgError('ERR_USAGE', `'${text}' is longer than a second`)
+  return ms
+}
+
 /** Cores of one machine, and what the engine has threads for. */
 const CORE_MAX = 1023
 const CORES_MAX = 64
@@ -181,6 +209,7 @@ export function parseCpus(text: string): number[] {
   return cpus
 }
 
+/** `FILE` or `FILE=STRENGTH`. */
 function parseAdapter(text: string): { path: string; strength: number } {
   const m = /^(.+)=(-?\d{1,3}(?:\.\d{1,6})?)$/.exec(text)
   const strength = m === null ? 1 : Number(m[2])

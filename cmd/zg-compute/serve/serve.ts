@@ -13,6 +13,7 @@ import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import type { DeviceChoice } from '../../../lib/infer/device.ts'
 import { CACHE_MIN_BYTES, openEngine } from '../../../lib/infer/engine.ts'
+import type { Numa } from '../../../lib/infer/numa.ts'
 import type { Engine } from '../../../lib/infer/types.ts'
 import { modelFile } from '../server/model-set.ts'
 import { QUEUE_WAIT_MS } from '../server/slots.ts'
@@ -58,7 +59,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     sharedCache: opts.sharedCache === true,
     lookUp: opts.lookup !== false,
     pin: opts.pin === true,
-    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] })
+    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] }),
+    ...(opts.numa === undefined ? {} : { numa: opts.numa as Numa })
   }
   // Made for one model's matrices and one vocabulary: the others have none.
   const ofFirst = {
@@ -81,6 +83,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     host: opts.host as string,
     parallel: opts.parallel as number,
     queue: opts.queue as number,
+    streamIntervalMs: opts.streamInterval as number,
     adminPort: opts.adminPort as number,
     log: module => ctx.log(module)
   }
