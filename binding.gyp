@@ -144,6 +144,21 @@
         ]
       }]]
     },
+    # For benchmarks alone: the same without the rules of the deterministic mode.
+    {
+      'target_name': 'infer_free',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/free.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffast-math', '-ffp-contract=fast', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffast-math']},
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
+          '-mprefer-vector-width=512'
+        ]
+      }]]
+    },
     {
       'target_name': 'infer_neon',
       'type': 'static_library',
@@ -153,11 +168,65 @@
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
       'conditions': [['target_arch=="arm64" and OS!="mac"', {'cflags_cc': ['-march=armv8.2-a+dotprod']}]]
     },
+    # ---- the trainer: a program of its own (native/infer/train, docs/decisions/0093). Its kernels may fuse products and sums.
+    {
+      'target_name': 'train_kernels',
+      'type': 'static_library',
+      'include_dirs': ['native/infer'],
+      # GCC 12 warns of its own header of AVX-512.
+      'cflags_cc': [
+        '-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math', '-Wno-uninitialized', '-Wno-maybe-uninitialized', '-pthread'
+      ],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math']},
+      'sources': [
+        'native/infer/train/bench.cpp',
+        'native/infer/train/kernels.cpp',
+        'native/infer/train/kernels_avx2.cpp',
+        'native/infer/train/kernels_avx512.cpp',
+        'native/infer/train/kernels_bf16.cpp',
+        'native/infer/train/kernels_generic.cpp',
+        'native/infer/train/model.cpp',
+        'native/infer/train/model_back.cpp',
+        'native/infer/train/model_experts.cpp'
+      ]
+    },
+    {
+      'target_name': 'zg_train',
+      'product_name': 'zg-train',
+      'type': 'executable',
+      'dependencies': ['train_kernels'],
+      'include_dirs': ['native/infer'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': [
+        'native/infer/train/check.cpp',
+        'native/infer/train/checkpoint.cpp',
+        'native/infer/train/corpus.cpp',
+        'native/infer/train/main.cpp',
+        'native/infer/train/model_file.cpp',
+        'native/infer/train/shape.cpp',
+        'native/infer/train/trainer.cpp',
+        'native/infer/convert.cpp',
+        'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
+        'native/infer/mapping.cpp',
+        'native/infer/pool.cpp',
+        'native/infer/quantize.cpp',
+        'native/infer/quantize_super.cpp',
+        'native/infer/tensor_type.cpp',
+        'native/infer/cpu/workers.cpp',
+        'native/infer/det/blocks.cpp',
+        'native/infer/det/det_model.cpp',
+        'native/infer/det/forward_det.cpp',
+        'native/infer/det/rope_table.cpp'
+      ]
+    },
     # Tests and timings of the engine for CPUs against the deterministic reference.
     {
       'target_name': 'infer_cpu_check',
       'type': 'executable',
-      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_neon'],
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_free', 'infer_neon'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],

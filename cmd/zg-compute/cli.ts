@@ -6,6 +6,7 @@ import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
 import { parseDevice, parseSplit } from '../../lib/infer/device.ts'
 import { SERVE_OPTIONS } from './serve/options.ts'
+import { TRAIN_OPTIONS } from './train/options.ts'
 
 const CHAIN: OptionSpec = {
   flags: '--rpc-url <url>',
@@ -147,6 +148,24 @@ await tool({
       ],
       exits: { 65: 'quantized already, or a value that the type cannot hold', 66: 'file missing', 73: 'output exists' },
       load: async () => (await import('./verbs/model-files.ts')).quantize
+    },
+    {
+      name: 'train',
+      args: '[data...]',
+      summary: 'train a model from text, train one on, or make an adapter for one',
+      examples: [
+        'zg-compute train --text book.txt -o small.gguf --epochs 4',
+        'zg-compute train chats.jsonl --from llama.gguf --lora -o manners.gguf',
+        'zg-compute train --resume -o small.gguf'
+      ],
+      options: TRAIN_OPTIONS,
+      exits: {
+        65: 'a line of the dataset or a file is faulty',
+        66: 'a file is missing',
+        69: 'too little memory, or the trainer was killed',
+        73: 'output exists'
+      },
+      load: async () => (await import('./verbs/train.ts')).train
     },
     {
       name: 'chat',

@@ -150,8 +150,8 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
 class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
-  readonly warnings: string[]
   readonly placement: string
+  readonly warnings: string[]
   readonly trainedContext: number
   readonly #native: NativeModel
   readonly #answers: Answers

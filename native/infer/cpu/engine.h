@@ -109,7 +109,12 @@ class Engine {
   void resize(size_t rows);
   bool run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel);
   void attention(size_t layer, Row* rows, size_t n);
-  void attend(size_t layer, const Row& row, size_t index, size_t kv_head);
+  // Rows of a pass, of one sequence and at ascending positions.
+  struct Stretch {
+    size_t first;
+    size_t count;
+  };
+  void attend(size_t layer, const Row& row, const Stretch& stretch, size_t kv_head);
   void feed_forward(size_t layer, size_t n);
   // of: which row of the pass each is; nullptr: they are the pass's.
   void gated(size_t layer, size_t expert, size_t n, const uint32_t* of);
