@@ -3,14 +3,16 @@
  * together, what a trace costs while tokens are made, and how much faster an answer is computed again than made.
  *
  *   npm run build && node --import tsx bench/infer-serve.ts [--model FILE] [--rounds 5] [--threads 1] [--tokens 64] [--json]
+ *     [--only first,streams,around,tiny]    (tiny: the embedded model in place of the large one)
  *
  * `npm run bench:infer` runs it too. --model is the large one (default: half a billion random 4-bit weights, made for the run); streams are
- * those of the embedded model. The server is the built tool as a process of its own, its client this process. Medians of the rounds; the
- * two of a pair alternate.
+ * those of the embedded model. The server is the built tool as a process of its own, its client this process, which only keeps the bytes
+ * until all are there; then the server's texts are compared with the engine's. Medians of the rounds; the two of a pair alternate.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -22,6 +24,7 @@ const { values } = parseArgs({
   options: {
     model: { type: 'string' },
     rounds: { type: 'string', default: '5' },
+    only: { type: 'string', default: 'first,streams,around' },
     threads: { type: 'string', default: '1' },
     tokens: { type: 'string', default: '64' },
     json: { type: 'boolean', default: false }
@@ -39,10 +42,11 @@ const dir = mkdtempSync(join(tmpdir(), 'zg-bench-serve-'))
 let fresh = 0
 
 try {
-  const large = values.model ?? made()
-  for (const file of [tiny, large]) await firstToken(file)
-  await streams()
-  await around(large)
+  const only = values.only.split(',')
+  const large = only.includes('tiny') ? tiny : (values.model ?? made())
+  if (only.includes('first')) for (const file of new Set([tiny, large])) await firstToken(file)
+  if (only.includes('streams')) await streams()
+  if (only.includes('around')) await around(large)
 } finally {
   rmSync(dir, { recursive: true, force: true })
 }
@@ -96,39 +100,68 @@ async function serve(file: string): Promise<Server> {
   throw new Error('the server ended before it was ready')
 }
 
-/** One streamed completion: milliseconds to its first piece, and pieces in all. */
-async function stream(url: string, ids: Int32Array, count: number): Promise<{ first: number; pieces: number }> {
-  const started = performance.now()
-  const res = await fetch(`${url}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ prompt: [...ids], max_tokens: count, temperature: 0, ignore_eos: true, stream: true })
-  })
-  if (!res.ok) throw new Error(await res.text())
-  let first = 0
-  let pieces = 0
-  for await (const bytes of res.body!) {
-    const events = Buffer.from(bytes).toString().split('data: {').length - 1
-    if (pieces === 0 && events > 0) first = performance.now() - started
-    pieces += events
-  }
-  return { first, pieces }
+/** The bytes of a request for a streamed completion; greedy, so that the answer is a function of the prompt. */
+function requestOf(url: string, ids: Int32Array, count: number): Buffer {
+  const body = JSON.stringify({ prompt: [...ids], max_tokens: count, temperature: 0, ignore_eos: true, stream: true })
+  const head = `POST /v1/completions HTTP/1.1\r\nHost: ${new URL(url).host}\r\nConnection: close\r\n`
+  return Buffer.from(`${head}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
 }
 
-async function own(engine: LocalEngine, ids: Int32Array, count: number): Promise<{ first: number; tokens: number }> {
+/**
+ * One streamed completion over a socket of its own, as cheap as a client can be: bytes are kept while they come and looked at by
+ * {@link textOf} when all are there. First: milliseconds to the first event.
+ */
+function stream(url: string, request: Buffer): Promise<{ first: number; parts: Buffer[] }> {
+  return new Promise((resolve, reject) => {
+    const { port, hostname } = new URL(url)
+    const started = performance.now()
+    const parts: Buffer[] = []
+    let first = 0
+    const socket = connect({ port: Number(port), host: hostname, noDelay: true }, () => socket.write(request))
+    socket.on('data', part => {
+      parts.push(part)
+      if (first === 0 && part.includes('data: {')) first = performance.now() - started
+    })
+    socket.on('end', () => resolve({ first, parts }))
+    socket.on('error', reject)
+  })
+}
+
+/** The text of a streamed answer, and its events with text. @throws when it is not whole. */
+function textOf(parts: Buffer[]): { text: string; events: number } {
+  const raw = Buffer.concat(parts)
+  const head = raw.indexOf('\r\n\r\n')
+  if (!raw.toString('latin1', 0, 15).startsWith('HTTP/1.1 200')) throw new Error(raw.toString().slice(0, 500))
+  const body: Buffer[] = []
+  for (let at = head + 4; ; ) {
+    const end = raw.indexOf('\r\n', at)
+    const size = Number.parseInt(raw.toString('latin1', at, end), 16)
+    if (!(size > 0)) break
+    body.push(raw.subarray(end + 2, end + 2 + size))
+    at = end + 4 + size
+  }
+  const events = Buffer.concat(body).toString().split('\n\n')
+  if (!events.includes('data: [DONE]')) throw new Error('a stream ended early')
+  const texts = events
+    .filter(e => e.startsWith('data: {'))
+    .map(e => (JSON.parse(e.slice(6)) as { choices: { text: string }[] }).choices[0]?.text ?? '')
+  return { text: texts.join(''), events: texts.filter(t => t !== '').length }
+}
+
+async function own(engine: LocalEngine, ids: Int32Array, count: number): Promise<{ first: number; text: string }> {
   const started = performance.now()
   let first = 0
-  let made = 0
+  let text = ''
   for await (const step of engine.generate({
     prompt: ids,
     maxTokens: count,
     sampling: { temperature: 0 },
     ignoreEnd: true
   })) {
-    if (step.id === undefined) continue
-    if (made++ === 0) first = performance.now() - started
+    text += step.text
+    if (first === 0 && step.id !== undefined) first = performance.now() - started
   }
-  return { first, tokens: made }
+  return { first, text }
 }
 
 async function firstToken(file: string): Promise<void> {
@@ -138,8 +171,10 @@ async function firstToken(file: string): Promise<void> {
     const { vocabularySize } = engine.info
     const pairs: { engine: number[]; server: number[] } = { engine: [], server: [] }
     for (let i = 0; i <= 2 * rounds; i++) {
-      const mine = await own(engine, prompt(PROMPT, vocabularySize), 2)
-      const theirs = await stream(server.url, prompt(PROMPT, vocabularySize), 2)
+      const ids = prompt(PROMPT, vocabularySize)
+      const mine = await own(engine, ids, 2)
+      const theirs = await stream(server.url, requestOf(server.url, ids, 2))
+      if (textOf(theirs.parts).text !== mine.text) throw new Error('server and engine answer differently')
       // The first of each warms up.
       if (i === 0) continue
       pairs.engine.push(mine.first)
@@ -160,22 +195,28 @@ async function streams(): Promise<void> {
   try {
     const { vocabularySize } = engine.info
     const rates: { engine: number[]; server: number[] } = { engine: [], server: [] }
+    let events = 0
     for (let i = 0; i <= rounds; i++) {
-      const prompts = Array.from({ length: 2 * STREAMS }, () => prompt(16, vocabularySize))
+      const prompts = Array.from({ length: STREAMS }, () => prompt(16, vocabularySize))
+      const requests = prompts.map(p => requestOf(server.url, p, tokens))
       let started = performance.now()
-      await Promise.all(prompts.slice(0, STREAMS).map(p => own(engine, p, tokens)))
-      const mine = (STREAMS * tokens * 1000) / (performance.now() - started)
+      const mine = await Promise.all(prompts.map(p => own(engine, p, tokens)))
+      const alone = (STREAMS * tokens * 1000) / (performance.now() - started)
       started = performance.now()
-      await Promise.all(prompts.slice(STREAMS).map(p => stream(server.url, p, tokens)))
-      const theirs = (STREAMS * tokens * 1000) / (performance.now() - started)
+      const theirs = await Promise.all(requests.map(r => stream(server.url, r)))
+      const through = (STREAMS * tokens * 1000) / (performance.now() - started)
+      const told = theirs.map(t => textOf(t.parts))
+      if (told.some((t, at) => t.text !== mine[at]!.text)) throw new Error('server and engine answer differently')
       if (i === 0) continue
-      rates.engine.push(mine)
-      rates.server.push(theirs)
+      events = told.reduce((sum, t) => sum + t.events, 0) / (STREAMS * tokens)
+      rates.engine.push(alone)
+      rates.server.push(through)
     }
     const [alone, through] = [median(rates.engine), median(rates.server)]
     say(`${STREAMS} streams, embedded model, server / engine`, '>= 0.9', through / alone, {
       engine_tokens_s: alone,
-      server_tokens_s: through
+      server_tokens_s: through,
+      events_per_token: events
     })
   } finally {
     await server.stop()

@@ -101,6 +101,18 @@ function record(words: Uint32Array, floats: Float32Array, at: number): TokenReco
 }
 
 function digests(words: Uint32Array, at: number): NonNullable<TokenRecord['trace']> {
-  const digest = (from: number): Uint8Array => new Uint8Array(words.slice(from, from + DIGEST_WORDS).buffer)
-  return { hidden: digest(at), running: digest(at + DIGEST_WORDS) }
+  return { hidden: digest(words, at), running: digest(words, at + DIGEST_WORDS) }
+}
+
+/** Its bytes, little endian. Small arrays cost little as long as nobody asks for their buffer. */
+function digest(words: Uint32Array, from: number): Uint8Array {
+  const out = new Uint8Array(4 * DIGEST_WORDS)
+  for (let i = 0; i < DIGEST_WORDS; i++) {
+    const word = words[from + i]!
+    out[4 * i] = word
+    out[4 * i + 1] = word >>> 8
+    out[4 * i + 2] = word >>> 16
+    out[4 * i + 3] = word >>> 24
+  }
+  return out
 }

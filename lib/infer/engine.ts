@@ -10,10 +10,11 @@ import { messageOf, ZgError } from '../base/errors.ts'
 import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
-import { backendOf } from './cuda.ts'
+import { backendOf, type NativeBackend } from './cuda.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
 import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
-import { TextStream } from './text-stream.ts'
+import { placementOf } from './numa.ts'
+import { PieceCache, TextStream } from './text-stream.ts'
 import { type ModelTokenizer, openTokenizer } from './tokenizer.ts'
 import type {
   AdapterChoice,
@@ -59,18 +60,26 @@ export const GRAMMARS_MAX = 64
 /** What tests and checks need beyond {@link Engine}. */
 export interface LocalEngine extends Engine {
   /**
-   * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
+   * Log-odds of all ids at every position (from `from` on), one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
   evaluate(
     tokens: Int32Array,
-    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+    options?: {
+      chunk?: number
+      cpu?: string
+      floatCache?: boolean
+      adapters?: readonly AdapterChoice[]
+      from?: number
+    }
   ): Promise<Float32Array>
   stats(): EngineStats
   /** Positions the model was made for. */
   readonly trainedContext: number
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
+  /** Which layers lie where, for the log; empty when that is one place. */
+  readonly placement: string
 }
 
 /** A level of CPU by name; another addon for CUDA devices: that of the emulated one. */
@@ -93,19 +102,27 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   }
   // What the CPU alone can do is done there.
   const backend = adapted ? undefined : device
+  const places = placesOf(options, backend)
+  const placement = options.numa === undefined ? undefined : placementOf(options.numa, options.cpus)
+  const cpus = placement?.cpus ?? options.cpus
+  const nodes = placement?.nodes ?? []
   const answers = new Answers()
   const native = await Promise.resolve()
     .then(() =>
       addon.open(
         path,
         {
-          threads: options.threads ?? options.cpus?.length ?? Math.min(DEFAULT_THREADS_MAX, availableParallelism()),
+          threads:
+            options.threads ??
+            options.cpus?.length ??
+            Math.min(DEFAULT_THREADS_MAX, availableParallelism(), cpus?.length ?? Number.POSITIVE_INFINITY),
           pin: options.pin ?? false,
-          ...(options.cpus === undefined ? {} : { cpus: Int32Array.from(options.cpus) }),
+          ...(cpus === undefined ? {} : { cpus: Int32Array.from(cpus) }),
+          ...(nodes.length === 0 ? {} : { nodes: Int32Array.from(nodes), interleave: options.numa === 'interleave' }),
           contextLength: options.contextLength ?? DEFAULT_CONTEXT,
           cacheBytes:
             options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
-          ...backend,
+          ...places,
           waiting: options.waiting ?? WAITING_MAX,
           running: options.running ?? RUNNING_MAX,
           patienceMs: options.patienceMs ?? 0,
@@ -121,7 +138,9 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   try {
     const tokenizer = openTokenizer(addon, path)
     const adapters = await Adapters.load(native, options.adapters ?? [])
-    return new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
+    const engine = new NativeEngine(path, native, answers, tokenizer, templateOf(tokenizer), adapters, options)
+    if (placement?.note !== undefined) engine.warnings.push(placement.note)
+    return engine
   } catch (err) {
     await native.close()
     throw err
@@ -131,7 +150,8 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
 class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
-  readonly warnings: readonly string[]
+  readonly placement: string
+  readonly warnings: string[]
   readonly trainedContext: number
   readonly #native: NativeModel
   readonly #answers: Answers
@@ -140,6 +160,7 @@ class NativeEngine implements LocalEngine {
   /** By the constraint as JSON, the latest used last. */
   readonly #grammars = new Map<string, Promise<AnswerGrammar>>()
   readonly #options: EngineOptions
+  readonly #pieces: PieceCache
   #closing: Promise<void> | undefined
 
   constructor(
@@ -157,6 +178,8 @@ class NativeEngine implements LocalEngine {
     this.#answers = answers
     this.#template = template
     this.tokenizer = tokenizer
+    this.placement = native.info.placement
+    this.#pieces = new PieceCache(tokenizer)
     this.warnings = [...native.info.warnings, ...tokenizer.info.warnings]
     const { name, architecture, parameters, fileBytes, contextLength, embeddingLength, vocabularySize, cpu } =
       native.info
@@ -263,7 +286,7 @@ class NativeEngine implements LocalEngine {
     if (record.trace !== undefined) step.trace = record.trace
     if (record.id !== undefined) {
       step.id = record.id
-      if (!ended) step.text = text.push(this.tokenizer.piece(record.id, request.visible?.has(record.id) === true))
+      if (!ended) step.text = text.push(this.#pieces.get(record.id, request.visible?.has(record.id) === true))
       if (record.logprob !== undefined) step.logprob = this.#logprob(record)
     }
     if (text.stopped !== undefined) {
@@ -382,10 +405,10 @@ class NativeEngine implements LocalEngine {
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
+    options: NonNullable<Parameters<LocalEngine['evaluate']>[1]> = {}
   ): Promise<Float32Array> {
-    const adapters = this.#adapters.pairs(options.adapters)
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
+    const { chunk = 64, cpu, floatCache, from } = options
+    return this.#native.evaluate(tokens, chunk, cpu, floatCache, this.#adapters.pairs(options.adapters), from)
   }
 
   stats(): EngineStats {
@@ -398,16 +421,48 @@ class NativeEngine implements LocalEngine {
   }
 }
 
+/** Where layers are to lie, for the native part. */
+function placesOf(
+  { split, deviceLayers, device }: EngineOptions,
+  backend: NativeBackend | undefined
+): Partial<NativeBackend> & { shares?: Int32Array; deviceLayers?: number; hostBytes?: number } {
+  if (backend === undefined) {
+    if ((split === undefined && deviceLayers === undefined) || device === 'auto') return {}
+    throw new ZgError('ERR_USAGE', 'layers are split over CUDA devices alone', { hint: "use '--device cuda:all'" })
+  }
+  if (split !== undefined && split.length !== backend.devices.length) {
+    throw new ZgError('ERR_USAGE', `split has ${split.length} shares for ${backend.devices.length} devices`)
+  }
+  return {
+    ...backend,
+    ...(split === undefined ? {} : { shares: Int32Array.from(split) }),
+    ...(deviceLayers === undefined ? {} : { deviceLayers }),
+    hostBytes: freemem()
+  }
+}
+
 /** Fields that are there, so that an explicit undefined means the default. */
 function defined<T extends object>(fields: T): T {
   return Object.fromEntries(Object.entries(fields).filter(([, v]) => v !== undefined)) as T
 }
 
+/** Salts that are remembered: the same callers come again and again. */
+export const SALTS_MAX = 1_024
+/** Longer names are not kept. */
+const SALT_NAME_MAX = 256
+const salts = new Map<string, string>()
+
 /** A name of bounded length for who shares what was computed. */
 function saltOf(account: string, salt: string): string {
-  return createHash('sha256')
-    .update(JSON.stringify([account, salt]))
-    .digest('hex')
+  const name = JSON.stringify([account, salt])
+  const known = salts.get(name)
+  if (known !== undefined) return known
+  const made = createHash('sha256').update(name).digest('hex')
+  if (name.length <= SALT_NAME_MAX) {
+    if (salts.size >= SALTS_MAX) salts.delete(salts.keys().next().value!)
+    salts.set(name, made)
+  }
+  return made
 }
 
 /** What the binding says of a wrong argument is the caller's bad input. */

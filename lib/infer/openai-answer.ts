@@ -116,11 +116,9 @@ function message(c: Choice): object {
 
 /** Chunks of a chat answer. */
 export class ChatChunks {
-  readonly #head: object
-  readonly #includeUsage: boolean
+  readonly #frame: Frame
   constructor(head: AnswerHead, includeUsage: boolean) {
-    this.#head = headOf(head, 'chat.completion.chunk')
-    this.#includeUsage = includeUsage
+    this.#frame = new Frame(headOf(head, 'chat.completion.chunk'), includeUsage)
   }
 
   open(index: number): string {
@@ -130,7 +128,8 @@ export class ChatChunks {
   text(index: number, text: string, logprobs?: readonly Logprob[]): string {
     const some = logprobs !== undefined && logprobs.length > 0
     if (text === '' && !some) return ''
-    return this.#chunk(index, { content: text }, some ? chatLogprobs(logprobs) : null, null)
+    if (!some) return this.#frame.event(index, `"delta":{"content":${JSON.stringify(text)}}`, null, null)
+    return this.#chunk(index, { content: text }, chatLogprobs(logprobs), null)
   }
 
   reasoning(index: number, text: string): string {
@@ -151,24 +150,21 @@ export class ChatChunks {
   }
 
   usage(usage: Usage): string {
-    return this.#includeUsage ? event({ ...this.#head, choices: [], usage: usageOf(usage) }) : ''
+    return this.#frame.usage(usage)
   }
 
   #chunk(index: number, delta: object, logprobs: object | null, finish: string | null): string {
-    const choices = [{ index, delta, logprobs, finish_reason: finish }]
-    return event({ ...this.#head, choices, ...(this.#includeUsage ? { usage: null } : {}) })
+    return this.#frame.event(index, `"delta":${JSON.stringify(delta)}`, logprobs, finish)
   }
 }
 
 /** Chunks of a text completion. */
 export class CompletionChunks {
-  readonly #head: object
-  readonly #includeUsage: boolean
+  readonly #frame: Frame
   /** Characters sent so far, by choice: `text_offset` counts from the start of the answer. */
   readonly #sent = new Map<number, number>()
   constructor(head: AnswerHead, includeUsage: boolean) {
-    this.#head = headOf(head, 'text_completion')
-    this.#includeUsage = includeUsage
+    this.#frame = new Frame(headOf(head, 'text_completion'), includeUsage)
   }
 
   open(_index: number): string {
@@ -188,12 +184,36 @@ export class CompletionChunks {
   }
 
   usage(usage: Usage): string {
-    return this.#includeUsage ? event({ ...this.#head, choices: [], usage: usageOf(usage) }) : ''
+    return this.#frame.usage(usage)
   }
 
   #chunk(index: number, text: string, logprobs: object | null, finish: string | null): string {
-    const choices = [{ index, text, logprobs, finish_reason: finish }]
-    return event({ ...this.#head, choices, ...(this.#includeUsage ? { usage: null } : {}) })
+    return this.#frame.event(index, `"text":${JSON.stringify(text)}`, logprobs, finish)
+  }
+}
+
+/** What the events of one answer share, written once: they differ in a few bytes, and there is one for every few tokens. */
+class Frame {
+  readonly #head: object
+  readonly #includeUsage: boolean
+  readonly #before: string
+  readonly #after: string
+  constructor(head: object, includeUsage: boolean) {
+    this.#head = head
+    this.#includeUsage = includeUsage
+    this.#before = `data: ${JSON.stringify(head).slice(0, -1)},"choices":[{"index":`
+    this.#after = `}]${includeUsage ? ',"usage":null' : ''}}\n\n`
+  }
+
+  /** @param what - the choice's own field, as JSON. */
+  event(index: number, what: string, logprobs: object | null, finish: string | null): string {
+    const odds = logprobs === null ? 'null' : JSON.stringify(logprobs)
+    const end = finish === null ? 'null' : `"${finish}"`
+    return `${this.#before}${index},${what},"logprobs":${odds},"finish_reason":${end}${this.#after}`
+  }
+
+  usage(usage: Usage): string {
+    return this.#includeUsage ? event({ ...this.#head, choices: [], usage: usageOf(usage) }) : ''
   }
 }
 

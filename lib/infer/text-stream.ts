@@ -2,6 +2,43 @@
  * Token bytes to streamed text: whole characters only, and never a part of what may become a stop string. Whatever the pieces,
  * the texts joined are the text of all bytes joined, cut before the first stop string. Source: inference.md 7.3.
  */
+import type { Tokenizer } from './types.ts'
+
+/** The bytes of a token. */
+export interface Piece {
+  readonly bytes: Uint8Array
+  /** Their text, where all of them are ASCII. */
+  readonly ascii?: string
+}
+
+/** Entries of {@link PieceCache}: bytes and text of a token take about 200 bytes. */
+export const PIECES_MAX = 8_192
+
+/** What tokens say, those that were asked for lately: a call into the native part for each token of each stream costs more than its text. */
+export class PieceCache {
+  readonly #tokenizer: Pick<Tokenizer, 'piece'>
+  readonly #kept = new Map<number, Piece>()
+
+  constructor(tokenizer: Pick<Tokenizer, 'piece'>) {
+    this.#tokenizer = tokenizer
+  }
+
+  /** @param special - control tokens have their names. */
+  get(id: number, special: boolean): Piece {
+    const key = 2 * id + (special ? 1 : 0)
+    const known = this.#kept.get(key)
+    if (known !== undefined) return known
+    const made = pieceOf(this.#tokenizer.piece(id, special))
+    // Which of them goes does not matter much.
+    if (this.#kept.size >= PIECES_MAX) this.#kept.delete(this.#kept.keys().next().value!)
+    this.#kept.set(key, made)
+    return made
+  }
+}
+
+export function pieceOf(bytes: Uint8Array): Piece {
+  return bytes.every(b => b < 0x80) ? { bytes, ascii: String.fromCharCode(...bytes) } : { bytes }
+}
 
 interface Stop {
   text: string
@@ -13,7 +50,7 @@ interface Stop {
  * that end at the same byte the longest.
  *
  *   const out = new TextStream(['###'])
- *   for (const bytes of pieces) { emit(out.push(bytes)); if (out.stopped !== undefined) break }
+ *   for (const piece of pieces) { emit(out.push(piece)); if (out.stopped !== undefined) break }
  *   emit(out.finish())
  */
 export class TextStream {
@@ -26,6 +63,9 @@ export class TextStream {
   #held = new Uint8Array(0)
   // Keeps up to three bytes of an unfinished character, and gives U+FFFD once for each maximal bad part.
   readonly #decoder = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
+
+  /** No unfinished character is in the decoder. */
+  #whole = true
 
   /** @param stops - empty ones are ignored. @param o.keepStop - the stop string that was met is emitted. */
   constructor(stops: readonly string[] = [], o: { keepStop?: boolean } = {}) {
@@ -41,9 +81,15 @@ export class TextStream {
    * Takes the bytes of a token.
    * @returns the text that is certain now, often that token's own.
    */
-  push(bytes: Uint8Array): string {
+  push(token: Piece | Uint8Array): string {
     if (this.stopped !== undefined) return ''
-    if (this.#stops.length === 0) return this.#decoder.decode(bytes, { stream: true })
+    const piece: Piece = token instanceof Uint8Array ? { bytes: token } : token
+    const { bytes } = piece
+    if (this.#stops.length === 0) {
+      if (piece.ascii !== undefined && this.#whole) return piece.ascii
+      this.#whole = bytes.length > 0 ? bytes.at(-1)! < 0x80 : this.#whole
+      return this.#decoder.decode(bytes, { stream: true })
+    }
     const all = new Uint8Array(this.#held.length + bytes.length)
     all.set(this.#held)
     all.set(bytes, this.#held.length)

@@ -2,8 +2,10 @@
  * The face of the inference engine. What stands behind it may change (a faster engine, a GPU); servers and clients know only this.
  * Numbers of tokens count ids of the model's vocabulary; text is UTF-8.
  */
+
 import type { DeviceChoice } from './device.ts'
 import type { Constraint } from './grammar/constraint.ts'
+import type { Numa } from './numa.ts'
 
 export interface ModelInfo {
   /** `general.name`, else the file's name without extension. */
@@ -224,12 +226,18 @@ export interface Engine {
 export interface EngineOptions {
   /** Where the forward pass runs; default: the CPU. Answers are the same everywhere. */
   device?: DeviceChoice
+  /** How many layers each of several devices gets beside the others; default: by their free memory. */
+  split?: readonly number[]
+  /** So many of the last layers on the devices, the first ones on the CPU; default: as many as fit. */
+  deviceLayers?: number
   /** Worker threads; default: the machine's cores, at most 8. */
   threads?: number
   /** Each thread keeps to a core of its own. */
   pin?: boolean
   /** Cores that threads keep to, as the system counts them; without `threads`, one thread each. */
   cpus?: readonly number[]
+  /** Threads and memory by memory nodes (numa.ts); default: wherever the system puts them. */
+  numa?: Numa
   /** Positions kept for one sequence; default: the model's, at most 8,192. */
   contextLength?: number
   /** Requests that share the steps, and that wait for it; one more is refused. */

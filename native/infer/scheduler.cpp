@@ -51,12 +51,15 @@ Submitted Scheduler::submit(Request request, uint32_t* id) {
   if (request.trace) task->running_hash = *request.trace;
   task->request = std::move(request);
   task->since = steady_clock::now();
-  const std::lock_guard lock(mutex_);
-  if (stop_) return Submitted::kStopped;
-  if (!fault_.empty()) return Submitted::kDeviceLost;
-  if (queue_->count >= limits_.waiting) return Submitted::kQueueFull;
-  task->id = *id = next_id_++;
-  queue_->push(std::move(task));
+  {
+    const std::lock_guard lock(mutex_);
+    if (stop_) return Submitted::kStopped;
+    if (!fault_.empty()) return Submitted::kDeviceLost;
+    if (queue_->count >= limits_.waiting) return Submitted::kQueueFull;
+    task->id = *id = next_id_++;
+    queue_->push(std::move(task));
+  }
+  // Whoever wakes finds the mutex free.
   wake_.notify_one();
   return Submitted::kYes;
 }
@@ -110,6 +113,9 @@ void Scheduler::stop() {
 
 void Scheduler::work() {
   engine_->pin_caller();
+  // Loading was refused where this is.
+  std::string why;
+  place(limits_.placement, &why);
   while (admit()) step();
   const std::lock_guard lock(mutex_);
   for (auto& task : running_) release(task.get());

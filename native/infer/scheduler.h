@@ -20,6 +20,7 @@
 
 #include "backend.h"
 #include "draft.h"
+#include "placement.h"
 #include "prefix.h"
 #include "sampler.h"
 #include "trace.h"
@@ -99,6 +100,8 @@ struct Limits {
   uint32_t running = 64;
   // Longest wait for a start; 0: any.
   uint32_t patience_ms = 0;
+  // Of keys and values, which the scheduler's thread takes.
+  Placement placement{};
 };
 
 enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped, kDeviceLost };

@@ -39,8 +39,16 @@ export function fault(value: unknown, schema: Schema, root: Schema = schema, at 
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
   if (s.const !== undefined && !same(value, s.const)) return `${at}: not the constant`
   if (Array.isArray(s.enum) && !s.enum.some(e => same(e, value))) return `${at}: none of the enum`
-  for (const key of ['anyOf', 'oneOf'] as const) {
-    if (Array.isArray(s[key]) && !s[key].some(x => sub(value, x, at) === undefined)) return `${at}: no ${key} fits`
+  if (Array.isArray(s.anyOf) && !s.anyOf.some(x => sub(value, x, at) === undefined)) return `${at}: no anyOf fits`
+  if (Array.isArray(s.oneOf)) {
+    const count = s.oneOf.filter(x => sub(value, x, at) === undefined).length
+    if (count !== 1) return `${at}: ${count} of oneOf fit`
+  }
+  if (s.not !== undefined && sub(value, s.not, at) === undefined) return `${at}: what not forbids`
+  if (s.if !== undefined) {
+    const [key, then] = sub(value, s.if, at) === undefined ? (['then', s.then] as const) : (['else', s.else] as const)
+    const wrong = then === undefined ? undefined : sub(value, then, at)
+    if (wrong !== undefined) return `${key}: ${wrong}`
   }
   for (const x of Array.isArray(s.allOf) ? s.allOf : []) {
     const wrong = sub(value, x, at)
@@ -54,6 +62,13 @@ export function fault(value: unknown, schema: Schema, root: Schema = schema, at 
       return `${at}: ${value} not above ${s.exclusiveMinimum}`
     if (typeof s.exclusiveMaximum === 'number' && value >= s.exclusiveMaximum)
       return `${at}: ${value} not below ${s.exclusiveMaximum}`
+    if (typeof s.multipleOf === 'number') {
+      // Steps of the tests are whole or tenths to thousandths.
+      const times = (value * 1000) / (s.multipleOf * 1000)
+      if (Math.abs(times - Math.round(times)) > 1e-9 * Math.max(1, Math.abs(times)))
+        return `${at}: ${value} is no multiple of ${s.multipleOf}`
+      if (Number.isInteger(s.multipleOf) && value % s.multipleOf !== 0) return `${at}: ${value} % ${s.multipleOf}`
+    }
   }
   if (typeof value === 'string') {
     const length = [...value].length
@@ -69,6 +84,8 @@ export function fault(value: unknown, schema: Schema, root: Schema = schema, at 
   if (Array.isArray(value)) {
     if (typeof s.minItems === 'number' && value.length < s.minItems) return `${at}: too few elements`
     if (typeof s.maxItems === 'number' && value.length > s.maxItems) return `${at}: too many elements`
+    if (s.uniqueItems === true && new Set(value.map(v => JSON.stringify(v))).size !== value.length)
+      return `${at}: an element twice`
     const first = Array.isArray(s.prefixItems) ? s.prefixItems : []
     for (const [i, item] of value.entries()) {
       const wrong =
@@ -87,11 +104,11 @@ export function fault(value: unknown, schema: Schema, root: Schema = schema, at 
       if (!Object.hasOwn(object, name)) return `${at}: lacks ${name}`
     }
     for (const [name, v] of Object.entries(object)) {
-      const wrong = Object.hasOwn(named, name)
-        ? sub(v, named[name], `${at}.${name}`)
-        : s.additionalProperties === undefined
-          ? undefined
-          : sub(v, s.additionalProperties, `${at}.${name}`)
+      const patterns = Object.entries((s.patternProperties ?? {}) as Record<string, unknown>)
+      const own = patterns.filter(([p]) => new RegExp(p, 'u').test(name)).map(([, x]) => x)
+      if (Object.hasOwn(named, name)) own.push(named[name])
+      if (own.length === 0 && s.additionalProperties !== undefined) own.push(s.additionalProperties)
+      const wrong = own.map(x => sub(v, x, `${at}.${name}`)).find(w => w !== undefined)
       if (wrong !== undefined) return wrong
     }
   }
@@ -109,6 +126,8 @@ export function randomOf(seed: number): () => number {
   }
 }
 
+/** A literal name would make the schema look like a promise. */
+const MET = 'then'
 const NAMES = ['a', 'id', 'name', 'größe', 'with space', 'q"uote', 'x\\y', 'tags', 'n', 'value', '日本', 'zz']
 const PATTERNS = [
   '^[a-z]{2,5}$',
@@ -146,7 +165,9 @@ function make(random: () => number, depth: number): Record<string, unknown> {
   const int = (most: number): number => Math.floor(random() * (most + 1))
   const pick = <T>(list: readonly T[]): T => list[int(list.length - 1)]!
   const kinds = ['string', 'string', 'integer', 'number', 'boolean', 'null', 'enum', 'const', 'types']
+  kinds.push('multiple', 'unique', 'not')
   const deep = ['object', 'object', 'object', 'array', 'array', 'anyOf', 'allOf', 'tuple', 'map']
+  deep.push('oneOf', 'oneOf', 'if', 'patterns')
   const kind = depth > 0 && random() < 0.7 ? pick(deep) : pick(kinds)
   const child = (): Record<string, unknown> => make(random, depth - 1)
   switch (kind) {
@@ -184,7 +205,75 @@ function make(random: () => number, depth: number): Record<string, unknown> {
         maxItems: 4
       }
     case 'anyOf':
-      return { [random() < 0.7 ? 'anyOf' : 'oneOf']: [child(), child()] }
+      return { anyOf: [child(), child()] }
+    case 'oneOf': {
+      const way = int(3)
+      if (way === 0) return { oneOf: [{ type: 'string', maxLength: 6 }, { type: 'integer', minimum: 5 }, { const: 4 }] }
+      if (way === 1) return { oneOf: [{ enum: ['a', 'b', 1] }, { enum: ['c', 'd'] }, { type: 'number', minimum: 2 }] }
+      const tagged = (tag: string): Record<string, unknown> => ({
+        type: 'object',
+        properties: { kind: random() < 0.5 ? { const: tag } : { enum: [tag, `${tag}2`] }, body: child() },
+        required: ['kind', ...(random() < 0.5 ? ['body'] : [])],
+        ...(random() < 0.5 ? { additionalProperties: false } : {})
+      })
+      return way === 2
+        ? { oneOf: [tagged('x'), tagged('y'), tagged('z')] }
+        : { oneOf: [{ type: 'null' }, { type: 'array', items: child(), maxItems: 2 }, { type: 'boolean' }] }
+    }
+    case 'if': {
+      const values = pick([{ const: 'a' }, { enum: ['a', 'b'] }, { const: 1 }, { const: true }])
+      const kind = pick([{ enum: ['a', 'b', 'c', 1, 2, true] }, { type: 'string' }, { type: ['boolean', 'null'] }, {}])
+      const given = Object.keys(kind).length > 0 ? { kind } : {}
+      const out: Record<string, unknown> = {
+        type: 'object',
+        properties: { ...given, more: make(random, 0) },
+        required: random() < 0.5 ? ['kind'] : [],
+        if: { properties: { kind: values }, ...(random() < 0.5 ? { required: ['kind'] } : {}) }
+      }
+      if (random() < 0.8) out[MET] = { properties: { first: child() }, required: ['first'] }
+      if (random() < 0.8)
+        out.else = { properties: { other: make(random, 0) }, required: random() < 0.5 ? ['other'] : [] }
+      return out
+    }
+    case 'patterns': {
+      const list = { '^x-[a-z]{1,4}$': child(), '^n\\d+$': { type: 'integer', minimum: 0, maximum: 9 } }
+      const named = random() < 0.5 ? { n1: { maximum: 5 }, id: make(random, 0) } : {}
+      return {
+        type: 'object',
+        properties: named,
+        patternProperties: list,
+        required: random() < 0.5 ? ['n7'] : [],
+        ...(random() < 0.7 ? { additionalProperties: false } : {})
+      }
+    }
+    case 'multiple': {
+      const low = int(2000) - 1000
+      const step = pick([2, 3, 5, 7, 10, 12, 100, 256, 1000, 4096, 123457, 0.5, 0.25, 0.1, 1.5])
+      const out: Record<string, unknown> = { type: random() < 0.5 ? 'integer' : 'number', multipleOf: step }
+      if (random() < 0.5) out[random() < 0.5 ? 'minimum' : 'exclusiveMinimum'] = low
+      if (random() < 0.5) out[random() < 0.5 ? 'maximum' : 'exclusiveMaximum'] = low + 300_000
+      return out
+    }
+    case 'unique': {
+      const list = ['a', 'b', 'c', 'd', 1, 2, null, true, 'größe', 'e'].slice(0, 3 + int(7))
+      const min = int(2)
+      return {
+        type: 'array',
+        items: { enum: list },
+        uniqueItems: true,
+        minItems: min,
+        ...(random() < 0.5 ? { maxItems: min + 2 } : {})
+      }
+    }
+    case 'not':
+      return pick([
+        { type: 'string', not: { enum: ['a', 'ab', 'abc', ''] } },
+        { not: { type: ['object', 'array', 'number'] } },
+        { type: 'integer', minimum: -3, maximum: 9, not: { enum: [0, 5, -3] } },
+        { enum: ['a', 1, null, [2]], not: { type: ['string', 'array'] } },
+        { type: ['boolean', 'null'], not: { const: true } },
+        { allOf: [{ type: 'string' }, { not: { const: 'x' } }, { not: { enum: ['y', 'xy'] } }] }
+      ])
     case 'allOf': {
       const one = make(random, 0)
       return {

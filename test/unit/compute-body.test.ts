@@ -1,13 +1,16 @@
 /**
  * Proves what holds between a stream of an answer and its reader, on virtual time and a real socket: silence is broken by a comment every
  * 15 s, a reader that takes nothing for a minute is cut off and one that takes something is not, what waits behind him is bounded, and the
- * hash is that of the bytes on the wire.
+ * hash is that of the bytes on the wire. And how steps become events: joined in order, the first at once, the others at most once an
+ * interval, and never held back where tokens come slower than that.
  */
 import { createHash } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { AnswerBody, SLOW_READER_MS } from '../../cmd/zg-compute/server/body.ts'
+import { Pacer, Pieces } from '../../cmd/zg-compute/server/pace.ts'
+import { ChatChunks, CompletionChunks } from '../../lib/infer/openai-answer.ts'
 import { SimClock } from '../../lib/sim/clock.ts'
 import { waitFor } from '../harness/tools.ts'
 
@@ -132,4 +135,80 @@ t.test('a reader that leaves frees what waits for him', async t => {
   t.ok(x.body.gone)
   await x.body.quiet()
   t.equal(x.clock.next(), undefined, 'no timer is left')
+})
+
+const head = { id: 'chatcmpl-1', created: 1, model: 'm' }
+const parsed = (events: string): { delta?: object; text?: string; logprobs: unknown }[] =>
+  events
+    .split('\n\n')
+    .filter(e => e !== '')
+    .map(
+      e => (JSON.parse(e.slice('data: '.length)) as { choices: { delta?: object; logprobs: unknown }[] }).choices[0]!
+    )
+
+t.test('steps are joined to as few events as keep their order', async t => {
+  let calls = 0
+  const pieces = new Pieces(new ChatChunks(head, false), 0, () => `call_${calls++}`)
+  const rest = (x: object): void => pieces.rest({ text: '', ...x })
+  rest({ reasoning: 'so ' })
+  rest({ reasoning: 'then' })
+  pieces.text('a', [])
+  pieces.text('', [])
+  pieces.text('"\n', [])
+  rest({ call: { index: 0, name: 'f', arguments: '' } })
+  rest({ call: { index: 0, arguments: '{"x":' } })
+  rest({ call: { index: 0, arguments: '1}' } })
+  rest({ call: { index: 1, name: 'g', arguments: '' } })
+  rest({ call: { index: 1, arguments: '{}' } })
+  const call = (index: number, id: string, name: string): object => ({
+    tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }]
+  })
+  const more = (index: number, text: string): object => ({ tool_calls: [{ index, function: { arguments: text } }] })
+  t.strictSame(
+    parsed(pieces.take()).map(c => c.delta),
+    [
+      { reasoning_content: 'so then' },
+      { content: 'a"\n' },
+      call(0, 'call_0', 'f'),
+      more(0, '{"x":1}'),
+      call(1, 'call_1', 'g'),
+      more(1, '{}')
+    ]
+  )
+  t.equal(pieces.take(), '', 'nothing is told twice')
+  rest({ call: { index: 1, arguments: ' ' } })
+  t.strictSame(
+    parsed(pieces.take()).map(c => c.delta),
+    [more(1, ' ')]
+  )
+})
+
+t.test('odds of joined tokens are listed one by one', async t => {
+  const odds = (token: string) => ({ id: 1, logprob: -1, bytes: new TextEncoder().encode(token), top: [] })
+  const pieces = new Pieces(new CompletionChunks({ ...head, id: 'cmpl-1' }, false), 0, () => '')
+  pieces.text('ab', [odds('ab')])
+  pieces.text('', [odds('\xc3')])
+  pieces.text('c', [odds('c')])
+  const [one, ...others] = parsed(pieces.take())
+  t.equal(others.length, 0)
+  t.equal(one!.text, 'abc')
+  t.match(one!.logprobs, { token_logprobs: [-1, -1, -1], text_offset: [0, 2, 3] })
+})
+
+t.test('a stream that is held back is called at the next tick, one timer for all', async t => {
+  const clock = new SimClock()
+  const pacer = new Pacer(clock, 20)
+  const sent: string[] = []
+  t.ok(pacer.due(Number.NEGATIVE_INFINITY), 'the first token leaves at once')
+  const at = clock.monotonic()
+  await clock.advance(19)
+  t.notOk(pacer.due(at))
+  for (const name of ['a', 'b', 'c']) pacer.hold(() => sent.push(name))
+  await clock.advance(19)
+  t.strictSame(sent, [])
+  t.ok(pacer.due(at), 'slower tokens leave at once')
+  await clock.advance(1)
+  t.strictSame(sent, ['a', 'b', 'c'])
+  t.equal(clock.next(), undefined, 'no timer is left')
+  t.ok(new Pacer(clock, 0).due(clock.monotonic()), 'without an interval every token leaves at once')
 })

@@ -4,6 +4,8 @@ import type { ChatMessage, Engine, GenerateRequest, Step } from '../../lib/infer
 export interface TestEngine extends Engine {
   /** Called before each token; a promise holds the generation. */
   onToken: (index: number) => Promise<void> | void
+  /** Behind each word: a stream of many bytes. */
+  padding: string
   /** Generations begun. */
   readonly begun: number
 }
@@ -19,6 +21,7 @@ export function testEngine(): TestEngine {
   }
   const engine: TestEngine = {
     onToken: () => {},
+    padding: '',
     get begun() {
       return begun
     },
@@ -52,7 +55,7 @@ export function testEngine(): TestEngine {
           return
         }
         await new Promise(resolve => setImmediate(resolve))
-        yield { id: 1, text: `w${i} `, ...(i === request.maxTokens - 1 ? { finish: 'length' as const } : {}) }
+        yield { id: 1, text: `w${i} ${engine.padding}`, ...(i === request.maxTokens - 1 ? { finish: 'length' as const } : {}) }
       }
     },
     close: async () => {}

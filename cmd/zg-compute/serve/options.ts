@@ -3,7 +3,8 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
-import { parseDevice } from '../../../lib/infer/device.ts'
+import { parseDevice, parseSplit } from '../../../lib/infer/device.ts'
+import type { Numa } from '../../../lib/infer/numa.ts'
 
 const TOKENS_PER_PRICE = 1_000_000n
 
@@ -43,9 +44,21 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   {
     flags: '--device <name>',
-    help: 'cpu, cuda, cuda:N, or auto: the first CUDA device, else the CPU',
+    help: 'cpu, cuda, cuda:N, several by cuda:N,M or cuda:all (layers are spread over them), or auto: the first CUDA device, else the CPU',
     default: 'cpu',
     parse: parseDevice
+  },
+  {
+    flags: '--split <shares>',
+    help: "how many layers each device gets beside the others, like '3,1' (default: by free memory)",
+    parse: parseSplit,
+    advanced: true
+  },
+  {
+    flags: '--device-layers <n>',
+    help: 'so many of the last layers on the devices, the first ones on the CPU (default: as many as fit)',
+    parse: parseInteger(1, 65_536),
+    advanced: true
   },
   { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 256) },
   { flags: '--context <n>', help: 'positions of a sequence', parse: parseInteger(16, 1_048_576) },
@@ -55,6 +68,13 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     help: 'requests that may wait; one more gets 429',
     default: '256',
     parse: parseInteger(1, 65_536)
+  },
+  {
+    flags: '--stream-interval <time>',
+    help: 'least time between two events of a stream: tokens that come faster share one; 0ms: an event for each token',
+    default: '20ms',
+    parse: parseInterval,
+    advanced: true
   },
   {
     flags: '--cache <size>',
@@ -88,6 +108,12 @@ export const SERVE_OPTIONS: OptionSpec[] = [
     flags: '--cpus <list>',
     help: "cores that the engine's threads keep to, like 0-3,8; without --threads one thread each",
     parse: parseCpus,
+    advanced: true
+  },
+  {
+    flags: '--numa <mode>',
+    help: 'on machines with several memory nodes: interleave spreads threads and memory over them, local keeps to one',
+    parse: parseNuma,
     advanced: true
   },
   {
@@ -150,7 +176,21 @@ function parsePrice(text: string): bigint {
   return million / TOKENS_PER_PRICE
 }
 
-/** `FILE` or `FILE=STRENGTH`. */
+function parseNuma(text: string): Numa {
+  if (text !== 'interleave' && text !== 'local')
+    throw new ZgError('ERR_USAGE', `'${text}' is none of interleave and local`)
+  return text
+}
+
+/** Longer ones would only look like a server that hangs. */
+const STREAM_INTERVAL_MAX_MS = 1_000
+
+function parseInterval(text: string): number {
+  const ms = parseDuration(text)
+  if (ms > STREAM_INTERVAL_MAX_MS) throw new ZgError('ERR_USAGE', `'${text}' is longer than a second`)
+  return ms
+}
+
 /** Cores of one machine, and what the engine has threads for. */
 const CORE_MAX = 1023
 const CORES_MAX = 64
@@ -169,6 +209,7 @@ export function parseCpus(text: string): number[] {
   return cpus
 }
 
+/** `FILE` or `FILE=STRENGTH`. */
 function parseAdapter(text: string): { path: string; strength: number } {
   const m = /^(.+)=(-?\d{1,3}(?:\.\d{1,6})?)$/.exec(text)
   const strength = m === null ? 1 : Number(m[2])

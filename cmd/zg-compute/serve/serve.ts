@@ -13,6 +13,7 @@ import { findEndpoint } from '../../../lib/clients/network.ts'
 import { checksumAddress } from '../../../lib/crypto/address.ts'
 import type { DeviceChoice } from '../../../lib/infer/device.ts'
 import { CACHE_MIN_BYTES, openEngine } from '../../../lib/infer/engine.ts'
+import type { Numa } from '../../../lib/infer/numa.ts'
 import type { Engine } from '../../../lib/infer/types.ts'
 import { modelFile } from '../server/model-set.ts'
 import { QUEUE_WAIT_MS } from '../server/slots.ts'
@@ -41,6 +42,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const modelPath = named[0]?.path ?? (upstream === undefined ? own : undefined)
   const engineOptions = {
     device: opts.device as DeviceChoice,
+    ...(opts.split === undefined ? {} : { split: opts.split as number[] }),
+    ...(opts.deviceLayers === undefined ? {} : { deviceLayers: opts.deviceLayers as number }),
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
     ...(opts.cache !== undefined
@@ -56,7 +59,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     sharedCache: opts.sharedCache === true,
     lookUp: opts.lookup !== false,
     pin: opts.pin === true,
-    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] })
+    ...(opts.cpus === undefined ? {} : { cpus: opts.cpus as number[] }),
+    ...(opts.numa === undefined ? {} : { numa: opts.numa as Numa })
   }
   // Made for one model's matrices and one vocabulary: the others have none.
   const ofFirst = {
@@ -69,6 +73,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const open = async (path: string, own: Partial<typeof ofFirst> = {}): Promise<Engine> => {
     const engine = await openEngine(path, { ...engineOptions, ...own })
     for (const warning of engine.warnings) ctx.log('engine').warn(warning)
+    if (engine.placement !== '') ctx.log('engine').info(engine.placement)
     return engine
   }
   const options: ServeOptions = {
@@ -78,6 +83,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
     host: opts.host as string,
     parallel: opts.parallel as number,
     queue: opts.queue as number,
+    streamIntervalMs: opts.streamInterval as number,
     adminPort: opts.adminPort as number,
     log: module => ctx.log(module)
   }

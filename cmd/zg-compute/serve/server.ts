@@ -47,6 +47,7 @@ import { publicHandler } from '../server/app.ts'
 import { Gate } from '../server/gate.ts'
 import { ModelSet } from '../server/model-set.ts'
 import { VERIFIABILITY } from '../server/models.ts'
+import { Pacer } from '../server/pace.ts'
 import { Slots } from '../server/slots.ts'
 import { Traces } from '../server/traces.ts'
 import { Upstreams } from '../server/upstream.ts'
@@ -111,6 +112,8 @@ export interface ServeOptions {
   /** Requests that the engine runs at once, and that may wait for it. */
   parallel: number
   queue?: number
+  /** Least time between two events of a stream; 0: an event for each token. */
+  streamIntervalMs?: number
   /** Loopback port for /health, /ready and /metrics; absent: none. */
   adminPort?: number
   paid?: PaidOptions
@@ -153,6 +156,7 @@ export async function startServer(o: ServeOptions): Promise<RunningServer> {
     broker: undefined,
     paid: o.paid !== undefined,
     slots,
+    pacer: new Pacer(clock, o.streamIntervalMs),
     traces: new Traces(systemRandom),
     running: new Set(),
     draining: false,

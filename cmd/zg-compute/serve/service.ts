@@ -12,6 +12,7 @@ import type { FeeBook } from '../ledger/fee-book.ts'
 import type { SignatureStore } from '../ledger/signatures.ts'
 import type { Gate } from '../server/gate.ts'
 import type { ModelSet } from '../server/model-set.ts'
+import type { Pacer } from '../server/pace.ts'
 import type { Slots } from '../server/slots.ts'
 import type { Traces } from '../server/traces.ts'
 import type { Upstreams } from '../server/upstream.ts'
@@ -62,6 +63,8 @@ export interface Service {
   /** True when started with a provider key, also before the broker stands. */
   readonly paid: boolean
   readonly slots: Slots
+  /** When streams send. */
+  readonly pacer: Pacer
   readonly traces: Traces
   /** Generations under way: aborted when stopping takes too long. */
   readonly running: Set<AbortController>

@@ -34,6 +34,7 @@ import { AnswerBody } from './body.ts'
 import { apiError, BusyError, isBug } from './errors.ts'
 import type { Held } from './model-set.ts'
 import { hold } from './models.ts'
+import { Pieces } from './pace.ts'
 import { type Kind, type Plan, planRequest, type Task, usageOf } from './plan.ts'
 
 /** Choices of one request that are generated at once. */
@@ -102,7 +103,7 @@ class Run {
     this.#a = a
     this.#plan = plan
     this.#res = res
-    this.#body = new AnswerBody(res, s.clock)
+    this.#body = new AnswerBody(res, s.clock, { hashed: a.user !== undefined })
     this.#id = id
     this.#createdMs = s.clock.now()
     this.#beganMs = s.clock.monotonic()
@@ -167,6 +168,7 @@ class Run {
       let counted = 0
       let stopReason: string | number | undefined
       for await (const step of steps) {
+        this.#saw(task, step)
         if (step.logprob !== undefined && !(task.promptAlone && step.prompt !== true)) logprobs.push(step.logprob)
         if (step.prompt === true || task.promptAlone) continue
         c.text += step.text
@@ -214,36 +216,53 @@ class Run {
     try {
       await this.#generate(async (task, steps) => {
         const { index } = task
+        const pieces = new Pieces(chunks, index, () => this.#callId())
         let begun = false
+        let over = false
+        let held = false
+        let sentMs = Number.NEGATIVE_INFINITY
         let finish: Finish = 'length'
-        const ids: string[] = []
-        const start = (): string => {
-          if (begun) return ''
+        const events = (): string => {
+          if (begun) return pieces.take()
           begun = true
           const first = this.#firstOdds(task)
-          return chunks.open(index) + chunks.text(index, task.prefix, first.length === 0 ? undefined : first)
+          return (
+            chunks.open(index) + chunks.text(index, task.prefix, first.length === 0 ? undefined : first) + pieces.take()
+          )
         }
-        for await (const step of steps) {
-          open()
-          if (step.finish !== undefined) finish = step.finish
-          const told = step.logprob !== undefined && this.#plan.logprobs && !(task.promptAlone && step.prompt !== true)
-          const text = task.promptAlone || step.prompt === true ? '' : step.text
-          let event = start() + chunks.text(index, text, told ? [step.logprob!] : undefined)
-          if (chunks instanceof ChatChunks) {
-            event += chunks.reasoning(index, step.reasoning ?? '')
-            if (step.call !== undefined) {
-              const { name, arguments: piece, index: number } = step.call
-              if (ids[number] === undefined) ids[number] = this.#callId()
-              const id = ids[number]
-              event += chunks.call(index, number, name === undefined ? undefined : { id, name }, piece)
-            }
-          }
-          // The generator is asked for the next token only when the reader has room.
-          await this.#body.write(event)
+        const send = (): void => {
+          held = false
+          if (over || this.#body.blocked) return
+          const text = events()
+          if (text === '') return
+          sentMs = this.#s.clock.monotonic()
+          void this.#body.write(text)
           this.#note()
         }
+        try {
+          for await (const step of steps) {
+            open()
+            this.#saw(task, step)
+            if (step.finish !== undefined) finish = step.finish
+            const silent = task.promptAlone || step.prompt === true
+            const told =
+              step.logprob !== undefined && this.#plan.logprobs && !(task.promptAlone && step.prompt !== true)
+            pieces.text(silent ? '' : step.text, told ? [step.logprob!] : [])
+            pieces.rest(step)
+            // The next token is asked for only when the reader has room.
+            if (this.#body.blocked) await this.#body.room()
+            if (this.#s.pacer.due(sentMs)) send()
+            else if (!held) {
+              held = true
+              this.#s.pacer.hold(send)
+            }
+          }
+        } finally {
+          over = true
+        }
         open()
-        await this.#body.write(start() + chunks.close(index, finish))
+        await this.#body.write(events() + chunks.close(index, finish))
+        this.#note()
       })
     } catch (err) {
       failure = err
@@ -292,11 +311,12 @@ class Run {
   /** Runs all tasks, a few at once; the first failure stops the others. */
   async #generate(each: (task: Task, steps: AsyncIterable<ChatStep>) => Promise<void>): Promise<void> {
     const waiting = [...this.#plan.tasks]
+    const account = this.#a.user === undefined ? this.#a.account : toHex(this.#a.user)
     let failed = false
     const worker = async (): Promise<void> => {
       for (let task = waiting.shift(); task !== undefined && !failed; task = waiting.shift()) {
         try {
-          await each(task, task.run === undefined ? none() : this.#counted(task, task.run))
+          await each(task, task.run === undefined ? none() : task.run(this.#stop.signal, account))
         } catch (err) {
           failed = true
           throw err
@@ -308,18 +328,15 @@ class Run {
     for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
 
-  async *#counted(task: Task, run: NonNullable<Task['run']>): AsyncGenerator<ChatStep, void, void> {
-    const account = this.#a.user === undefined ? this.#a.account : toHex(this.#a.user)
-    for await (const step of run(this.#stop.signal, account)) {
-      if (step.id !== undefined && step.prompt !== true && !task.promptAlone) {
-        this.#made++
-        this.#clockToken()
-        if (step.reasoning !== undefined) this.#reasoning++
-      }
-      // The first part of the first choice says what was there before; the others share what that one computed.
-      if (!this.#cached.has(task.prompt)) this.#cached.set(task.prompt, step.cachedTokens ?? 0)
-      yield step
+  /** Counts a step. */
+  #saw(task: Task, step: ChatStep): void {
+    if (step.id !== undefined && step.prompt !== true && !task.promptAlone) {
+      this.#made++
+      this.#clockToken()
+      if (step.reasoning !== undefined) this.#reasoning++
     }
+    // The first part of the first choice says what was there before; the others share what that one computed.
+    if (!this.#cached.has(task.prompt)) this.#cached.set(task.prompt, step.cachedTokens ?? 0)
   }
 
   #clockToken(): void {

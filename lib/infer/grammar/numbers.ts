@@ -23,6 +23,162 @@ export function integer(a: Automaton, bounds: Bounds): Part {
   }
 }
 
+/** Divisors up to this have automata of their remainders; of larger ones so many multiples, those nearest to zero, are written out. */
+export const MAX_DIVISOR = 256
+export const MAX_MULTIPLES = 1_024
+
+/** Whether n is a multiple of m, exactly, as decimals. */
+export function isMultiple(n: number, m: number): boolean {
+  const [x, y] = [exact(n), exact(m)]
+  const places = Math.max(x.places, y.places)
+  const scale = (v: typeof x): bigint => v.digits * 10n ** BigInt(places - v.places)
+  return scale(x) % scale(y) === 0n
+}
+
+/** Multiples of a positive number within bounds. @throws {ZgError} ERR_BAD_INPUT when there is none. */
+export function multiples(a: Automaton, bounds: Bounds, of: number, whole: boolean): Part {
+  const step = exact(of)
+  if (step.places > MAX_DIGITS) throw unfit('a multipleOf has too many places')
+  // An integer that is a multiple of n/10^k is one of n/gcd(n, 10^k).
+  const unit = 10n ** BigInt(step.places)
+  const places = whole ? 0 : step.places
+  const divisor = whole ? step.digits / gcd(step.digits, unit) : step.digits
+  const range = scaled(bounds, places)
+  if (range === undefined) throw unfit('no multiple lies between the bounds')
+  const [low, high] = range
+  const first = low >= 0n ? (low + divisor - 1n) / divisor : -(-low / divisor)
+  const last = high >= 0n ? high / divisor : -((-high + divisor - 1n) / divisor)
+  if (first > last) throw unfit('no multiple lies between the bounds')
+  if (divisor > BigInt(MAX_DIVISOR) || last - first < 64n) {
+    const most = BigInt(MAX_MULTIPLES)
+    const from =
+      first > 0n
+        ? first
+        : last < 0n
+          ? last - most + 1n > first
+            ? last - most + 1n
+            : first
+          : first < -most / 2n
+            ? -most / 2n
+            : first
+    const to = from + most - 1n < last ? from + most - 1n : last
+    const texts = Array.from({ length: Number(to - from) + 1 }, (_, i) => written((from + BigInt(i)) * divisor, places))
+    return oneOf(a, texts)
+  }
+  return from => {
+    const to = a.node()
+    const rest = new Remainders(a, Number(divisor), places, to)
+    if (high >= 0n) rest.range(from, low > 0n ? low : 0n, high)
+    if (low < 0n) {
+      const minus = a.node()
+      if (rest.range(minus, high < 0n ? -high : 1n, -low)) a.bytes(from, 0x2d, 0x2d, minus)
+    }
+    return to
+  }
+}
+
+/** One of many texts, equal beginnings written once: a state for each of them all at once would be too many. */
+function oneOf(a: Automaton, texts: readonly string[]): Part {
+  return from => {
+    const to = a.node()
+    const known = new Map<string, number>([['', from]])
+    for (const text of texts) {
+      let at = from
+      for (let i = 1; i <= text.length; i++) {
+        const begin = text.slice(0, i)
+        let next = known.get(begin)
+        if (next === undefined) {
+          next = a.node()
+          known.set(begin, next)
+          a.bytes(at, text.charCodeAt(i - 1), text.charCodeAt(i - 1), next)
+        }
+        at = next
+      }
+      a.empty(at, to)
+    }
+    return to
+  }
+}
+
+function gcd(a: bigint, b: bigint): bigint {
+  let [x, y] = [a, b]
+  while (y !== 0n) [x, y] = [y, x % y]
+  return x
+}
+
+function written(n: bigint, places: number): string {
+  const digits = String(n < 0n ? -n : n).padStart(places + 1, '0')
+  const point = digits.length - places
+  return `${n < 0n ? '-' : ''}${digits.slice(0, point)}${places > 0 ? `.${digits.slice(point)}` : ''}`
+}
+
+/** Digits whose number leaves no remainder; what cannot get there has no node. */
+class Remainders {
+  readonly #a: Automaton
+  readonly #by: number
+  readonly #places: number
+  readonly #to: number
+  readonly #free = new Map<number, number | undefined>()
+
+  constructor(a: Automaton, by: number, places: number, to: number) {
+    this.#a = a
+    this.#by = by
+    this.#places = places
+    this.#to = to
+  }
+
+  /** False: there is none. */
+  range(from: number, low: bigint, high: bigint): boolean {
+    let any = false
+    for (let length = this.#places + 1; length <= Math.max(String(high).length, this.#places + 1); length++) {
+      const least = length === this.#places + 1 ? 0n : 10n ** BigInt(length - 1)
+      const most = 10n ** BigInt(length) - 1n
+      const [l, h] = [low > least ? low : least, high < most ? high : most]
+      if (l > h) continue
+      const pad = (n: bigint): string => String(n).padStart(length, '0')
+      const start = this.#digits(pad(l), pad(h), 0, true, true)
+      if (start === undefined) continue
+      this.#a.empty(from, start)
+      any = true
+    }
+    return any
+  }
+
+  /** The node from which the last digits follow, between two strings where these still bind; undefined: none fits. */
+  #digits(low: string, high: string, remainder: number, bindsLow: boolean, bindsHigh: boolean): number | undefined {
+    const left = low.length
+    if (left === 0) return remainder === 0 ? this.#to : undefined
+    const free = !bindsLow && !bindsHigh
+    const key = left * this.#by + remainder
+    if (free && this.#free.has(key)) return this.#free.get(key)
+    const edges: [digit: number, to: number][] = []
+    const least = bindsLow ? Number(low[0]) : 0
+    const most = bindsHigh ? Number(high[0]) : 9
+    for (let d = least; d <= most; d++) {
+      const after = this.#digits(
+        low.slice(1),
+        high.slice(1),
+        (remainder * 10 + d) % this.#by,
+        bindsLow && d === least,
+        bindsHigh && d === most
+      )
+      if (after !== undefined) edges.push([d, after])
+    }
+    let node: number | undefined
+    if (edges.length > 0) {
+      node = this.#a.node()
+      let at = node
+      if (left === this.#places) {
+        at = this.#a.node()
+        this.#a.bytes(node, 0x2e, 0x2e, at)
+      }
+      for (const [d, to] of edges) this.#a.bytes(at, 0x30 + d, 0x30 + d, to)
+    }
+    if (free) this.#free.set(key, node)
+    return node
+  }
+}
+
 /** Without bounds any JSON number of moderate size, else decimals without exponent. @throws {ZgError} as {@link integer}. */
 export function decimal(a: Automaton, bounds: Bounds): Part {
   if (bounds.min === undefined && bounds.max === undefined) {

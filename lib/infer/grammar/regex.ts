@@ -3,7 +3,7 @@
  * references and word borders are refused: a language of theirs is not regular, or not what their authors think.
  */
 import { unfit } from './automaton.ts'
-import { ALL, type Chars, charSet, charsOf, DIGITS, except, inverse, SPACES, union, WORD } from './chars.ts'
+import { ALL, type Chars, charSet, charsOf, DIGITS, except, intersect, inverse, SPACES, union, WORD } from './chars.ts'
 
 /** Characters of a pattern. */
 export const MAX_PATTERN_LENGTH = 8_192
@@ -46,6 +46,58 @@ export function parseRegex(pattern: string, search: boolean): CharNfa {
   const nfa: CharNfa = { start: 0, end: 0, size: 1, empty: [], edges: [], work: 0 }
   nfa.end = build(nfa, tree, 0)
   return nfa
+}
+
+/** Whether a text is one of the pattern's, in time that grows with the text's length alone. */
+export function matches(nfa: CharNfa, text: string): boolean {
+  const free = new Map<number, number[]>()
+  for (const [from, to] of nfa.empty) free.set(from, [...(free.get(from) ?? []), to])
+  const closed = (states: Iterable<number>): Set<number> => {
+    const out = new Set(states)
+    for (const state of out) for (const to of free.get(state) ?? []) out.add(to)
+    return out
+  }
+  let at = closed([nfa.start])
+  for (const char of text) {
+    const code = char.codePointAt(0)!
+    const next = nfa.edges.filter(
+      ([from, set]) => at.has(from) && set.some(([low, high]) => code >= low && code <= high)
+    )
+    at = closed(next.map(([, , to]) => to))
+  }
+  return at.has(nfa.end)
+}
+
+/** Pairs of states that are looked at; beyond it two patterns count as overlapping. */
+const MAX_PAIRS = 40_000
+
+/** True when no text is of both patterns. */
+export function disjoint(x: CharNfa, y: CharNfa): boolean {
+  const seen = new Set<number>()
+  const open: [number, number][] = []
+  const see = (i: number, j: number): void => {
+    const key = i * y.size + j
+    if (seen.has(key)) return
+    seen.add(key)
+    open.push([i, j])
+  }
+  const by = <T extends readonly [number, ...unknown[]]>(list: readonly T[]): Map<number, T[]> => {
+    const out = new Map<number, T[]>()
+    for (const one of list) out.set(one[0], [...(out.get(one[0]) ?? []), one])
+    return out
+  }
+  const [freeX, freeY, edgesX, edgesY] = [by(x.empty), by(y.empty), by(x.edges), by(y.edges)]
+  see(x.start, y.start)
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    const [i, j] = at
+    if ((i === x.end && j === y.end) || seen.size > MAX_PAIRS) return false
+    for (const [, to] of freeX.get(i) ?? []) see(to, j)
+    for (const [, to] of freeY.get(j) ?? []) see(i, to)
+    for (const [, set, to] of edgesX.get(i) ?? []) {
+      for (const [, other, then] of edgesY.get(j) ?? []) if (intersect(set, other).length > 0) see(to, then)
+    }
+  }
+  return true
 }
 
 /** Anchors at the two ends of the pattern, or of each of its alternatives, and nowhere else. */

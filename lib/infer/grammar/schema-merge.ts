@@ -41,6 +41,29 @@ export function merge(a: Schema, b: Schema): Schema {
     const have = Object.hasOwn(out, key) ? out[key] : undefined
     out[key] = have === undefined ? value : join(key, have, value, a, b)
   }
+  // What one says of names that it does not know it says of the other's, too.
+  const patterns = [a, b].map(x => JSON.stringify(x.patternProperties))
+  if (patterns[0] !== patterns[1]) {
+    for (const [one, other] of [
+      [a, b],
+      [b, a]
+    ] as const) {
+      const rest = other.additionalProperties
+      if (one.patternProperties !== undefined && rest !== undefined && rest !== true)
+        throw unfit("the schema's patternProperties meet additionalProperties of another part, which is not supported")
+    }
+  }
+  for (const [one, other] of [
+    [a, b],
+    [b, a]
+  ] as const) {
+    const rest = one.additionalProperties
+    if (!isSchema(rest) || !isSchema(other.properties) || !isSchema(out.properties)) continue
+    const named = isSchema(one.properties) ? one.properties : {}
+    const add = (name: string, value: unknown): unknown =>
+      Object.hasOwn(named, name) ? value : { allOf: [value, rest] }
+    out.properties = Object.fromEntries(Object.entries(out.properties).map(([name, v]) => [name, add(name, v)]))
+  }
   // A closed object has the properties that it names itself.
   for (const [closed, other] of [
     [a, b],
@@ -114,6 +137,22 @@ function join(key: string, x: unknown, y: unknown, a: Schema, b: Schema): unknow
     case '$ref':
       if (JSON.stringify(x) !== JSON.stringify(y)) throw unfit(`the schema has two different '${key}' for one value`)
       return x
+    case 'not':
+      return { anyOf: [x, y] }
+    case 'uniqueItems':
+      return x === true || y === true
+    case 'patternProperties': {
+      if (!isSchema(x) || !isSchema(y)) throw unfit("the schema's patternProperties are no object")
+      const out: Schema = { ...x }
+      for (const [name, value] of Object.entries(y)) {
+        out[name] = Object.hasOwn(x, name) ? { allOf: [x[name], value] } : value
+      }
+      return out
+    }
+    case 'multipleOf':
+      if (Number(x) % Number(y) === 0) return x
+      if (Number(y) % Number(x) === 0) return y
+      throw unfit("the schema has two different 'multipleOf' for one value")
     default:
       return x
   }

@@ -1,13 +1,15 @@
 /**
  * JSON Schema (2020-12 and what older drafts share with it) as an automaton: every text of it is valid. Where a schema allows more than
  * can be said (objects without `additionalProperties` are taken as closed, numbers have bounded digits), less is generated, never
- * anything invalid. `oneOf` is taken as `anyOf`. Properties come in the order in which the schema has them. Source: inference.md 9.
+ * anything invalid. What restricts values and cannot be kept to the letter is refused, with its keyword and place. Properties come in
+ * the order in which the schema has them. Source: inference.md 9.
  */
 import { type Automaton, type Part, type Rule, unfit } from './automaton.ts'
 import { charsOf, except, intersect, PLAIN } from './chars.ts'
 import { Json } from './json.ts'
-import { type Bounds, decimal, integer } from './numbers.ts'
-import { type CharNfa, parseRegex } from './regex.ts'
+import { type Bounds, decimal, integer, multiples } from './numbers.ts'
+import { type CharNfa, disjoint, matches, parseRegex } from './regex.ts'
+import { apart, canonical, judge, literalsOf, type Resolve } from './schema-judge.ts'
 import { asSchema, isSchema, listOf, merge, type Schema, typesOf } from './schema-merge.ts'
 
 /** A schema as JSON. */
@@ -24,7 +26,14 @@ export const MAX_COUNTED_ELEMENTS = 1_024
 const KNOWN = new Set([
   ...['type', 'properties', 'required', 'additionalProperties', 'items', 'prefixItems', 'minItems', 'maxItems'],
   ...['enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref', '$defs', 'definitions', 'minLength', 'maxLength', 'pattern'],
-  ...['format', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum']
+  ...['format', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
+  ...['multipleOf', 'uniqueItems', 'not', 'if', 'then', 'else', 'patternProperties']
+])
+/** These restrict values, and nothing here keeps to them: to pass over them would be a wrong answer. */
+const REFUSED = new Set([
+  ...['contains', 'minContains', 'maxContains', 'minProperties', 'maxProperties', 'propertyNames', 'dependentRequired'],
+  ...['dependentSchemas', 'dependencies', 'unevaluatedProperties', 'unevaluatedItems', 'additionalItems'],
+  ...['$dynamicRef', '$recursiveRef', 'divisibleBy', 'disallow', 'extends']
 ])
 /** These say nothing about which values are valid. */
 const NOTES = new Set([
@@ -64,7 +73,7 @@ const FORMATS: Record<string, string> = {
 }
 
 export interface SchemaOptions {
-  /** A keyword that is not supported is refused; else it is reported and ignored. */
+  /** A keyword that is none of JSON Schema's is refused; else it is reported and ignored. */
   strict: boolean
 }
 
@@ -77,6 +86,16 @@ export class SchemaCompiler {
   readonly #strict: boolean
   readonly #rules = new Map<Schema, Rule>()
   readonly #refs = new Map<string, Schema>()
+  /** Where each part of the schema stands, for messages. */
+  readonly #places = new Map<unknown, string>()
+  readonly #known: Resolve = {
+    follow: ref => this.#resolve(ref),
+    spend: steps => {
+      this.#judged += steps
+      if (this.#judged > MAX_JUDGED) throw unfit('the schema takes too much to work out')
+    }
+  }
+  #judged = 0
   #depth = 0
   #work = 0
 
@@ -89,6 +108,17 @@ export class SchemaCompiler {
     if (Buffer.byteLength(JSON.stringify(schema)) > MAX_SCHEMA_BYTES) {
       throw unfit(`the schema has more than ${MAX_SCHEMA_BYTES} bytes`)
     }
+    const walk = (value: unknown, at: string): void => {
+      if (typeof value !== 'object' || value === null) return
+      this.#places.set(value, at)
+      for (const [key, part] of Object.entries(value)) walk(part, `${at}/${key.slice(0, 64)}`)
+    }
+    walk(schema, '#')
+  }
+
+  #refuse(key: string, schema: Schema, why: string): never {
+    const at = this.#places.get(schema) ?? this.#places.get(schema[key])
+    throw unfit(`the schema's keyword '${key.slice(0, 64)}'${at === undefined ? '' : ` at ${at.slice(0, 200)}`} ${why}`)
   }
 
   /** @throws {ZgError} ERR_BAD_INPUT for what is malformed, unsupported, contradictory or beyond a bound. */
@@ -104,8 +134,15 @@ export class SchemaCompiler {
       if (++this.#depth > MAX_SCHEMA_DEPTH) throw unfit(`the schema is nested deeper than ${MAX_SCHEMA_DEPTH}`)
       rule = this.#a.node()
       this.#rules.set(schema, rule)
-      this.#a.end(this.#make(this.#flat(schema, 0))(rule))
-      this.#depth--
+      try {
+        this.#a.end(this.#make(this.#flat(schema, 0))(rule))
+      } catch (err) {
+        // Whoever asks for it again is refused again.
+        this.#rules.delete(schema)
+        throw err
+      } finally {
+        this.#depth--
+      }
     }
     return this.#a.call(rule)
   }
@@ -127,6 +164,7 @@ export class SchemaCompiler {
       const { $ref, ...rest } = out
       out = merge(this.#whole(this.#resolve($ref), depth + 1), rest)
     }
+    if (out.if !== undefined || out.then !== undefined || out.else !== undefined) out = this.#conditional(out, schema)
     if (out.allOf === undefined) return out
     const { allOf, ...rest } = out
     const joined = listOf(allOf, 'allOf').reduce<Schema>(
@@ -142,10 +180,39 @@ export class SchemaCompiler {
     return typeof flat.$ref === 'string' ? this.#whole(this.#resolve(flat.$ref), depth + 1) : flat
   }
 
+  /** `if` over constants of one property as two alternatives: those values with `then`, all others with `else`. */
+  #conditional(schema: Schema, source: Schema): Schema {
+    const { if: condition, then, else: otherwise, allOf, ...rest } = schema
+    if (condition === undefined) return allOf === undefined ? rest : { ...rest, allOf }
+    const test = asSchema(condition, 'if')
+    const names = isSchema(test.properties) ? Object.keys(test.properties) : []
+    const required = test.required === undefined ? [] : listOf(test.required, 'required')
+    const [name] = names
+    const tested = name === undefined ? undefined : asSchema((test.properties as Schema)[name], 'if')
+    const values = tested === undefined ? undefined : literalsOf(tested)
+    const plain = Object.keys(test).every(k => k === 'properties' || k === 'required' || k === 'type' || NOTES.has(k))
+    const simple = Object.keys(tested ?? {}).every(k => k === 'const' || k === 'enum' || k === 'type' || NOTES.has(k))
+    const fits =
+      plain && simple && names.length === 1 && required.every(n => n === name) && (test.type ?? 'object') === 'object'
+    if (!fits || values === undefined) this.#refuse('if', source, 'is supported for constants of one property alone')
+    const property = (value: unknown, needed: boolean): Schema => ({
+      type: 'object',
+      properties: { [name!]: value },
+      ...(needed ? { required: [name] } : {})
+    })
+    const needed = required.length > 0
+    // Where `if` does not require the property, an object without it meets `if`.
+    const branches = [
+      { allOf: [property(tested, needed), then ?? true] },
+      { allOf: [property({ not: { enum: values } }, !needed), otherwise ?? true] }
+    ]
+    return { ...rest, allOf: [...(allOf === undefined ? [] : listOf(allOf, 'allOf')), { anyOf: branches }] }
+  }
+
   #checkKeys(schema: Schema): void {
     for (const key of Object.keys(schema)) {
       if (schema[key] === undefined || KNOWN.has(key) || NOTES.has(key)) continue
-      if (this.#strict) throw unfit(`the schema's keyword '${key.slice(0, 64)}' is not supported`)
+      if (this.#strict || REFUSED.has(key)) this.#refuse(key, schema, 'is not supported')
       if (this.ignored.size < 32) this.ignored.add(key.slice(0, 64))
     }
   }
@@ -169,6 +236,8 @@ export class SchemaCompiler {
 
   #make(schema: Schema): Part {
     if (typeof schema.$ref === 'string') return this.#value(this.#resolve(schema.$ref))
+    if (schema.not !== undefined && schema.const === undefined && schema.enum === undefined)
+      return this.#without(schema)
     if (schema.const !== undefined) return this.#literals([schema.const], schema)
     if (schema.enum !== undefined) return this.#literals(listOf(schema.enum, 'enum'), schema)
     for (const key of ['anyOf', 'oneOf']) {
@@ -177,6 +246,7 @@ export class SchemaCompiler {
       const bare = Object.keys(rest).every(k => NOTES.has(k) || DEFINITIONS.has(k))
       const parts = listOf(list, key)
       if (parts.length === 0) throw unfit(`the schema's ${key} is empty`)
+      if (key === 'oneOf') this.#exclusive(parts, schema)
       return this.#a.any(...this.#alternatives(parts, key, bare ? undefined : rest))
     }
     const types = typesOf(schema) ?? inferred(schema)
@@ -207,9 +277,79 @@ export class SchemaCompiler {
   }
 
   #literals(values: unknown[], schema: Schema): Part {
-    const fitting = values.filter(v => fits(v, schema))
+    const { format: _format, ...rest } = schema
+    const fitting = values.filter(v => judge(v, typeof v === 'string' ? rest : schema, this.#known) === true)
     if (fitting.length === 0) throw unfit("the schema's enum or const has no value that its other keywords allow")
     return this.#a.any(...fitting.map(v => this.#a.text(JSON.stringify(v))))
+  }
+
+  /** Two alternatives that share a value would make it invalid. */
+  #exclusive(parts: unknown[], schema: Schema): void {
+    if (parts.length > MAX_EXCLUSIVE) this.#refuse('oneOf', schema, `has more than ${MAX_EXCLUSIVE} alternatives`)
+    const whole = parts.map(part => this.#whole(asSchema(part, 'oneOf'), 1))
+    for (const [i, part] of whole.entries()) {
+      for (const other of whole.slice(0, i)) {
+        if (apart(part, other, this.#known)) continue
+        this.#refuse(
+          'oneOf',
+          schema,
+          'has alternatives that a value may meet together: use anyOf, or constants that tell them apart'
+        )
+      }
+    }
+  }
+
+  /** Without some types, or without some constants. */
+  #without(schema: Schema): Part {
+    const { not, ...rest } = schema
+    const parts: Schema[] = []
+    const gather = (part: unknown): void => {
+      const no = this.#whole(asSchema(part, 'not'), 1)
+      if (no.anyOf === undefined) parts.push(no)
+      else if (Object.keys(no).some(k => k !== 'anyOf' && !NOTES.has(k)))
+        this.#refuse('not', schema, 'is supported for types and constants alone')
+      else listOf(no.anyOf, 'anyOf').forEach(gather)
+    }
+    gather(not)
+    if (['anyOf', 'oneOf', '$ref'].some(k => rest[k] !== undefined)) {
+      this.#refuse('not', schema, 'is not supported beside anyOf, oneOf and $ref')
+    }
+    let types = typesOf(rest) ?? inferred(rest) ?? ['object', 'array', 'string', 'number', 'boolean', 'null']
+    const values: unknown[] = []
+    for (const part of parts) {
+      const keys = Object.keys(part).filter(k => !NOTES.has(k) && !DEFINITIONS.has(k))
+      const literals = part.const !== undefined || part.enum !== undefined ? literalsOf(part) : undefined
+      if (literals !== undefined && keys.every(k => k === 'const' || k === 'enum')) values.push(...literals)
+      else if (keys.length === 1 && keys[0] === 'type') {
+        const gone = typesOf(part)!
+        if (gone.includes('integer') && !gone.includes('number') && types.includes('number'))
+          this.#refuse('not', schema, 'forbids integers among numbers, which is not supported')
+        types = types.filter(t => !gone.includes(t) && !(t === 'integer' && gone.includes('number')))
+      } else this.#refuse('not', schema, 'is supported for types and constants alone')
+    }
+    if (types.length === 0) this.#refuse('not', schema, 'leaves no value')
+    return this.#a.any(...types.flatMap(type => this.#ofTypeWithout(type, rest, values, schema)))
+  }
+
+  #ofTypeWithout(type: string, rest: Schema, values: unknown[], schema: Schema): Part[] {
+    const literals = literalsOf({ type })
+    const resolve = this.#known
+    if (literals !== undefined) {
+      const left = literals.filter(v => values.every(x => x !== v))
+      return left.map(v => this.#a.text(String(v)))
+    }
+    const hit = values.filter(v => judge(v, { type }, resolve) === true)
+    if (hit.length === 0) return [this.#ofType(type, rest)]
+    if (type === 'string' && !['pattern', 'format', 'minLength', 'maxLength'].some(k => rest[k] !== undefined))
+      return [this.#otherName(hit as string[])]
+    if (type === 'integer') {
+      const { min, max } = bounds(rest)
+      if (min !== undefined && max !== undefined && max - min <= MAX_EXCLUDED_RANGE) {
+        const all = Array.from({ length: Math.floor(max) - Math.ceil(min) + 1 }, (_, i) => Math.ceil(min) + i)
+        return [this.#literals(all, { ...rest, type, not: { enum: hit } })]
+      }
+    }
+    return this.#refuse('not', schema, `forbids values of type ${type} that cannot be left out`)
   }
 
   #ofType(type: string, schema: Schema): Part {
@@ -221,9 +361,13 @@ export class SchemaCompiler {
       case 'string':
         return this.#string(schema)
       case 'integer':
-        return integer(this.#a, bounds(schema))
-      case 'number':
-        return decimal(this.#a, bounds(schema))
+      case 'number': {
+        const step = schema.multipleOf
+        if (step === undefined) return (type === 'integer' ? integer : decimal)(this.#a, bounds(schema))
+        if (typeof step !== 'number' || !(step > 0) || step > 1e12)
+          this.#refuse('multipleOf', schema, 'is no number above 0, at most 1e12')
+        return multiples(this.#a, bounds(schema), step, type === 'integer')
+      }
       case 'boolean':
         return this.#a.any(this.#a.text('true'), this.#a.text('false'))
       default:
@@ -242,8 +386,16 @@ export class SchemaCompiler {
     }
     const extra = schema.additionalProperties
     const open = extra === undefined ? Object.keys(named).length === 0 && required.size === 0 : extra !== false
-    const more = open ? asSchema(extra ?? true, 'additionalProperties') : undefined
+    // Beside patterns no further names are made: they would have to be none of the patterns' own.
+    const more =
+      open && schema.patternProperties === undefined ? asSchema(extra ?? true, 'additionalProperties') : undefined
     const members = new Map(Object.entries(named))
+    const patterns = this.#patterns(schema)
+    for (const name of new Set([...members.keys(), ...required])) {
+      const own = patterns.flatMap(p => (this.#matches(p.nfa, name) ? [p.schema] : []))
+      if (own.length === 0) continue
+      members.set(name, { allOf: [...(members.has(name) ? [members.get(name)] : []), ...own] })
+    }
     for (const name of required) {
       if (members.has(name)) continue
       if (extra === false) throw unfit(`the schema requires '${name.slice(0, 64)}' and forbids it`)
@@ -270,8 +422,19 @@ export class SchemaCompiler {
         if (!optional) none = undefined
         some = to
       }
-      if (more !== undefined) {
-        const member = a.seq(this.#otherName([...members.keys()]), this.#json.colon, this.#value(more))
+      // A pattern that allows a name of the schema's own makes none: it might be that one.
+      const free = patterns.filter(p => ![...members.keys()].some(name => this.#matches(p.nfa, name)))
+      const others = free.map(p =>
+        a.seq(
+          this.#json.matching(p.nfa, 0, Number.POSITIVE_INFINITY),
+          this.#json.colon,
+          this.#sub(p.schema, 'patternProperties')
+        )
+      )
+      if (more !== undefined)
+        others.push(a.seq(this.#otherName([...members.keys()]), this.#json.colon, this.#value(more)))
+      if (others.length > 0) {
+        const member = a.any(...others)
         const loop = write(member)
         if (some !== undefined) a.empty(some, loop)
         a.empty(a.seq(a.text(','), space, member)(loop), loop)
@@ -282,6 +445,27 @@ export class SchemaCompiler {
       if (some !== undefined) a.empty(space(some), to)
       return a.text('}')(to)
     }
+  }
+
+  #matches(nfa: CharNfa, name: string): boolean {
+    this.#known.spend(nfa.size + nfa.edges.length * name.length)
+    return matches(nfa, name)
+  }
+
+  /** Names by pattern. Two that may mean one name would have to be kept both. */
+  #patterns(schema: Schema): { nfa: CharNfa; schema: unknown }[] {
+    const { patternProperties } = schema
+    if (patternProperties === undefined) return []
+    if (!isSchema(patternProperties)) throw unfit("the schema's patternProperties are no object")
+    const list = Object.entries(patternProperties).map(([p, s]) => ({ nfa: parseRegex(p, true), schema: s }))
+    for (const [i, x] of list.entries()) {
+      for (const y of list.slice(0, i)) {
+        this.#known.spend(x.nfa.size + y.nfa.size + 1_000)
+        if (!disjoint(x.nfa, y.nfa))
+          this.#refuse('patternProperties', schema, 'has two patterns that one name may match')
+      }
+    }
+    return list
   }
 
   /** A name that is none of some; escapes are left out, since they spell the same names in other ways. */
@@ -334,6 +518,12 @@ export class SchemaCompiler {
       if (max < min) throw unfit('the schema asks for more elements than it describes')
     }
     items ??= true
+    if (schema.uniqueItems !== undefined && typeof schema.uniqueItems !== 'boolean')
+      throw unfit("the schema's uniqueItems is no boolean")
+    if (schema.uniqueItems === true && max > 1) {
+      if (first.length > 0) this.#refuse('uniqueItems', schema, 'is not supported beside prefixItems')
+      return this.#unique(schema, this.#whole(asSchema(items, 'items'), 1), min, asked)
+    }
     const member = (i: number): Part => this.#sub(i < first.length ? first[i] : items, 'items')
     return from => {
       const { space } = this.#json
@@ -350,6 +540,43 @@ export class SchemaCompiler {
         if (fixed === 0) at = a.seq(space, member(0))(at)
         a.empty(space(a.many(more)(at)), to)
       }
+      return a.text(']')(to)
+    }
+  }
+
+  /** Lists of different literals: in any order where there are few, else in theirs. */
+  #unique(schema: Schema, items: Schema, min: number, max: number): Part {
+    const a = this.#a
+    const literals = literalsOf(items)
+    if (literals === undefined) this.#refuse('uniqueItems', schema, 'is supported for elements of an enum alone')
+    const resolve = this.#known
+    const valid = literals.filter(v => judge(v, items, resolve) === true)
+    const texts = [...new Map(valid.map(v => [canonical(v), JSON.stringify(v)])).values()]
+    if (texts.length < min) this.#refuse('uniqueItems', schema, `asks for ${min} different elements of ${texts.length}`)
+    const anyOrder = texts.length <= MAX_ANY_ORDER
+    if (texts.length > MAX_IN_ORDER)
+      this.#refuse('uniqueItems', schema, `has more than ${MAX_IN_ORDER} different elements`)
+    return from => {
+      const { space } = this.#json
+      const to = a.node()
+      const states = new Map<number, number>()
+      // What was used: a set of bits, or the count and how far the list is.
+      const build = (used: number, count: number, next: number): number => {
+        const key = anyOrder ? used : count * (texts.length + 1) + next
+        const known = states.get(key)
+        if (known !== undefined) return known
+        const node = a.node()
+        states.set(key, node)
+        if (count >= min) a.empty(count === 0 ? node : space(node), to)
+        for (let i = anyOrder ? 0 : next; count < max && i < texts.length; i++) {
+          if (anyOrder && (used & (1 << i)) !== 0) continue
+          if (!anyOrder && texts.length - i < min - count) break
+          const start = a.seq(...(count === 0 ? [space] : [a.text(','), space]), a.text(texts[i]!))(node)
+          a.empty(start, build(used | (1 << i), count + 1, i + 1))
+        }
+        return node
+      }
+      a.empty(a.text('[')(from), build(0, 0, 0))
       return a.text(']')(to)
     }
   }
@@ -386,6 +613,16 @@ export class SchemaCompiler {
   }
 }
 
+/** Steps of all judgements about literals and alternatives of one schema. */
+const MAX_JUDGED = 2_000_000
+/** Elements of a list without repetition: up to so many in any order, up to so many at all. */
+const MAX_ANY_ORDER = 6
+const MAX_IN_ORDER = 32
+/** Alternatives of a `oneOf`: each pair is compared. */
+const MAX_EXCLUSIVE = 64
+/** Integers of a range that are written out to leave some out. */
+const MAX_EXCLUDED_RANGE = 1_024
+
 const DEFINITIONS = new Set(['$defs', 'definitions'])
 
 function decode(part: string): string {
@@ -399,10 +636,10 @@ function decode(part: string): string {
 /** The type that keywords speak of, where there is none. */
 function inferred(schema: Schema): string[] | undefined {
   const has = (...keys: string[]): boolean => keys.some(key => schema[key] !== undefined)
-  if (has('properties', 'required', 'additionalProperties')) return ['object']
-  if (has('items', 'prefixItems', 'minItems', 'maxItems')) return ['array']
+  if (has('properties', 'required', 'additionalProperties', 'patternProperties')) return ['object']
+  if (has('items', 'prefixItems', 'minItems', 'maxItems', 'uniqueItems')) return ['array']
   if (has('pattern', 'format', 'minLength', 'maxLength')) return ['string']
-  if (has('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum')) return ['number']
+  if (has('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf')) return ['number']
   return undefined
 }
 
@@ -427,24 +664,4 @@ function bounds(schema: Schema): Bounds {
   const exclusiveMin = above !== undefined && (min === undefined || above >= min)
   const exclusiveMax = below !== undefined && (max === undefined || below <= max)
   return { min: exclusiveMin ? above : min, max: exclusiveMax ? below : max, exclusiveMin, exclusiveMax }
-}
-
-/** Whether a value of an enum meets the plain keywords beside it. */
-function fits(value: unknown, schema: Schema): boolean {
-  const types = typesOf(schema)
-  const type = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
-  const whole = typeof value === 'number' && Number.isInteger(value)
-  if (types !== undefined && !types.some(t => t === type || (t === 'integer' && whole))) return false
-  if (schema.enum !== undefined && !listOf(schema.enum, 'enum').some(v => JSON.stringify(v) === JSON.stringify(value)))
-    return false
-  if (typeof value === 'number') {
-    const { min, max, exclusiveMin, exclusiveMax } = bounds(schema)
-    if (min !== undefined && (exclusiveMin === true ? value <= min : value < min)) return false
-    if (max !== undefined && (exclusiveMax === true ? value >= max : value > max)) return false
-  }
-  if (typeof value === 'string') {
-    const length = [...value].length
-    if (length < (count(schema, 'minLength') ?? 0) || length > (count(schema, 'maxLength') ?? length)) return false
-  }
-  return true
 }
