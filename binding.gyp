@@ -144,6 +144,21 @@
         ]
       }]]
     },
+    # For benchmarks alone: the same without the rules of the deterministic mode.
+    {
+      'target_name': 'infer_free',
+      'type': 'static_library',
+      'sources': ['native/infer/cpu/free.cpp'],
+      'cflags': ['-fPIC'],
+      'cflags_cc': ['-ffast-math', '-ffp-contract=fast', '-Wno-uninitialized', '-Wno-maybe-uninitialized'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffast-math']},
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': [
+          '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-mbmi2',
+          '-mprefer-vector-width=512'
+        ]
+      }]]
+    },
     {
       'target_name': 'infer_neon',
       'type': 'static_library',
@@ -153,11 +168,65 @@
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off', '-fno-math-errno']},
       'conditions': [['target_arch=="arm64" and OS!="mac"', {'cflags_cc': ['-march=armv8.2-a+dotprod']}]]
     },
+    # ---- the trainer: a program of its own (native/infer/train, docs/decisions/0093). Its kernels may fuse products and sums.
+    {
+      'target_name': 'train_kernels',
+      'type': 'static_library',
+      'include_dirs': ['native/infer'],
+      # GCC 12 warns of its own header of AVX-512.
+      'cflags_cc': [
+        '-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math', '-Wno-uninitialized', '-Wno-maybe-uninitialized', '-pthread'
+      ],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math']},
+      'sources': [
+        'native/infer/train/bench.cpp',
+        'native/infer/train/kernels.cpp',
+        'native/infer/train/kernels_avx2.cpp',
+        'native/infer/train/kernels_avx512.cpp',
+        'native/infer/train/kernels_bf16.cpp',
+        'native/infer/train/kernels_generic.cpp',
+        'native/infer/train/model.cpp',
+        'native/infer/train/model_back.cpp',
+        'native/infer/train/model_experts.cpp'
+      ]
+    },
+    {
+      'target_name': 'zg_train',
+      'product_name': 'zg-train',
+      'type': 'executable',
+      'dependencies': ['train_kernels'],
+      'include_dirs': ['native/infer'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': [
+        'native/infer/train/check.cpp',
+        'native/infer/train/checkpoint.cpp',
+        'native/infer/train/corpus.cpp',
+        'native/infer/train/main.cpp',
+        'native/infer/train/model_file.cpp',
+        'native/infer/train/shape.cpp',
+        'native/infer/train/trainer.cpp',
+        'native/infer/convert.cpp',
+        'native/infer/gguf.cpp',
+        'native/infer/gguf_parts.cpp',
+        'native/infer/mapping.cpp',
+        'native/infer/pool.cpp',
+        'native/infer/quantize.cpp',
+        'native/infer/quantize_super.cpp',
+        'native/infer/tensor_type.cpp',
+        'native/infer/cpu/workers.cpp',
+        'native/infer/det/blocks.cpp',
+        'native/infer/det/det_model.cpp',
+        'native/infer/det/forward_det.cpp',
+        'native/infer/det/rope_table.cpp'
+      ]
+    },
     # Tests and timings of the engine for CPUs against the deterministic reference.
     {
       'target_name': 'infer_cpu_check',
       'type': 'executable',
-      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_neon'],
+      'dependencies': ['infer_det', 'infer_avx2', 'infer_avx512', 'infer_free', 'infer_neon'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'libraries': ['-lpthread'],
@@ -189,7 +258,10 @@
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'sources': [
         'native/infer/cuda/schedule_check.cpp',
+        'native/infer/cuda/split_check.cpp',
         'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp',
         'native/infer/backend.cpp',
         'native/infer/constraint.cpp',
         'native/infer/draft.cpp',
@@ -255,8 +327,12 @@
       'sources': [
         'native/infer/cuda/device_host.cpp',
         'native/infer/cuda/engine.cpp',
+        'native/infer/cuda/engine_load.cpp',
+        'native/infer/cuda/heap_host.cpp',
         'native/infer/cuda/simt_host.cpp',
-        'native/infer/cuda/tiles.cpp'
+        'native/infer/cuda/tiles.cpp',
+        'native/infer/cuda/types_host_a.cpp',
+        'native/infer/cuda/types_host_b.cpp'
       ],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
@@ -270,6 +346,17 @@
       'sources': ['native/infer/cuda/check.cpp'],
       'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
     },
+    # Mistakes with several devices that the emulation must find.
+    {
+      'target_name': 'infer_emulation_mix_up',
+      'type': 'executable',
+      'dependencies': ['infer_emulation_kernels', 'infer_det'],
+      'cflags_cc': ['-ffp-contract=off', '-pthread', '-O1'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'libraries': ['-lpthread'],
+      'sources': ['native/infer/cuda/mix_up.cpp'],
+      'conditions': [['target_arch=="x64"', {'cflags_cc': ['-mfma', '-mf16c']}]]
+    },
     # The same engine over the emulated device as an addon: tests run the scheduler over it. Not part of what is installed.
     {
       'target_name': 'infer_emulated',
@@ -277,7 +364,13 @@
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread', '-O2'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
-      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cpu/pages.cpp', 'native/infer/cuda/backend.cpp']
+      'sources': [
+        'native/napi/infer_cuda_napi.cpp',
+        'native/infer/cpu/pages.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp'
+      ]
     },
     # ---- the chain's engine. C sources that packages carry (native/THIRD_PARTY.md); none of the packages' JavaScript is loaded.
     {
@@ -361,7 +454,7 @@
       'rules': [{
         'rule_name': 'nvcc',
         'extension': 'cu',
-        'inputs': ['<!@(node -p "[\'det\', \'cuda\'].flatMap(d => require(\'fs\').readdirSync(\'native/infer/\' + d).filter(n => /[.](h|inl)$|^(engine|tiles)[.]cpp$/.test(n)).map(n => \'native/infer/\' + d + \'/\' + n)).join(\' \')")'],
+        'inputs': ['<!@(node -p "[\'det\', \'cuda\'].flatMap(d => require(\'fs\').readdirSync(\'native/infer/\' + d).filter(n => /[.](h|inl)$|^(engine|engine_load|tiles)[.]cpp$/.test(n)).map(n => \'native/infer/\' + d + \'/\' + n)).join(\' \')")'],
         'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cu.o'],
         'process_outputs_as_sources': 1,
         'action': [
@@ -376,7 +469,13 @@
       'dependencies': ['infer_cuda_kernels', 'infer_det'],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'cflags_cc': ['-ffp-contract=off', '-pthread'],
-      'sources': ['native/napi/infer_cuda_napi.cpp', 'native/infer/cuda/backend.cpp', 'native/infer/cpu/pages.cpp'],
+      'sources': [
+        'native/napi/infer_cuda_napi.cpp',
+        'native/infer/cuda/backend.cpp',
+        'native/infer/cuda/plan.cpp',
+        'native/infer/cuda/split.cpp',
+        'native/infer/cpu/pages.cpp'
+      ],
       'libraries': ['<(cudart)', '-ldl', '-lrt', '-lpthread']
     },
     {

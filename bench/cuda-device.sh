@@ -20,7 +20,7 @@ cuda="-std=c++20 -O3 --fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xco
 gpu="-gencode=arch=compute_90,code=sm_90"
 {
   for f in native/infer/cuda/*.cu; do echo "nvcc $cuda $gpu ${ZG_NVCC:-} -c $f -o $work/$(basename "$f").o"; done
-  for f in native/infer/cuda/{check,schedule_check,backend} native/infer/det/{blocks,det_model,forward_det,rope_table} \
+  for f in native/infer/cuda/{check,schedule_check,split_check,backend,plan,split} native/infer/det/{blocks,det_model,forward_det,rope_table} \
     native/infer/cpu/{adapt,adapter,engine,generic,levels,load,packed,pages,tokens,workers} \
     native/infer/{backend,constraint,draft,gguf,gguf_parts,grammar,mapping,pool,prefix,sampler,scheduler,tensor_type,token_trie,trace} \
     native/codec/{keccak_one,keccak_scalar}; do

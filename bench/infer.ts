@@ -37,6 +37,9 @@ interface Own extends Figures {
   /** What digests add to a step, as a part of it; an answer's making over its computing again. */
   tracePart: number
   checking: number
+  /** Speeds over those of the same kernels without the deterministic order; 0: not measured. */
+  freePrefill: number
+  freeDecode: number
 }
 
 const { values } = parseArgs({
@@ -116,7 +119,9 @@ function race(type: string, file: string, threads: number): void {
   // All its positions are 512.
   const prompt = type.startsWith('stories') ? '128' : values.prompt
   for (let i = 0; i < Math.max(1, Number(values.rounds)); i++) {
-    own.push(JSON.parse(run(program, ['bench', file, String(threads), prompt, values.decoded])))
+    // What the order costs is measured by turns within one process: once is enough.
+    const brief = i > 0 ? ['brief'] : []
+    own.push(JSON.parse(run(program, ['bench', file, String(threads), prompt, values.decoded, ...brief])))
     if (!peer) continue
     const flash = [0, 1].map(f => {
       const script = join(root, 'bench', 'infer-peer.mjs')
@@ -178,6 +183,11 @@ function race(type: string, file: string, threads: number): void {
     )
   }
   console.log(`  load     ${mine('loadSeconds').toFixed(2)} s`)
+  if (own[0]!.freePrefill > 0) {
+    console.log(
+      `  order    deterministic over kernels free of its rules: decode ${own[0]!.freeDecode.toFixed(2)}, prefill ${own[0]!.freePrefill.toFixed(2)}`
+    )
+  }
   if (mine('checking') > 0) {
     console.log(
       `  trace    ${(100 * mine('tracePart')).toFixed(2)} % of a step in the engine; 256 tokens computed again ${mine('checking').toFixed(2)} times as fast as made`

@@ -1,7 +1,7 @@
 /**
  * How fast is zg's storage, and what bounds it? One command, one machine, each figure beside its limits measured in the same run.
  *
- *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,verb,json,small,kv,group] [--quick] [--json] [--dir DIR]
+ *   npm run bench:store -- [--size 1GiB] [--group-size 1GiB] [--rounds 3] [--only limits,node,verb,sdk,json,small,kv,gateway,group] [--quick] [--json] [--dir DIR]
  *
  * Run `npm run build` first: nodes and verbs are those of bin/.
  *
@@ -44,9 +44,11 @@ const PARTS: { name: string; script: string; args: string[] }[] = [
   { name: 'limits', script: 'limits.ts', args: sized(SIZE) },
   { name: 'node', script: 'node.ts', args: sized(SIZE) },
   { name: 'verb', script: 'verb.ts', args: sized(SIZE) },
+  { name: 'sdk', script: 'sdk.ts', args: sized(Math.min(SIZE, 64 * 1024 * 1024)) },
   { name: 'json', script: 'json.ts', args: sized(SIZE) },
   { name: 'small', script: 'small.ts', args: [] },
   { name: 'kv', script: 'kv.ts', args: [] },
+  { name: 'gateway', script: 'gateway.ts', args: sized(SIZE) },
   { name: 'group', script: 'group.ts', args: sized(GROUP_SIZE) }
 ]
 
@@ -83,7 +85,18 @@ const FLOORS: Record<string, Floor[]> = {
     { field: 'mb_per_second', asked: 400, limits: [NODE_LIMITS[0]!, 'limit: http down', NODE_LIMITS[2]!] },
     { field: 'client_peak_mib', asked: 256, most: true }
   ],
-  'upload by the SDK, unmodified': [{ field: 'of_its_hashing', asked: 0.9 }],
+  'upload by the SDK, unmodified': [
+    { field: 'of_its_hashing', asked: 0.9 },
+    { field: 'of_the_limit', asked: 0.9 }
+  ],
+  'gateway, 8 readers of a part each': [
+    { field: 'gateway_peak_mib', asked: 256, most: true },
+    { field: 'node_peak_mib', asked: 256, most: true }
+  ],
+  'put, JSON-RPC': [
+    { field: 'per_second', asked: 2_000 },
+    { field: 'node_peak_mib', asked: 256, most: true }
+  ],
   'upload by JSON-RPC, 32 clients': [{ field: 'mb_per_second', asked: 100 }],
   'download by JSON-RPC, 32 clients': [{ field: 'mb_per_second', asked: 150 }],
   'JSON-RPC uploads of whole segments, all at the same time': [

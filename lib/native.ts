@@ -58,6 +58,11 @@ export interface Codec {
   /** Tells the system that these bytes of an open file need not stay in its page cache; a hint, without effect where there is none. */
   dropCached(fd: number, offset: number, length: number): void
   /**
+   * From now on memory of 128 KiB and more comes from the system block by block, and goes back to it when it is freed, in the whole process:
+   * for those who keep such blocks and use them again. Without effect where the C library is not glibc.
+   */
+  largeApart(): void
+  /**
    * Fills an array from a file by a thread, and tells the system that these bytes need not stay in its page cache. Linux.
    * @returns bytes read, less only at the end of the file.
    * @throws an error with the `code` of the system.
@@ -204,6 +209,8 @@ interface CodecAddon {
   base64Decode(src: Uint8Array, from: number, to: number, out: Uint8Array, cpu?: string): boolean
   /** Absent in older builds. */
   dropCached?(fd: number, offset: number, length: number): void
+  /** Absent in older builds. */
+  largeApart?(): void
   /** 8 bytes: errno and bytes read; absent in older builds. */
   readCold?(fd: number, offset: number, target: Uint8Array): Promise<Uint8Array>
   /** 8 bytes, the first four the errno; absent in older builds. */
@@ -320,6 +327,7 @@ export function reference(): Codec {
       return text.length
     },
     dropCached: () => {},
+    largeApart: () => {},
     readCold: undefined,
     writeDirect: undefined,
     paths: [],
@@ -385,6 +393,7 @@ function native(addon: CodecAddon): Codec {
       return size
     },
     dropCached: (fd, offset, length) => addon.dropCached?.(fd, offset, length),
+    largeApart: () => addon.largeApart?.(),
     readCold: onLinux(addon.readCold) ? coldReader(addon.readCold) : undefined,
     writeDirect: onLinux(addon.writeDirect) ? directWriter(addon.writeDirect) : undefined,
     base64Encode: (data, cpu) => {

@@ -32,6 +32,8 @@ const verbose = process.argv.includes('--verbose')
 // The addon for CUDA devices where there is a compiler for it.
 const CUDA = createRequire(import.meta.url)('../native/find-nvcc.cjs')
 const ADDONS = ['codec', 'evm', 'infer', ...(CUDA.nvcc === '' ? [] : ['infer_cuda'])]
+/** Programs that tools start. */
+const PROGRAMS = { zg_train: 'zg-train' }
 const BUILT_FOR = `Node ${process.versions.node.split('.')[0]} ${process.platform}-${process.arch}`
 
 const compiler = findCompiler()
@@ -61,9 +63,14 @@ function build() {
     gyp(['configure'], nodedir)
     writeFileSync(stamp, configuration)
   }
-  gyp(['build', ...(programs ? [] : ADDONS), '--jobs=max'], nodedir)
+  gyp(['build', ...(programs ? [] : [...ADDONS, ...Object.keys(PROGRAMS)]), '--jobs=max'], nodedir)
   const out = join(root, 'dist', 'native', `${process.platform}-${process.arch}`)
   mkdirSync(out, { recursive: true })
+  for (const name of Object.values(PROGRAMS)) {
+    const target = join(out, name)
+    copyFileSync(join(root, 'build', 'Release', name), `${target}.${process.pid}.tmp`)
+    renameSync(`${target}.${process.pid}.tmp`, target)
+  }
   for (const name of ADDONS) {
     const target = join(out, `${name}.node`)
     // Renamed into place: overwriting a file that a running process has mapped would crash that process.

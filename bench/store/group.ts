@@ -14,7 +14,7 @@
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -82,7 +82,9 @@ async function main(): Promise<void> {
   const file = join(dir, 'file')
   // Before the chain, which this process serves: it would not answer meanwhile.
   writeRandom(file, SIZE)
-  const chain = await startFlowChain()
+  const chain = await startFlowChain(31337, true)
+  // A block a second, told to all who follow: nobody polls a chain of zg's.
+  const blocks = setInterval(() => chain.mine(1), 1000)
   const members = await group(dir, chain)
   try {
     if (values.warm !== '0') {
@@ -104,6 +106,7 @@ async function main(): Promise<void> {
     print({ row: 'machine', node: process.version, size: SIZE, ...machine })
   } finally {
     for (const m of members) await stop(m, 'SIGTERM')
+    clearInterval(blocks)
     await chain.close()
     rmSync(dir, { recursive: true, force: true })
   }
@@ -309,6 +312,7 @@ function row(
     mb_per_second: Math.round(bytes / 1e6 / done.seconds!),
     seconds: round(done.seconds!),
     nodes_cpu_s_per_gb: round((usage(members) - before.cpu) / (bytes / 1e9)),
+    ...threadRow(members, before, bytes / 1e9),
     cores_busy: round((busySeconds() - before.busy) / ((performance.now() - before.ms) / 1000)),
     ...(done.cpu === undefined ? {} : { client_cpu_s_per_gb: round(done.cpu / (bytes / 1e9)) }),
     node_peak_mib: Math.max(...members.map(m => peakMib(m.child.pid!))),
@@ -373,12 +377,56 @@ async function client(name: string): Promise<void> {
 
 interface Before {
   readonly cpu: number
+  readonly threads: Threads[]
   readonly busy: number
   readonly ms: number
 }
 
 function now(members: readonly Member[]): Before {
-  return { cpu: usage(members), busy: busySeconds(), ms: performance.now() }
+  return { cpu: usage(members), threads: threads(members), busy: busySeconds(), ms: performance.now() }
+}
+
+/** Processor seconds of a node by kind of thread: where JavaScript runs, libuv's pool (disk, hashing, code), V8's own (compiling, collecting). */
+interface Threads {
+  readonly main: number
+  readonly pool: number
+  readonly v8: number
+}
+
+/** Linux only; a thread that has no name of its own and is not the first is one of libuv's or V8's, which came in that order. */
+function threads(members: readonly Member[]): Threads[] {
+  return members.map(m => {
+    const sum = { main: 0, pool: 0, v8: 0 }
+    if (m.child.exitCode !== null || m.child.signalCode !== null) return sum
+    const pid = String(m.child.pid)
+    const ids = readdirSync(`/proc/${pid}/task`)
+      .map(Number)
+      .sort((a, b) => a - b)
+    for (const [i, id] of ids.entries()) {
+      try {
+        const fields = readFileSync(`/proc/${pid}/task/${id}/stat`, 'utf8').split(') ')[1]!.split(' ')
+        const seconds = (Number(fields[11]) + Number(fields[12])) / 100
+        // After the main thread Node starts its delayed-task scheduler and four workers of V8, then a signal thread; the pool comes later.
+        if (i === 0) sum.main += seconds
+        else if (i <= 5) sum.v8 += seconds
+        else sum.pool += seconds
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    return sum
+  })
+}
+
+/** What {@link threads} grew by for a GB: the entry node, and the mean of the others. */
+function threadRow(members: readonly Member[], before: Before, gb: number): Record<string, string> {
+  const after = threads(members)
+  const show = (of: readonly number[]): string => {
+    const part = (kind: keyof Threads): string =>
+      (of.reduce((a, i) => a + after[i]![kind] - (before.threads[i]?.[kind] ?? 0), 0) / of.length / gb).toFixed(2)
+    return `${part('main')}+${part('pool')}+${part('v8')}`
+  }
+  return { entry_main_pool_v8: show([0]), other_main_pool_v8: show(members.map((_, i) => i).slice(1)) }
 }
 
 /** Seconds that the cores of the machine were not idle so far. */

@@ -11,9 +11,8 @@
  *   ONLY=raw      some of: limits, raw, json
  *   PROFILE=DIR   a processor profile of the node there
  */
-import { spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
@@ -23,16 +22,20 @@ import { encodeFrameHead } from '../../cmd/zg-store/node/frame.ts'
 import { concat } from '../../lib/base/bytes.ts'
 import { codec } from '../../lib/native.ts'
 import { startFlowChain, type TestFile, testFile, wireSegment } from '../../test/harness/flow-chain.ts'
-import { packageRoot, waitFor } from '../../test/harness/tools.ts'
+import { waitFor } from '../../test/harness/tools.ts'
+import { metric, peakMib, round, startNode, usageOf } from './lib.ts'
 
 const FILES = Number(process.env.FILES ?? 20_000)
 const WIDTH = Number(process.env.WIDTH ?? 128)
 const FILE_BYTES = 4096
+/** What a block of 30 million gas may hold. */
+const PER_BLOCK = 100
 const wanted = (row: string): boolean => process.env.ONLY?.split(',').includes(row) ?? true
 
 const dir = mkdtempSync(join(tmpdir(), 'zg-bench-small-'))
 const chain = await startFlowChain()
-const node = await startNode(join(dir, 'node'))
+const node = await startNode(join(dir, 'node'), chain.url)
+say({ row: 'node, idle', node_peak_mib: peakMib(node.pid) })
 try {
   if (wanted('limits')) {
     await syncedWrites(join(dir, 'plain'))
@@ -50,8 +53,7 @@ try {
   const machine = { cpus: cpus().length, model: cpus()[0]?.model, load: round(loadavg()[0]!), codec: codec().cpu }
   say({ row: 'machine', node: process.version, files: FILES, connections: WIDTH, ...machine })
 } finally {
-  node.child.kill('SIGTERM')
-  await node.ended
+  await node.stop()
   await chain.close()
   rmSync(dir, { recursive: true, force: true })
 }
@@ -66,12 +68,12 @@ async function putAll(
   sign: string
 ): Promise<void> {
   const requests = files.map((f, i) => request(f, seqs[i]!))
-  const syncs = await metric('zg_store_segment_syncs_total')
+  const syncs = await count('zg_store_segment_syncs_total')
   const before = usageOf(node.pid)
   const own = process.cpuUsage()
   const seconds = await exchange(node.port, requests, answer => answer.includes(sign))
   const { user, system } = process.cpuUsage(own)
-  const made = (await metric('zg_store_segment_syncs_total')) - syncs
+  const made = (await count('zg_store_segment_syncs_total')) - syncs
   say({
     row,
     per_second: Math.round(files.length / seconds),
@@ -145,7 +147,7 @@ function makeFiles(): TestFile[] {
 
 async function submitted(files: readonly TestFile[]): Promise<number[]> {
   const seqs: number[] = []
-  for (let i = 0; i < files.length; i += 1000) seqs.push(...chain.submit(files.slice(i, i + 1000)))
+  for (let i = 0; i < files.length; i += PER_BLOCK) seqs.push(...chain.submit(files.slice(i, i + PER_BLOCK)))
   const next = async () => ((await (await fetch(`${node.url}/ready`)).json()) as { next_tx_seq: number }).next_tx_seq
   const before = usageOf(node.pid)
   await waitFor(async () => (await next()) === seqs.at(-1)! + 1, { what: 'the events', timeoutMs: 120_000 })
@@ -223,43 +225,11 @@ async function exchange(
   }
 }
 
-// ---- processes
+// ---- node
 
-async function startNode(at: string) {
-  const options = JSON.stringify({ dir: at, chain: chain.url, rpcPort: 0 })
-  const script = join(packageRoot, 'test/harness/store-node-process.ts')
-  const profile = process.env.PROFILE === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${process.env.PROFILE}`]
-  const child = spawn(process.execPath, [...profile, '--import', 'tsx', script, options], {
-    cwd: packageRoot,
-    stdio: ['ignore', 'pipe', 'inherit']
-  })
-  let line = ''
-  child.stdout.on('data', d => {
-    line += d
-  })
-  const ended = new Promise(resolve => child.once('close', resolve))
-  await waitFor(() => line.includes('\n'), { timeoutMs: 60_000, what: 'the node' })
-  const url = (JSON.parse(line).url as string).replace(/\/$/, '')
-  return { url, port: Number(new URL(url).port), pid: child.pid!, child, ended }
-}
-
-async function metric(name: string): Promise<number> {
-  const text = await (await fetch(`${node.url}/metrics`)).text()
-  return Number(new RegExp(`^${name} (\\S+)`, 'm').exec(text)?.[1] ?? Number.NaN)
-}
-
-/** User and system seconds of a process so far, in hundredths. */
-function usageOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
-function peakMib(pid: number): number {
-  return Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
-}
-
-function round(x: number): number {
-  return Number(x.toFixed(2))
+/** Its own count of something. */
+function count(name: string): Promise<number> {
+  return metric(node, name)
 }
 
 function say(row: Record<string, unknown>): void {

@@ -1,33 +1,16 @@
 /**
  * The verbs as users type them, with a chain of their own that makes a block every 500 ms: the whole wall time of a command, start of
- * Node, submission and finality included. Then one upload by 0G's own SDK, unmodified, beside the hashing it does on the way.
+ * Node, submission and finality included.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { packageRoot, startTool } from '../../test/harness/tools.ts'
-import {
-  type NodeProcess,
-  options,
-  peakMib,
-  print,
-  random,
-  round,
-  since,
-  startNode,
-  type Usage,
-  usageOf,
-  writeRandom
-} from './lib.ts'
+import { type NodeProcess, options, peakMib, print, since, startNode, type Usage, usageOf, writeRandom } from './lib.ts'
 
-const { size, dir, values } = options({ 'no-sdk': { type: 'boolean' }, brief: { type: 'boolean' } })
-/** `delay(1000)` in its Uploader before each look for the log entry: once before the segments, once behind them. */
-const SDK_SLEEPS_SECONDS = 2
-const SDK_BYTES = Math.min(size, 32 * 1024 * 1024)
+const { size, dir, values } = options({ brief: { type: 'boolean' } })
 
 const place = mkdtempSync(join(dir, 'zg-bench-verb-'))
 const chain = await startTool('zg-chain', [
@@ -37,7 +20,6 @@ const chain = await startTool('zg-chain', [
 const node = await startNode(join(place, 'node'), chain.url)
 try {
   await verbs(node)
-  if (values['no-sdk'] !== true) await sdk(node)
 } finally {
   await node.stop()
   await chain.stop()
@@ -104,45 +86,4 @@ async function run(args: string[], take: (out: Readable) => Promise<void>): Prom
   clearInterval(look)
   if (code !== 0) throw new Error(`zg-store ${args[0]} ended with ${code}`)
   return usage
-}
-
-/** What of the time of an upload is the SDK's own hashing, which it does twice. */
-async function sdk(node: NodeProcess): Promise<void> {
-  if (!existsSync(join(packageRoot, 'bench/node_modules/@0gfoundation/0g-ts-sdk'))) return
-  const require = createRequire(join(packageRoot, 'bench', 'package.json'))
-  const { MemData, Uploader, StorageNode, getFlowContract } = require('@0gfoundation/0g-ts-sdk')
-  const { JsonRpcProvider, Wallet } = require('ethers')
-  const log = console.log
-  console.log = () => {}
-  const provider = new JsonRpcProvider(chain.url, undefined, { pollingInterval: 100 })
-  const signer = new Wallet(DEV_ACCOUNTS[1]!.privateKey, provider)
-  const status = (await (await fetch(node.url, rpc('zgs_getStatus'))).json()) as {
-    result: { networkIdentity: { flowAddress: string } }
-  }
-  const flow = getFlowContract(status.result.networkIdentity.flowAddress, signer)
-  const bytes = random(SDK_BYTES)
-  const hashing = performance.now()
-  await new MemData(bytes).merkleTree()
-  const hashSeconds = (performance.now() - hashing) / 1000
-  const before = usageOf(node.pid)
-  const begun = performance.now()
-  const uploader = new Uploader([new StorageNode(node.url)], chain.url, flow)
-  const o = { tags: '0x', finalityRequired: true, taskSize: 10, expectedReplica: 1, skipTx: false, fee: 0n }
-  const [, err] = await uploader.uploadFile(new MemData(bytes), o)
-  if (err !== null) throw err
-  const seconds = (performance.now() - begun) / 1000
-  console.log = log
-  provider.destroy()
-  const more = {
-    hash_seconds_once: round(hashSeconds),
-    of_its_hashing: round((2 * hashSeconds) / seconds),
-    // No node can shorten what it sleeps.
-    of_its_hashing_and_sleeping: round((2 * hashSeconds + SDK_SLEEPS_SECONDS) / seconds)
-  }
-  print({ name: 'upload by the SDK, unmodified', bytes: SDK_BYTES, seconds, node: since(node.pid, before), more })
-}
-
-function rpc(method: string): RequestInit {
-  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params: [] })
-  return { method: 'POST', headers: { 'content-type': 'application/json' }, body }
 }

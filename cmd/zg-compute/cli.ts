@@ -4,8 +4,9 @@ import { parseDuration } from '../../lib/base/units.ts'
 import { parseInteger, parseUrl } from '../../lib/cli/options.ts'
 import { tool } from '../../lib/cli/tool.ts'
 import type { OptionSpec } from '../../lib/cli/types.ts'
-import { parseDevice } from '../../lib/infer/device.ts'
+import { parseDevice, parseSplit } from '../../lib/infer/device.ts'
 import { SERVE_OPTIONS } from './serve/options.ts'
+import { TRAIN_OPTIONS } from './train/options.ts'
 
 const CHAIN: OptionSpec = {
   flags: '--rpc-url <url>',
@@ -149,6 +150,24 @@ await tool({
       load: async () => (await import('./verbs/model-files.ts')).quantize
     },
     {
+      name: 'train',
+      args: '[data...]',
+      summary: 'train a model from text, train one on, or make an adapter for one',
+      examples: [
+        'zg-compute train --text book.txt -o small.gguf --epochs 4',
+        'zg-compute train chats.jsonl --from llama.gguf --lora -o manners.gguf',
+        'zg-compute train --resume -o small.gguf'
+      ],
+      options: TRAIN_OPTIONS,
+      exits: {
+        65: 'a line of the dataset or a file is faulty',
+        66: 'a file is missing',
+        69: 'too little memory, or the trainer was killed',
+        73: 'output exists'
+      },
+      load: async () => (await import('./verbs/train.ts')).train
+    },
+    {
       name: 'chat',
       args: '[prompt...]',
       summary: 'talk to a model; with an argument or a pipe, one answer',
@@ -221,11 +240,50 @@ await tool({
       ],
       options: [
         { flags: '--model <file>', help: 'model in GGUF (default: the one that comes along)' },
-        { flags: '--device <name>', help: 'cpu, cuda, cuda:N or auto', default: 'cpu', parse: parseDevice },
+        {
+          flags: '--device <name>',
+          help: 'cpu, cuda, cuda:N, cuda:N,M, cuda:all or auto',
+          default: 'cpu',
+          parse: parseDevice
+        },
+        {
+          flags: '--split <shares>',
+          help: "how many layers each device gets beside the others, like '3,1'",
+          parse: parseSplit,
+          advanced: true
+        },
+        {
+          flags: '--device-layers <n>',
+          help: 'so many of the last layers on the devices, the first ones on the CPU',
+          parse: parseInteger(1, 65_536),
+          advanced: true
+        },
         { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
       ],
       exits: { 1: 'something differs', 65: 'no transcript, or no model', 66: 'file missing' },
       load: async () => (await import('./verbs/verify.ts')).verify
+    },
+    {
+      name: 'eval',
+      summary: 'answer JSON requests about models line by line: for checkers and scripts',
+      examples: [
+        'zg-compute eval --jsonl < requests.jsonl > answers.jsonl',
+        'ZG_CPU=generic zg-compute eval --jsonl < requests.jsonl',
+        'zg-compute eval --jsonl --engine reference < requests.jsonl'
+      ],
+      options: [
+        { flags: '--jsonl', help: 'JSON lines on stdin and stdout', env: false },
+        {
+          flags: '--engine <name>',
+          help: 'the native engine, or the slow reference in TypeScript that it must equal bit for bit',
+          choices: ['native', 'reference'],
+          default: 'native',
+          env: false
+        },
+        { flags: '--context <n>', help: 'longest sequence', parse: parseInteger(16, 1_048_576) },
+        { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 64) }
+      ],
+      load: async () => (await import('./verbs/eval.ts')).evaluate
     },
     {
       name: 'account show',

@@ -44,6 +44,12 @@ const KEY_FILE: OptionSpec = {
   help: 'file with a key of 64 hex digits, mode 0600'
 }
 
+const ENCRYPT_TO: OptionSpec = {
+  flags: '--encrypt-to <key>',
+  help: "encrypt for the owner of a public key, as 'zg-store pubkey' prints it",
+  env: false
+}
+
 /** The key of whoever uses the tool, made by the first `put --encrypt`. */
 const DECRYPT: OptionSpec = { flags: '--decrypt', help: "decrypt with the key that 'put --encrypt' made", env: false }
 
@@ -53,6 +59,22 @@ const SOCKET: OptionSpec = {
   repeat: true,
   env: false
 }
+
+const ROLE_KEY: OptionSpec = { flags: '--key <key>', help: 'for this key alone, text or hex with 0x', env: false }
+
+/** How operations on a stream are sent. */
+const KV_WRITE: OptionSpec[] = [
+  { flags: '--kv <url>', help: 'key-value node that must have applied it', parse: parseUrl },
+  { flags: '--wait', help: 'wait until it is applied (the default)', default: true, env: false, advanced: true },
+  { flags: '--no-wait', help: 'return when it is stored', env: false },
+  { ...KEY_FILE, help: 'store it encrypted, for nodes that have the key' },
+  ENCRYPT_TO,
+  REPLICA,
+  ...NODES,
+  ...PAY,
+  TIMEOUT
+]
+const KV_EXITS = { 75: 'not applied in time', 76: 'refused: no permission' }
 
 const SERVE = (port: string): OptionSpec[] => [
   { flags: '--rpc-port <port>', help: 'port', default: port, parse: parsePort },
@@ -77,7 +99,8 @@ await tool({
         'zg-store put model.gguf',
         'tar c dir | zg-store put',
         'zg-store put dir',
-        'zg-store put --json < batch.bin | jq -r .root'
+        'zg-store put --json < batch.bin | jq -r .root',
+        'zg-store put report.pdf --encrypt-to $(zg-store pubkey)'
       ],
       options: [
         REPLICA,
@@ -85,6 +108,7 @@ await tool({
         { flags: '-n, --dry-run', help: 'print root, size and fee; send nothing', env: false },
         { flags: '--encrypt', help: "encrypt with the key file, or with one's own, made when absent", env: false },
         KEY_FILE,
+        ENCRYPT_TO,
         { flags: '--tags <bytes>', help: 'tags of the submission: text, or hex with 0x', env: false },
         ...NODES,
         ...PAY,
@@ -273,17 +297,75 @@ await tool({
           parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
           env: false
         },
-        { flags: '--kv <url>', help: 'key-value node that must have applied it', parse: parseUrl },
-        { flags: '--wait', help: 'wait until it is applied (the default)', default: true, env: false, advanced: true },
-        { flags: '--no-wait', help: 'return when it is stored', env: false },
-        { ...KEY_FILE, help: 'store it encrypted, for nodes that have the key' },
-        REPLICA,
-        ...NODES,
-        ...PAY,
-        TIMEOUT
+        ...KV_WRITE
       ],
-      exits: { 75: 'not applied in time', 76: 'refused: conflict or no permission' },
+      exits: { ...KV_EXITS, 76: 'refused: conflict or no permission' },
       load: async () => (await import('./verbs/kv.ts')).kvPut
+    },
+    {
+      name: 'kv grant',
+      args: '<stream> <account>',
+      summary: 'let an account write a stream, or one special key of it',
+      examples: [
+        'zg-store kv grant 0xf2bd 0x1111111111111111111111111111111111111111',
+        'zg-store kv grant 0xf2bd 3 --key price --json',
+        'zg-store kv grant 0xf2bd 3 --admin'
+      ],
+      options: [{ flags: '--admin', help: 'all keys, and the roles of others', env: false }, ROLE_KEY, ...KV_WRITE],
+      exits: KV_EXITS,
+      load: async () => (await import('./verbs/kv-access.ts')).kvGrant
+    },
+    {
+      name: 'kv revoke',
+      args: '<stream> <account>',
+      summary: 'take that away again',
+      examples: ['zg-store kv revoke 0xf2bd 3', 'zg-store kv revoke 0xf2bd 3 --key price'],
+      options: [ROLE_KEY, ...KV_WRITE],
+      exits: KV_EXITS,
+      load: async () => (await import('./verbs/kv-access.ts')).kvRevoke
+    },
+    {
+      name: 'kv renounce',
+      args: '<stream>',
+      summary: "give up one's own role in a stream",
+      examples: ['zg-store kv renounce 0xf2bd --account 3', 'zg-store kv renounce 0xf2bd --admin'],
+      options: [{ flags: '--admin', help: 'that of an admin', env: false }, ROLE_KEY, ...KV_WRITE],
+      exits: KV_EXITS,
+      load: async () => (await import('./verbs/kv-access.ts')).kvRenounce
+    },
+    {
+      name: 'kv protect',
+      args: '<stream> <key>',
+      summary: 'let only admins and writers of this very key write it',
+      examples: ['zg-store kv protect 0xf2bd price', 'zg-store kv protect 0xf2bd price --off'],
+      options: [{ flags: '--off', help: 'let all writers of the stream write it again', env: false }, ...KV_WRITE],
+      exits: KV_EXITS,
+      load: async () => (await import('./verbs/kv-access.ts')).kvProtect
+    },
+    {
+      name: 'kv roles',
+      args: '<stream> <account> [key]',
+      summary: 'show what an account may do in a stream',
+      examples: ['zg-store kv roles 0xf2bd 3', 'zg-store kv roles 0xf2bd 3 price --json'],
+      options: [
+        {
+          flags: '--at <seq>',
+          help: 'as of this submission',
+          parse: parseInteger(0, Number.MAX_SAFE_INTEGER),
+          env: false
+        },
+        { flags: '--kv <url>', help: 'key-value node to ask', parse: parseUrl }
+      ],
+      exits: { 1: 'none' },
+      load: async () => (await import('./verbs/kv-access.ts')).kvRoles
+    },
+    {
+      name: 'pubkey',
+      args: '[file]',
+      summary: "print the public key that others encrypt to, of one's own key or of a key file",
+      examples: ['zg-store pubkey', 'zg-store pubkey stream.key --json | jq -r .public_key'],
+      exits: { 65: 'not a private key' },
+      load: async () => (await import('./verbs/pubkey.ts')).pubkey
     },
     {
       name: 'node',

@@ -19,7 +19,15 @@ export {
   putMany,
   quote
 } from './store/put.ts'
-export { decrypting, encryptedSource, encrypting, makeEncryptionKey, readEncryptionKey } from './store/secret.ts'
+export {
+  decrypting,
+  encryptedSource,
+  encrypting,
+  type Lock,
+  makeEncryptionKey,
+  parsePublicKey,
+  readEncryptionKey
+} from './store/secret.ts'
 export { memorySource, openSource, type Source, slice, spool } from './store/source.ts'
 export { type ListedFile, listNewest, type NodeView, statFile } from './store/stat.ts'
 export { type Downloadable, RemoteStream } from './store/stream.ts'

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { ZgError } from '../base/errors.ts'
 import { loadError, nativePath } from '../native.ts'
-import type { DeviceChoice } from './device.ts'
+import { type DeviceChoice, devicesOf } from './device.ts'
 
 export interface CudaDevice {
   readonly name: string
@@ -15,10 +15,10 @@ export interface CudaDevice {
   readonly capability: string
 }
 
-/** A device for the other addon: what its open() takes as `backend` and `device`. */
+/** Devices for the other addon: what its open() takes as `backend` and `devices`. */
 export interface NativeBackend {
   readonly backend: unknown
-  readonly device: number
+  readonly devices: Int32Array
 }
 
 interface Addon {
@@ -60,16 +60,21 @@ export function cudaDevices(path = nativePath('infer_cuda')): { devices: readonl
 export function backendOf(choice: DeviceChoice, path = nativePath('infer_cuda')): NativeBackend | undefined {
   if (choice === 'cpu') return undefined
   const { devices, why } = cudaDevices(path)
-  const index = choice.startsWith('cuda:') ? Number(choice.slice(5)) : 0
-  const device = devices[index]
+  const named = devicesOf(choice)!
+  const wanted = named === 'all' ? devices.map((_, i) => i) : named
+  const missing = wanted.find(i => devices[i] === undefined)
   // The emulated device has none.
-  const old = device !== undefined && device.capability !== '0.0' && Number(device.capability) < CAPABILITY_MIN
-  if (device !== undefined && !old) return { backend: load(path)!.backend, device: index }
-  if (choice === 'auto') return undefined
-  if (old) {
-    throw new ZgError('ERR_UNAVAILABLE', `${device.name} has compute capability ${device.capability}, 8.0 is the least`)
+  const old = wanted
+    .map(i => devices[i])
+    .find(d => d !== undefined && d.capability !== '0.0' && Number(d.capability) < CAPABILITY_MIN)
+  if (wanted.length > 0 && missing === undefined && old === undefined) {
+    return { backend: load(path)!.backend, devices: Int32Array.from(wanted) }
   }
-  const reason = devices.length > 0 ? `device ${index} is not among ${devices.length}` : why
+  if (choice === 'auto') return undefined
+  if (missing === undefined && old !== undefined) {
+    throw new ZgError('ERR_UNAVAILABLE', `${old.name} has compute capability ${old.capability}, 8.0 is the least`)
+  }
+  const reason = devices.length > 0 ? `device ${missing} is not among ${devices.length}` : why
   throw new ZgError('ERR_UNAVAILABLE', `no CUDA device: ${reason}`, {
     hint:
       devices.length === 0 && /built without/.test(why)

@@ -10,7 +10,7 @@ import { messageOf, ZgError } from '../base/errors.ts'
 import { Adapters } from './adapters.ts'
 import { Answers, type TokenRecord } from './answers.ts'
 import { type ChatTemplate, chatPrompt, templateOf } from './chat-template.ts'
-import { backendOf } from './cuda.ts'
+import { backendOf, type NativeBackend } from './cuda.ts'
 import { type Constraint, compileConstraint } from './grammar/constraint.ts'
 import { inferAddon, type NativeGrammar, type NativeModel, type NativeRequest } from './native.ts'
 import { placementOf } from './numa.ts'
@@ -60,18 +60,26 @@ export const GRAMMARS_MAX = 64
 /** What tests and checks need beyond {@link Engine}. */
 export interface LocalEngine extends Engine {
   /**
-   * Log-odds of all ids at every position, one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
+   * Log-odds of all ids at every position (from `from` on), one row of the vocabulary's size each; the prompt is fed in chunks. floatCache: keys and values
    * are kept as floats, which gives other bits than serving does.
    */
   evaluate(
     tokens: Int32Array,
-    options?: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] }
+    options?: {
+      chunk?: number
+      cpu?: string
+      floatCache?: boolean
+      adapters?: readonly AdapterChoice[]
+      from?: number
+    }
   ): Promise<Float32Array>
   stats(): EngineStats
   /** Positions the model was made for. */
   readonly trainedContext: number
   /** What is odd about the file but can be lived with, for the log. */
   readonly warnings: readonly string[]
+  /** Which layers lie where, for the log; empty when that is one place. */
+  readonly placement: string
 }
 
 /** A level of CPU by name; another addon for CUDA devices: that of the emulated one. */
@@ -94,6 +102,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
   }
   // What the CPU alone can do is done there.
   const backend = adapted ? undefined : device
+  const places = placesOf(options, backend)
   const placement = options.numa === undefined ? undefined : placementOf(options.numa, options.cpus)
   const cpus = placement?.cpus ?? options.cpus
   const nodes = placement?.nodes ?? []
@@ -113,7 +122,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
           contextLength: options.contextLength ?? DEFAULT_CONTEXT,
           cacheBytes:
             options.cacheBytes ?? (backend !== undefined ? 0 : Math.max(CACHE_MIN_BYTES, Math.floor(freemem() / 4))),
-          ...backend,
+          ...places,
           waiting: options.waiting ?? WAITING_MAX,
           running: options.running ?? RUNNING_MAX,
           patienceMs: options.patienceMs ?? 0,
@@ -141,6 +150,7 @@ export async function openEngine(path: string, options: TestOptions = {}): Promi
 class NativeEngine implements LocalEngine {
   readonly info: ModelInfo
   readonly tokenizer: ModelTokenizer
+  readonly placement: string
   readonly warnings: string[]
   readonly trainedContext: number
   readonly #native: NativeModel
@@ -168,6 +178,7 @@ class NativeEngine implements LocalEngine {
     this.#answers = answers
     this.#template = template
     this.tokenizer = tokenizer
+    this.placement = native.info.placement
     this.#pieces = new PieceCache(tokenizer)
     this.warnings = [...native.info.warnings, ...tokenizer.info.warnings]
     const { name, architecture, parameters, fileBytes, contextLength, embeddingLength, vocabularySize, cpu } =
@@ -394,10 +405,10 @@ class NativeEngine implements LocalEngine {
 
   evaluate(
     tokens: Int32Array,
-    options: { chunk?: number; cpu?: string; floatCache?: boolean; adapters?: readonly AdapterChoice[] } = {}
+    options: NonNullable<Parameters<LocalEngine['evaluate']>[1]> = {}
   ): Promise<Float32Array> {
-    const adapters = this.#adapters.pairs(options.adapters)
-    return this.#native.evaluate(tokens, options.chunk ?? 64, options.cpu, options.floatCache, adapters)
+    const { chunk = 64, cpu, floatCache, from } = options
+    return this.#native.evaluate(tokens, chunk, cpu, floatCache, this.#adapters.pairs(options.adapters), from)
   }
 
   stats(): EngineStats {
@@ -407,6 +418,26 @@ class NativeEngine implements LocalEngine {
   close(): Promise<void> {
     this.#closing ??= this.#native.close().finally(() => this.#answers.cancelAll())
     return this.#closing
+  }
+}
+
+/** Where layers are to lie, for the native part. */
+function placesOf(
+  { split, deviceLayers, device }: EngineOptions,
+  backend: NativeBackend | undefined
+): Partial<NativeBackend> & { shares?: Int32Array; deviceLayers?: number; hostBytes?: number } {
+  if (backend === undefined) {
+    if ((split === undefined && deviceLayers === undefined) || device === 'auto') return {}
+    throw new ZgError('ERR_USAGE', 'layers are split over CUDA devices alone', { hint: "use '--device cuda:all'" })
+  }
+  if (split !== undefined && split.length !== backend.devices.length) {
+    throw new ZgError('ERR_USAGE', `split has ${split.length} shares for ${backend.devices.length} devices`)
+  }
+  return {
+    ...backend,
+    ...(split === undefined ? {} : { shares: Int32Array.from(split) }),
+    ...(deviceLayers === undefined ? {} : { deviceLayers }),
+    hostBytes: freemem()
   }
 }
 

@@ -23,6 +23,8 @@ export interface NativeModelInfo {
   layers: number
   vocabularySize: number
   cpu: string
+  /** Which layers lie where, when that is not one place. */
+  placement: string
   threads: number
   warnings: string[]
 }
@@ -41,7 +43,13 @@ export interface NativeOpenOptions {
   cacheBytes: number
   /** What infer_cuda.node exports, and which of its devices; absent: the CPU. */
   backend?: unknown
-  device?: number
+  devices?: Int32Array
+  /** How many layers each device gets beside the others; absent: by free memory. */
+  shares?: Int32Array
+  /** So many of the last layers on the devices; 0 or absent: as many as fit. */
+  deviceLayers?: number
+  /** Free memory of the machine, of which layers on the CPU take half at most. */
+  hostBytes?: number
   /** Requests that may wait, and that may run at once. */
   waiting: number
   running: number
@@ -110,13 +118,14 @@ export interface NativeModel {
   /** The request's id from 1 on; -1 the queue is full, -2 larger than the cache, -3 closed, -4 the device failed. */
   submit(request: NativeRequest): number
   cancel(id: number): void
-  /** Logits of every position, one row of the vocabulary's size each; tokens are fed in chunks. */
+  /** Logits of every position from `from` on, one row of the vocabulary's size each; tokens are fed in chunks. */
   evaluate(
     tokens: Int32Array,
     chunk: number,
     cpu?: string,
     floatCache?: boolean,
-    adapters?: [id: number, strength: number][]
+    adapters?: [id: number, strength: number][],
+    from?: number
   ): Promise<Float32Array>
   /** Reads a change to the weights, which requests then name by its id. */
   loadAdapter(path: string): Promise<{ id: number; name: string; rank: number; bytes: number }>

@@ -226,6 +226,10 @@ export interface Engine {
 export interface EngineOptions {
   /** Where the forward pass runs; default: the CPU. Answers are the same everywhere. */
   device?: DeviceChoice
+  /** How many layers each of several devices gets beside the others; default: by their free memory. */
+  split?: readonly number[]
+  /** So many of the last layers on the devices, the first ones on the CPU; default: as many as fit. */
+  deviceLayers?: number
   /** Worker threads; default: the machine's cores, at most 8. */
   threads?: number
   /** Each thread keeps to a core of its own. */

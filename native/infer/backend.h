@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,38 +33,52 @@ class Backend {
   // Positions of one step while nobody waits for a token, and those of prompts beside sequences that decode.
   virtual size_t step_alone() const = 0;
   virtual size_t step_shared() const = 0;
+  // For people: which layers lie where, in one line; empty where there is one place only.
+  virtual std::string placement() const { return {}; }
   // Rows may have adapters.
   virtual bool adapts() const = 0;
   // By the thread that will call run(), before it does.
   virtual void pin_caller() const {}
 };
 
-// The engine for CPUs.
+// The engine for CPUs. One that has the model's first layers alone leaves the states behind them in every row's `hidden`.
 std::unique_ptr<Backend> cpu_backend(std::unique_ptr<cpu::Engine> engine);
 
 struct BackendOptions {
-  uint32_t device = 0;
+  // Devices, in the order of the layers that they get; and how many layers one gets beside the others: as many numbers, or none, and free
+  // memory says.
+  std::vector<uint32_t> devices{0};
+  std::vector<uint32_t> shares{};
+  // So many of the last layers lie on the devices, the others on the CPU; 0: as many as fit.
+  uint32_t device_layers = 0;
   // Longest sequence, sequences that a step may have, threads that lay weights out.
   uint32_t positions = 0;
   uint32_t sequences = 64;
   unsigned threads = 1;
-  // Of the cache; 0: what the weights leave of the device, but for a reserve.
+  // Of the cache, of all layers together; 0: what the weights leave of the devices, but for a reserve.
   uint64_t cache_bytes = 0;
+  // For layers on the CPU: memory of the machine that is free, an engine of the first layers with so many pages, and what it takes without
+  // them. Without open_first there are none.
+  uint64_t host_bytes = 0;
+  std::function<std::unique_ptr<Backend>(uint32_t layers, uint32_t pages, std::string* error)> open_first{};
+  std::function<uint64_t(uint32_t layers)> first_bytes{};
 };
 
 // How an addon for devices hands its engine to the one that has the scheduler. Both come from one build: the numbers must be equal.
 struct BackendFactory {
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
   uint32_t version = kVersion;
   uint32_t row_bytes = sizeof(cpu::Row);
   uint32_t model_bytes = sizeof(det::Model);
   uint32_t pages_bytes = sizeof(cpu::Pages);
+  uint32_t options_bytes = sizeof(BackendOptions);
   // nullptr with the reason in error.
   std::unique_ptr<Backend> (*open)(std::shared_ptr<const det::Model> model, const BackendOptions& options, std::string* error) = nullptr;
 
   bool fits() const {
     const BackendFactory own;
-    return version == own.version && row_bytes == own.row_bytes && model_bytes == own.model_bytes && pages_bytes == own.pages_bytes;
+    return version == own.version && row_bytes == own.row_bytes && model_bytes == own.model_bytes && pages_bytes == own.pages_bytes &&
+           options_bytes == own.options_bytes;
   }
 };
 // Marks the object that wraps a BackendFactory.

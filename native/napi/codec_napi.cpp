@@ -11,6 +11,7 @@
 //   base64Encode(data, out[, cpu])            writes ceil(size / 3) · 4 characters into out
 //   base64Decode(src, from, to, out[, cpu])   the bytes of characters [from, to) into out; true when they are strict base64
 //   dropCached(fd, offset, length)            tells the system that these bytes of a file need not stay in its page cache
+//   largeApart()                              memory of 128 KiB and more comes from the system block by block, and goes back to it
 //   readCold, writeDirect                     much data from files and to them: disk_napi.cpp
 //   da                                        data availability: da_napi.cpp
 //   rs                                        stripes of storage: rs_napi.cpp
@@ -26,6 +27,9 @@
 
 #if defined(__linux__)
 #include <fcntl.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 #include <cstdlib>
@@ -359,6 +363,18 @@ Napi::Value drop_cached(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// glibc begins like that and gives it up when the first such block is freed: from then on blocks of up to 32 MiB lie between small ones
+// in one heap, which holes keep from shrinking, and of whose free end 64 MiB are kept. To name the thresholds makes them stay, whatever
+// they had become. For the whole process.
+Napi::Value large_apart(const Napi::CallbackInfo& info) {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+  malloc_trim(0);
+#endif
+  return info.Env().Undefined();
+}
+
 Napi::Value info_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object out = Napi::Object::New(env);
@@ -390,6 +406,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("base64Encode", Napi::Function::New(env, base64_encode));
   exports.Set("base64Decode", Napi::Function::New(env, base64_decode));
   exports.Set("dropCached", Napi::Function::New(env, drop_cached));
+  exports.Set("largeApart", Napi::Function::New(env, large_apart));
   exports.Set("readCold", Napi::Function::New(env, zg::read_cold));
   exports.Set("writeDirect", Napi::Function::New(env, zg::write_direct));
   exports.Set("da", zg::da_exports(env, *kernels));

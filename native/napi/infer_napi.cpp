@@ -2,12 +2,13 @@
 //
 //   info()                          {cpu, paths}: the level in use, and all of this machine
 //   open(path, options, onEvents)   a model in a promise, checked and mapped on a worker thread; options.backend: of infer_cuda.node, else
-//                                   the CPU computes; cacheBytes 0: what is left of the device
+//                                   the CPU computes; cacheBytes 0: what is left of the devices; devices, shares, deviceLayers, hostBytes:
+//                                   backend.h
 //     .info                         what the file says
 //     .submit(request)              queues a request; its id, or -1 queue full, -2 larger than the cache, -3 closed, -4 the device failed
 //     .cancel(id)
 //     .loadAdapter(path)            a change to the weights (cpu/adapter.h), in a promise: {id, name, rank, bytes}; requests name the id
-//     .evaluate(tokens, chunk, cpu, floats, adapters) logits of every position in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
+//     .evaluate(tokens, chunk, cpu, floats, adapters, from) logits of every position from `from` on in a promise, tokens fed in chunks (tests and checks; floats: keys and values kept so)
 //     .fault()                      why the device is of no use any more, or ''
 //     .stats()                      counts of scheduler.h's Stats
 //     .close()                      ends the thread and unmaps the file, in a promise
@@ -32,6 +33,7 @@
 #include "gguf.h"
 #include "gguf_napi.h"
 #include "infer_args.h"
+#include "infer_places.h"
 #include "model_files_napi.h"
 #include "promise_worker.h"
 #include "scheduler.h"
@@ -77,6 +79,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
         level_(options.level),
         threads_(options.threads),
         name_(engine->name()),
+        placement_(engine->placement()),
         adapts_(engine->adapts()),
         engine_(std::move(engine)),
         draft_(std::move(draft)) {}
@@ -138,6 +141,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const ZgLevel& level() const { return *level_; }
   // Where the forward pass runs.
   const std::string& name() const { return name_; }
+  const std::string& placement() const { return placement_; }
   bool adapts() const { return adapts_; }
   unsigned threads() const { return threads_; }
 
@@ -210,6 +214,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const ZgLevel* level_;
   unsigned threads_;
   std::string name_;
+  std::string placement_;
   bool adapts_;
   // Until it starts.
   std::unique_ptr<Backend> engine_;
@@ -345,7 +350,7 @@ const char* request_of(const Napi::Value& value, const Engine& engine, Request* 
 class EvaluateWorker final : public PromiseWorker {
  public:
   EvaluateWorker(Napi::Env env, const Engine& engine, const ZgLevel& level, std::vector<uint32_t> tokens, size_t chunk, bool floats,
-                 std::shared_ptr<const zg::cpu::AdapterSet> adapters)
+                 std::shared_ptr<const zg::cpu::AdapterSet> adapters, size_t from)
       : PromiseWorker(env, "zg:evaluate"),
         checks_(engine.checks()),
         model_(engine.model()),
@@ -353,7 +358,8 @@ class EvaluateWorker final : public PromiseWorker {
         tokens_(std::move(tokens)),
         chunk_(chunk),
         floats_(floats),
-        adapters_(std::move(adapters)) {}
+        adapters_(std::move(adapters)),
+        first_(from) {}
 
  protected:
   void Execute() override {
@@ -372,19 +378,20 @@ class EvaluateWorker final : public PromiseWorker {
     zg::cpu::Sequence sequence(&engine->pages());
     if (!sequence.reserve(static_cast<uint32_t>(tokens_.size()))) return SetError("no memory for the keys and values");
     const size_t vocabulary = model_->vocabulary;
-    logits_.resize(tokens_.size() * vocabulary);
+    logits_.resize((tokens_.size() - first_) * vocabulary);
     std::vector<zg::cpu::Row> rows;
     for (size_t from = 0; from < tokens_.size(); from += chunk_) {
       rows.clear();
       for (size_t i = from; i < std::min(from + chunk_, tokens_.size()); i++) {
-        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = true, .adapters = adapters_.get()});
+        rows.push_back({.sequence = &sequence, .position = static_cast<uint32_t>(i), .token = tokens_[i], .wants_logits = i >= first_, .adapters = adapters_.get()});
       }
       if (!engine->run(&rows)) return SetError("no memory");
       for (const zg::cpu::Row& row : rows) {
+        if (row.position < first_ && row.failed_layer == 0) continue;
         if (row.logits == nullptr) {
           return SetError("values stop being finite in layer " + std::to_string(row.failed_layer));
         }
-        std::memcpy(logits_.data() + row.position * vocabulary, row.logits, vocabulary * sizeof(float));
+        std::memcpy(logits_.data() + (row.position - first_) * vocabulary, row.logits, vocabulary * sizeof(float));
       }
     }
   }
@@ -404,6 +411,7 @@ class EvaluateWorker final : public PromiseWorker {
   size_t chunk_;
   bool floats_;
   std::shared_ptr<const zg::cpu::AdapterSet> adapters_;
+  size_t first_;
   std::vector<float> logits_;
 };
 
@@ -416,7 +424,12 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
       tokens.size() > engine.model()->context || !number_of(info[1], 1, 4096, &chunk)) {
     return fail(env, "evaluate: an Int32Array of ids within the context and a chunk of 1 to 4096 wanted");
   }
-  if (tokens.size() * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
+  double from = 0;
+  if (info.Length() > 5 && info[5].IsNumber() && !number_of(info[5], 0, static_cast<double>(tokens.size() - 1), &from)) {
+    return fail(env, "evaluate: the first position wanted is not one of the tokens'");
+  }
+  const size_t wanted = tokens.size() - static_cast<size_t>(from);
+  if (wanted * engine.model()->vocabulary * sizeof(float) > kMaxEvaluateBytes) {
     return fail(env, "evaluate: the logits take more than 256 MiB");
   }
   const ZgLevel* level = &engine.level();
@@ -427,7 +440,8 @@ Napi::Value evaluate(const Napi::CallbackInfo& info, Engine& engine) {
   if (info.Length() > 4) {
     if (const char* fault = adapters_of(info[4], engine, &adapters, nullptr)) return fail(env, fault);
   }
-  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters));
+  auto* worker = new EvaluateWorker(env, engine, *level, std::move(tokens), static_cast<size_t>(chunk), floats, std::move(adapters),
+                                    static_cast<size_t>(from));
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -492,6 +506,7 @@ Napi::Object describe(Napi::Env env, const Engine& engine) {
   o.Set("layers", static_cast<uint32_t>(m.layers.size()));
   o.Set("vocabularySize", m.vocabulary);
   o.Set("cpu", engine.name());
+  o.Set("placement", engine.placement());
   o.Set("threads", engine.threads());
   Napi::Array warnings = Napi::Array::New(env, m.warnings.size());
   for (uint32_t i = 0; i < m.warnings.size(); i++) warnings.Set(i, m.warnings[i]);
@@ -580,15 +595,15 @@ Napi::Object model_object(Napi::Env env, const std::shared_ptr<Engine>& engine) 
 
 class OpenWorker final : public PromiseWorker {
  public:
-  // factory: of another device, or nullptr for the CPU.
-  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, const BackendFactory* factory, uint32_t device,
-             uint64_t cache_bytes, const Limits& limits, const Napi::Function& on_events)
+  // factory: of other devices, which places says more of, or nullptr for the CPU.
+  OpenWorker(Napi::Env env, std::string path, std::string draft, const zg::cpu::Options& options, const BackendFactory* factory,
+             BackendOptions places, uint64_t cache_bytes, const Limits& limits, const Napi::Function& on_events)
       : PromiseWorker(env, "zg:open"),
         path_(std::move(path)),
         draft_path_(std::move(draft)),
         options_(options),
         factory_(factory),
-        device_(device),
+        places_(std::move(places)),
         cache_bytes_(cache_bytes),
         limits_(limits),
         on_events_(Napi::Persistent(on_events)) {}
@@ -613,10 +628,14 @@ class OpenWorker final : public PromiseWorker {
         return SetError("the draft model has " + std::to_string(draft->vocabulary) + " tokens, the model " + std::to_string(vocabulary));
       }
       // First: what it leaves of a device is the model's.
-      draft_ = load(draft, cache_bytes_ == 0 ? kDraftCacheBytes : cache_bytes_ / kDraftCachePart, &why);
+      // A small model: on the first device alone.
+      BackendOptions places;
+      places.devices.assign(1, places_.devices[0]);
+      places.host_bytes = places_.host_bytes;
+      draft_ = load(draft, std::move(places), cache_bytes_ == 0 ? kDraftCacheBytes : cache_bytes_ / kDraftCachePart, &why);
       if (draft_ == nullptr) return SetError(why);
     }
-    engine_ = load(model, cache_bytes_, &why);
+    engine_ = load(model, places_, cache_bytes_, &why);
     if (engine_ == nullptr) return SetError(why);
     if (!model->file->unchanged()) return SetError("the file was changed while it was read; replace models by renaming");
   }
@@ -631,27 +650,33 @@ class OpenWorker final : public PromiseWorker {
   }
 
  private:
-  std::unique_ptr<Backend> load(std::shared_ptr<const Model> model, uint64_t cache_bytes, std::string* why) {
-    if (factory_ != nullptr) {
-      BackendOptions o;
-      o.device = device_;
-      o.positions = limits_.context;
-      o.sequences = limits_.running;
-      o.threads = options_.threads;
-      o.cache_bytes = cache_bytes;
-      return factory_->open(std::move(model), o, why);
+  std::unique_ptr<Backend> load(std::shared_ptr<const Model> model, BackendOptions o, uint64_t cache_bytes, std::string* why) {
+    // Of the CPU, with so many pages; all layers or the first ones.
+    const auto open_cpu = [this, model](uint32_t layers, uint32_t pages, std::string* error) -> std::unique_ptr<Backend> {
+      zg::cpu::Options own = options_;
+      own.layers = layers;
+      own.pages = pages;
+      std::unique_ptr<zg::cpu::Engine> engine = zg::cpu::Engine::load(model, own, error);
+      return engine == nullptr ? nullptr : cpu_backend(std::move(engine));
+    };
+    if (factory_ == nullptr) {
+      const uint64_t pages = cache_bytes / zg::cpu::Engine::page_shape(*model).bytes();
+      return open_cpu(UINT32_MAX, static_cast<uint32_t>(std::min<uint64_t>(pages, UINT32_MAX)), why);
     }
-    zg::cpu::Options o = options_;
-    o.pages = static_cast<uint32_t>(std::min<uint64_t>(cache_bytes / zg::cpu::Engine::page_shape(*model).bytes(), UINT32_MAX));
-    std::unique_ptr<zg::cpu::Engine> engine = zg::cpu::Engine::load(std::move(model), o, why);
-    return engine == nullptr ? nullptr : cpu_backend(std::move(engine));
+    o.positions = limits_.context;
+    o.sequences = limits_.running;
+    o.threads = options_.threads;
+    o.cache_bytes = cache_bytes;
+    o.open_first = open_cpu;
+    o.first_bytes = [model](uint32_t layers) { return zg::cpu::Engine::weight_bytes(*model, layers); };
+    return factory_->open(model, o, why);
   }
 
   std::string path_;
   std::string draft_path_;
   zg::cpu::Options options_;
   const BackendFactory* factory_;
-  uint32_t device_;
+  BackendOptions places_;
   uint64_t cache_bytes_;
   Limits limits_;
   Napi::FunctionReference on_events_;
@@ -685,10 +710,10 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   double waiting = 0;
   double running = 0;
   double patience = 0;
-  double device = 0;
+  BackendOptions places;
   const BackendFactory* factory = nullptr;
   if (const char* fault = factory_of(env, options.Get("backend"), &factory)) return fail(env, fault);
-  if (!optional_number(options, "device", 0, 64, &device)) return fail(env, "open: device is a whole number");
+  if (const char* fault = places_of(options, &places)) return fail(env, fault);
   if (!number_of(options.Get("threads"), 1, kMaxThreads, &threads) ||
       !number_of(options.Get("contextLength"), 1, UINT32_MAX, &context) ||
       !number_of(options.Get("cacheBytes"), factory == nullptr ? 1 : 0, 9007199254740991.0, &cache) ||
@@ -719,8 +744,8 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   if (path.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
   std::string draft = options.Get("draft").IsString() ? options.Get("draft").As<Napi::String>().Utf8Value() : "";
   if (draft.find('\0') != std::string::npos) return fail(env, "open: a path has no NUL");
-  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, factory, static_cast<uint32_t>(device), static_cast<uint64_t>(cache),
-                                limits, info[2].As<Napi::Function>());
+  auto* worker = new OpenWorker(env, std::move(path), std::move(draft), engine, factory, std::move(places), static_cast<uint64_t>(cache), limits,
+                                info[2].As<Napi::Function>());
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;

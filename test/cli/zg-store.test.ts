@@ -3,7 +3,18 @@
  * client verb against them by stdout, stderr and exit status; then processes are killed and everything must still be there.
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  createReadStream,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync
+} from 'node:fs'
 import t from 'tap'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
 import {
@@ -182,6 +193,37 @@ t.test('fragments and encryption', async t => {
   const cut = (await zg(['put', file, '--fragment-size', '256KiB'])).stdout.trim().split('\n')
   t.equal(cut.length, 3)
   t.ok(Buffer.from((await zg(['get', ...cut])).bytes).equals(bytes))
+
+  // For the owner of a key pair: its private key reads, no other one does, and the root is another each time.
+  const mine = (await zg(['pubkey', box.path('key2')])).stdout.trim()
+  t.match(mine, /^0x0[23][0-9a-f]{64}$/)
+  const forMe = (await zg(['put', file, '--encrypt-to', mine])).stdout.trim()
+  t.ok(Buffer.from((await zg(['get', forMe, ...args])).bytes).equals(bytes))
+  const part = await zg(['get', forMe, ...args, '--range', '262100-262199'])
+  t.ok(Buffer.from(part.bytes).equals(bytes.subarray(262_100, 262_200)))
+  writeFileSync(box.path('key3'), `${'cd'.repeat(32)}\n`, { mode: 0o600 })
+  const other = await zg(['get', forMe, '--encryption-key-file', box.path('key3')])
+  t.notOk(Buffer.from(other.bytes).includes(bytes.subarray(0, 100)), 'another key reads nothing')
+  t.not((await zg(['put', file, '--encrypt-to', mine.slice(2)])).stdout.trim(), forMe)
+  const piped = (await zg(['put', '--encrypt-to', mine, '--fragment-size', '256KiB'], { input: bytes })).stdout
+  t.ok(
+    Buffer.from((await zg(['get', ...args, ...piped.trim().split('\n')])).bytes).equals(bytes),
+    'a pipe, in fragments'
+  )
+  mkdirSync(box.path('for-me'))
+  writeFileSync(box.path('for-me', 'a.bin'), bytes)
+  const folder = (await zg(['put', box.path('for-me'), '--encrypt-to', mine])).stdout.trim()
+  t.match((await zg(['ls', folder, ...args])).stdout, /a\.bin/)
+  t.ok(Buffer.from((await zg(['get', `${folder}/a.bin`, ...args])).bytes).equals(bytes), 'a directory')
+  for (const [more, code, text] of [
+    [['--encrypt-to', '0x02'], 64, /is not a public key/],
+    [['--encrypt-to', `0x02${'ff'.repeat(32)}`], 64, /is not a public key/],
+    [['--encrypt-to', mine, '--encrypt'], 64, /takes no other key/]
+  ] as const) {
+    const r = await zg(['put', file, ...more])
+    t.equal(r.code, code)
+    t.match(r.stderr, text)
+  }
 })
 
 t.test('directories: stored, listed, compared, restored, read in parts, and checked', async t => {
@@ -279,6 +321,75 @@ t.test('keys of a stream: set, read, replace by the same bytes, delete, conflict
   t.ok(Buffer.from((await get('big')).bytes).equals(big))
 })
 
+t.test('roles in a stream: granted, used, shown, taken away and given up', async t => {
+  const S = '0x2e3d'
+  const kvOf = async (...args: string[]) => zg(['kv', ...args])
+  const write = async (key: string, by: string) => (await kvOf('put', S, key, `by ${by}`, '--account', by)).code
+  const roles = async (...args: string[]) => {
+    const r = await kvOf('roles', S, ...args)
+    return [r.code, r.stdout.trim()]
+  }
+  t.equal(await write('price', '4'), 0, 'who writes first is admin')
+  t.same(await roles('4'), [0, 'admin'])
+  t.same(await roles('5'), [1, 'no role'])
+  t.equal(await write('price', '5'), 76)
+  t.equal((await kvOf('grant', S, '5', '--account', '6')).code, 76, 'a stranger grants nothing')
+
+  const granted = await kvOf('grant', S, '5', '--account', '4', '--json')
+  t.equal(granted.code, 0, granted.stderr)
+  t.match(parseRecords(granted.stdout)[0], {
+    type: 'kv_access',
+    stream: `0x${'0'.repeat(60)}2e3d`,
+    operation: 'grantWriter',
+    account: /^0x[0-9a-f]{40}$/,
+    result: 'Commit'
+  })
+  t.equal(await write('price', '5'), 0)
+  t.same(await roles('5'), [0, 'writer'])
+
+  t.equal((await kvOf('protect', S, 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 76, 'a special key is not for all writers')
+  t.same(await roles('5', 'price'), [0, 'writer, price is special, may not write price'])
+  t.equal((await kvOf('grant', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '6'), 0)
+  t.equal(await write('other', '6'), 76, 'and its writers write nothing else')
+  const shown = await kvOf('roles', S, '6', 'price', '--json')
+  t.match(parseRecords(shown.stdout)[0], {
+    type: 'kv_roles',
+    admin: false,
+    writer: false,
+    key: '0x7072696365',
+    special: true,
+    key_writer: true,
+    may_write: true
+  })
+  t.equal((await kvOf('renounce', S, '--key', 'price', '--account', '6')).code, 0)
+  t.equal(await write('price', '6'), 76)
+  t.equal((await kvOf('grant', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal((await kvOf('revoke', S, '6', '--key', 'price', '--account', '4')).code, 0)
+  t.equal(await write('price', '6'), 76)
+  t.equal((await kvOf('protect', S, 'price', '--off', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 0)
+  t.equal((await kvOf('revoke', S, '5', '--account', '4')).code, 0)
+  t.equal(await write('price', '5'), 76)
+  t.equal((await kvOf('grant', S, '5', '--admin', '--account', '4')).code, 0)
+  t.equal((await kvOf('renounce', S, '--admin', '--account', '4')).code, 0)
+  t.same(await roles('4'), [1, 'no role'])
+  t.same(await roles('5'), [0, 'admin'])
+  t.equal(await write('price', '4'), 76)
+  const bad: [string[], RegExp][] = [
+    [['grant', S, '5', '--admin', '--key', 'price'], /'--admin' is a role for all keys/],
+    [['protect', S, ''], /a key has at least one byte/],
+    [['grant', 'xyz', '5'], /is not a stream/],
+    [['grant', S, 'nobody at all'], /./]
+  ]
+  for (const [args, text] of bad) {
+    const r = await kvOf(...args)
+    t.equal(r.code, 64, args.join(' '))
+    t.match(r.stderr, text)
+  }
+})
+
 t.test('the gateway stores at its own expense', async t => {
   const bytes = content('by http', 300_000)
   const res = await fetch(`${indexer.url}/v1/file`, { method: 'PUT', body: bytes })
@@ -291,6 +402,40 @@ t.test('the gateway stores at its own expense', async t => {
   const made = (await (await fetch(`${indexer.url}/v1/file?folder=x`, { method: 'POST', body: form })).json()) as any
   const page = await fetch(`${indexer.url}/file/${made.folder.root}/pages/index.html`)
   t.same([page.headers.get('content-type'), await page.text()], ['text/html; charset=utf-8', '<p>hi'])
+})
+
+t.test('a large file goes through the gateway, whole and by parts, in memory that does not grow with it', async t => {
+  const MOST_MIB = 256
+  const file = box.path('for-the-gateway')
+  const piece = content('piece', 1024 * 1024)
+  const out = openSync(file, 'w')
+  for (let i = 0; i < 384; i++) {
+    piece.writeUInt32LE(i, 0)
+    writeSync(out, piece)
+  }
+  closeSync(out)
+  const put = await zg(['put', file, '--expected-replica', '1'], { timeoutMs: 60_000 })
+  t.equal(put.code, 0, put.stderr)
+  const url = `${indexer.url}/file?root=${put.stdout.trim()}`
+  const size = 384 * 1024 * 1024
+  const read = async (start: number, end: number): Promise<string> => {
+    const hash = createHash('sha256')
+    const res = await fetch(url, { headers: { range: `bytes=${start}-${end - 1}` } })
+    for await (const part of res.body as unknown as AsyncIterable<Uint8Array>) hash.update(part)
+    return hash.digest('hex')
+  }
+  const local = async (start: number, end: number): Promise<string> => {
+    const hash = createHash('sha256')
+    for await (const part of createReadStream(file, { start, end: end - 1 })) hash.update(part as Uint8Array)
+    return hash.digest('hex')
+  }
+  t.equal(await read(0, size), await local(0, size))
+  const parts = Array.from({ length: 8 }, (_, i) => [(i * size) / 8 + i, ((i + 1) * size) / 8] as const)
+  t.same(await Promise.all(parts.map(p => read(...p))), await Promise.all(parts.map(p => local(...p))), 'eight at once')
+  rmSync(file)
+  if (process.platform !== 'linux') return
+  const peak = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${indexer.pid}/status`, 'utf8'))![1]) / 1024
+  t.ok(peak < MOST_MIB, `the gateway took ${Math.round(peak)} MiB`)
 })
 
 t.test('a put that is killed goes on where it was, and pays once', async t => {

@@ -1,7 +1,7 @@
 /**
  * Proves the reading of the submission log: after every one of many random submissions (SUBMISSIONS, 500 by default; `npm run test:flow`
  * makes 10,000) the contract's flow root, the node's and that of a tree written another way are equal; a chain RPC that fails, lags,
- * limits, leaves out, repeats and shuffles costs time only, from block 0 and from a start block; and reorganisations of up to five
+ * limits, leaves out, repeats and shuffles costs time only, from block 0 and from a start block; pages of the log have a bounded size; and reorganisations of up to five
  * blocks leave the index that a fresh one has.
  */
 import { Interface } from 'ethers'
@@ -239,6 +239,33 @@ t.test(
   t => chaos(t, { startBlock: 0 })
 )
 t.test('the same from a start block', { timeout: 120_000 }, t => chaos(t, { startBlock: 400 }))
+
+t.test('thousands of submissions at once are read in pages of a bounded size', { timeout: 120_000 }, async t => {
+  const chain = await startFlowChain()
+  t.teardown(() => chain.close())
+  chain.mine(2_000)
+  const a = await sync(chain.url)
+  await waitFor(() => a.index.progress?.block === chain.height, { what: 'the empty blocks' })
+  // By now pages are as long as they get, and all of these blocks are in the next one.
+  const pages: number[] = []
+  chain.intercept = (method, params) => {
+    if (method !== 'eth_getLogs') return undefined
+    const logs = chain.answer(method, params) as unknown[]
+    pages.push(logs.length)
+    return logs
+  }
+  for (let i = 0; i < 60; i++) chain.submit(Array.from({ length: 100 }, (_, j) => submission(i * 100 + j)))
+  await waitFor(() => a.index.nextSeq === 6_000, { timeoutMs: 60_000, what: 'all of them' })
+  t.equal(toHex(a.index.root), toHex(chain.root(5_999)))
+  t.ok(pages[0]! > 600, `the first page would have had ${pages[0]}`)
+  const taken = pages.slice(pages.findIndex(n => n <= 600))
+  t.ok(taken.length >= 10 && taken.every(n => n <= 600), `then: ${taken}`)
+  t.equal(a.follower.state.trouble, undefined)
+  // A block is the least that can be asked for: one with more comes whole.
+  chain.submit(Array.from({ length: 1_500 }, (_, j) => submission(6_000 + j)))
+  await waitFor(() => a.index.nextSeq === 7_500, { timeoutMs: 60_000, what: 'a block with more' })
+  await a.stop()
+})
 
 t.test('the key-value node asks in smaller pages where an RPC limits blocks or results', async t => {
   const chain = await startFlowChain()

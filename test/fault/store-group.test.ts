@@ -27,6 +27,9 @@ t.comment(`seed ${SEED}`)
 t.setTimeout(ALL ? 3_600_000 : 540_000)
 
 const WAYS = ['kill', 'wipe', 'corrupt'] as const
+/** What a wiped member may move for its repair in a second, and what it moves for one stripe: the first is not waited for. */
+const REPAIR_RATE = 1_048_576
+const STRIPE_BYTES = 4 * 262_144
 
 t.test('six processes: two fail, nothing is lost, the group heals itself', async t => {
   const chain = await startFlowChain()
@@ -41,14 +44,21 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
     await memberKey(join(base, 'group.key'))
   )
   const running = new Map<number, ChildProcess>()
-  const start = async (i: number): Promise<void> => {
+  const start = async (i: number, repairBytesPerSecond = 0): Promise<void> => {
     const options = {
       dir: dirs[i],
       chain: chain.url,
       rpcPort: ports[i],
       socket: join(dirs[i]!, 'a.sock'),
       group: groupToJson(list),
-      groupTimes: { beatMs: 500, suspectMs: 2500, lostMs: 600_000, tickMs: 250, requestMs: 5000 }
+      groupTimes: {
+        beatMs: 500,
+        suspectMs: 2500,
+        lostMs: 600_000,
+        tickMs: 250,
+        requestMs: 5000,
+        repairBytesPerSecond
+      }
     }
     const script = join(packageRoot, 'test', 'harness', 'store-node-process.ts')
     const args = ['-u', 'NODE_OPTIONS', process.execPath, '--import', 'tsx', script, JSON.stringify(options)]
@@ -146,13 +156,14 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
     }
     const left = dirs.map((_, i) => i).filter(i => !dead.includes(i))
     if (!(await striped(files[4]!, left.map(url)))) t.fail(`${way} ${dead}: decoded at home it is not the same`)
+    const begunMs = performance.now()
     for (const i of dead) {
       if (way === 'wipe') {
         for (const name of ['segments', 'staging', 'index'])
           rmSync(join(dirs[i]!, name), { recursive: true, force: true })
       }
       if (way === 'corrupt') corrupt(join(dirs[i]!, 'segments'))
-      await start(i)
+      await start(i, way === 'wipe' ? REPAIR_RATE : 0)
     }
     for (const i of dead) {
       await waitFor(async () => (await metric(i, 'group_members_live')) === 6, { timeoutMs: 120_000, what: 'all live' })
@@ -163,9 +174,12 @@ t.test('six processes: two fail, nothing is lost, the group heals itself', async
       async () => (await Promise.all(dirs.map((_, i) => metric(i, 'repair_pending')))).every(n => n === 0),
       { timeoutMs: 120_000, what: 'repair' }
     )
+    const mostBytes = STRIPE_BYTES + (REPAIR_RATE * (performance.now() - begunMs)) / 1000
     for (const i of dead) {
       lost += await metric(i, 'repair_lost_bytes_total')
-      moved += (await metric(i, 'repair_read_bytes_total')) + (await metric(i, 'repair_sent_bytes_total'))
+      const own = (await metric(i, 'repair_read_bytes_total')) + (await metric(i, 'repair_sent_bytes_total'))
+      moved += own
+      if (way === 'wipe') t.ok(own > 0 && own <= mostBytes, `${own} bytes moved, the rate allows ${mostBytes}`)
       for (const [k, f] of files.entries()) {
         if (!(await same(i, f, seqs[k]!))) t.fail(`${way} ${dead}: file ${k} through ${i} is not the same afterwards`)
       }

@@ -4,7 +4,7 @@
  * against the contract's vectors.
  */
 import { serveRpc } from '../../lib/adapters/jsonrpc/server.ts'
-import { RpcError } from '../../lib/adapters/jsonrpc/types.ts'
+import { RpcError, type RpcMethod, type RpcMethods } from '../../lib/adapters/jsonrpc/types.ts'
 import { bigToBytes, concat, utf8 } from '../../lib/base/bytes.ts'
 import { toHex, toQuantity } from '../../lib/base/hex.ts'
 import { appendSubmission, EMPTY_FLOW, type FlowState, flowRoot } from '../../lib/codec/storage/flow-tree.ts'
@@ -101,8 +101,10 @@ export interface FlowChainServer {
   close(): Promise<void>
 }
 
-export async function startFlowChain(chainId = 31337): Promise<FlowChainServer> {
+/** @param push - new heads are told over WebSocket too, as zg-chain does; otherwise those who follow have to ask. */
+export async function startFlowChain(chainId = 31337, push = false): Promise<FlowChainServer> {
   let fork = 0
+  const listeners = new Set<(header: unknown) => void>()
   const blocks: Block[] = [genesis()]
   const last = (): Block => blocks.at(-1)!
   const calls = new Map<string, number>()
@@ -111,6 +113,7 @@ export async function startFlowChain(chainId = 31337): Promise<FlowChainServer> 
     const number = blocks.length
     const hash = keccak256(utf8(`block ${number} fork ${fork} ${logs.length}`), last().hash)
     blocks.push({ number, hash, parentHash: last().hash, logs, state, roots })
+    for (const tell of listeners) tell(block('latest'))
   }
 
   const answer: Record<string, (p: readonly unknown[]) => unknown> = {
@@ -155,7 +158,14 @@ export async function startFlowChain(chainId = 31337): Promise<FlowChainServer> 
       }
     ])
   )
-  const server = await serveRpc({ methods, port: 0 })
+  const subscribe: RpcMethod = (_, { notify, onClose }) => {
+    const tell = (result: unknown): void => void notify?.('eth_subscription', { subscription: '0x1', result })
+    listeners.add(tell)
+    onClose(() => listeners.delete(tell))
+    return '0x1'
+  }
+  const all: RpcMethods = push ? { ...methods, eth_subscribe: subscribe } : methods
+  const server = await serveRpc({ methods: all, port: 0, websocket: push })
   const chain: FlowChainServer = {
     url: server.url!,
     chainId,

@@ -184,6 +184,45 @@ t.test('encrypted and in fragments, written by the SDK and read by zg, and the o
   t.ok(Buffer.from(data).equals(Buffer.from(await blob.arrayBuffer())))
 })
 
+t.test('for the owner of a key pair, written by the SDK and read by zg, and the other way round', async t => {
+  const secret = content('my secret', 32)
+  const keyFile = network.box.path('mine.key')
+  writeFileSync(keyFile, Buffer.from(secret).toString('hex'), { mode: 0o600 })
+  const zg = (args: string[], input?: Uint8Array) =>
+    runTool('zg-store', args, { env: network.env, ...(input === undefined ? {} : { input }) })
+  const publicKey = ethers.SigningKey.computePublicKey(secret, true)
+  t.equal((await zg(['pubkey', keyFile])).stdout.trim(), publicKey)
+  const indexer = new newSdk.Indexer(network.indexer)
+  const read = async (roots: string[]): Promise<Buffer> => {
+    const what = roots.length === 1 ? roots[0] : roots
+    const [blob, err] = await (indexer.downloadToBlob as any)(what, {
+      proof: true,
+      decryption: { privateKey: secret }
+    })
+    if (err !== null) throw err
+    return Buffer.from(await blob.arrayBuffer())
+  }
+  for (const [size, cut] of [
+    [1, undefined],
+    [300_000, undefined],
+    [700_001, 262_144]
+  ] as const) {
+    const data = Buffer.from(content(`for me ${size}`, size))
+    const [tx, err] = await (indexer.upload as any)(new newSdk.MemData(data as never), network.rpc, signer(1), {
+      encryption: { type: 'ecies', recipientPubKey: publicKey },
+      ...(cut === undefined ? {} : { fragmentSize: cut })
+    })
+    t.equal(err, null, String(err))
+    const roots: string[] = tx.rootHashes ?? [tx.rootHash]
+    t.equal(roots.length, cut === undefined ? 1 : 3)
+    const byZg = await zg(['get', '--encryption-key-file', keyFile, ...roots])
+    t.ok(Buffer.from(byZg.bytes).equals(data), `${size} bytes by the SDK, read by zg ${byZg.stderr}`)
+    const fragment = cut === undefined ? [] : ['--fragment-size', '256KiB']
+    const put = await zg(['put', '-q', '--encrypt-to', publicKey, ...fragment], data)
+    t.ok(data.equals(await read(put.stdout.trim().split('\n'))), `${size} bytes by zg, read by the SDK ${put.stderr}`)
+  }
+})
+
 t.test('what the SDKs get wrong loses nothing here', async t => {
   // Their task lists lose the tail on nodes with unequal shards (storage.md 4.2): every node of zg shows one shard, so all lists are equal.
   for (const url of network.nodes) {

@@ -342,6 +342,7 @@ t.test('base64 into memory of the caller, and the hint about the page cache', { 
       t.equal(c.base64DecodeInto(Buffer.from(text), new Uint8Array(8)), -1, text)
     }
     c.dropCached(0, 0, 4096)
+    c.largeApart()
   }
   t.throws(() => codec().dropCached(-1, 0, 1), TypeError)
   t.throws(() => codec().dropCached(0, Number.NaN, 1), TypeError)

@@ -1,7 +1,7 @@
 /**
  * Proves that the deterministic reference meets the fixtures' exact logits within their tolerances and the published facts about its
  * elementary functions, and that every CUDA kernel, emulated on the host, gives the reference's bits: for each tensor type and for whole
- * forward passes of every fixture model, alone, in pieces and beside others.
+ * forward passes of every fixture model, alone, in pieces and beside others, on one device and split over several and the CPU.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -69,6 +69,9 @@ t.test('emulated kernels give the bits of the reference', { skip }, t => {
   const r = run('infer_emulation', ['test', FIXTURES!])
   t.equal(r.status, 0, r.stdout)
   t.match(r.stdout, /random models of each type: equal/)
+  // All files in two and three devices, with layers on the CPU, and where values stop being finite.
+  t.match(r.stdout, /splits over devices and the CPU: equal, [5-9]\d{5} logits/)
+  t.match(r.stdout, /plans: as they should be/)
   t.match(r.stdout, /28 of 28 files equal .* 0 different/)
   t.end()
 })

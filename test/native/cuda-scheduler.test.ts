@@ -1,7 +1,8 @@
 /**
  * Proves that the scheduler over the CUDA back end (its kernels emulated on the host, the same engine and addon source otherwise) gives the
  * tokens and digests of the CPU: alone and eight at once, with shared beginnings, pages taken back, guesses, forced answers and pooled
- * states; that a device that fails is told to everybody; and that a device that is not there is a clear error.
+ * states; on one device, on several that share a model's layers, and with layers on the CPU; that a device that fails, in the middle of a
+ * step, too, is told to everybody; and that a device that is not there, or has no room, is a clear error.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -9,7 +10,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
 import { backendOf, cudaDevices } from '../../lib/infer/cuda.ts'
-import { parseDevice } from '../../lib/infer/device.ts'
+import { devicesOf, parseDevice, parseSplit } from '../../lib/infer/device.ts'
 import { type LocalEngine, openEngine } from '../../lib/infer/engine.ts'
 import type { EngineOptions, GenerateRequest, Step } from '../../lib/infer/types.ts'
 import { nativePath } from '../../lib/native.ts'
@@ -137,6 +138,184 @@ t.test('a cache too small for all, guesses of a draft model, forced answers, poo
   })
 })
 
+/** The emulation's own knobs: devices that are there, bytes of each, whether they reach one another, when one fails. */
+type Knobs = Partial<Record<'DEVICES' | 'BYTES' | 'PEERS' | 'FAIL', string>>
+async function withDevices<T>(knobs: Knobs, use: () => Promise<T>): Promise<T> {
+  const names = Object.keys(knobs).map(k => `ZG_EMULATED_${k}`)
+  for (const [k, v] of Object.entries(knobs)) process.env[`ZG_EMULATED_${k}`] = v
+  try {
+    return await use()
+  } finally {
+    for (const name of names) delete process.env[name]
+  }
+}
+
+t.test('layers over several devices and the CPU: the same tokens and digests', { skip }, async t => {
+  let compared = 0
+  for (const [name, vocabulary, layouts] of [
+    [
+      'stories260K-Q4_0',
+      512,
+      [
+        { device: 'cuda:0,1', running: 8 },
+        { device: 'cuda:2,0,1', split: [1, 3, 1], running: 8, sharedCache: true },
+        { device: 'cuda:all', deviceLayers: 4, running: 8 },
+        { device: 'cuda:1', deviceLayers: 2, running: 1 }
+      ]
+    ],
+    ['qwen3moe-mxfp4', 896, [{ device: 'cuda:0,1', running: 8 }]],
+    ['gemma3-q4_0', 896, [{ device: 'cuda:all', deviceLayers: 4, running: 8 }]]
+  ] as const) {
+    const list = requests(6, vocabulary, 40)
+    const run = (options: EngineOptions & { cudaAddon?: string }) =>
+      withEngine(name, options, async engine => ({
+        answers: await Promise.all(list.map(async r => told(await collect(engine, r)))),
+        placement: engine.placement
+      }))
+    const cpu = await run({ running: 1, lookUp: false })
+    t.equal(cpu.placement, '')
+    for (const [i, options] of layouts.entries()) {
+      const knobs = { DEVICES: '3', PEERS: `${i % 2}` }
+      const got = await withDevices(knobs, () => run({ ...options, cudaAddon, cacheBytes }))
+      t.strictSame(got.answers, cpu.answers, `${name}, ${JSON.stringify(options)}`)
+      t.match(got.placement, /^layers? 1.* on cuda:\d \(emulation\) \(\d+ MiB\).*; keys and values of \d+ positions/)
+      t.equal('deviceLayers' in options, got.placement.includes(' on the CPU ('), got.placement)
+      compared += got.answers.flat().length
+    }
+  }
+  t.ok(compared > 200, `${compared} tokens`)
+})
+
+t.test('a split with few pages, a draft model, forced answers and pooled states', { skip }, async t => {
+  const name = 'stories260K-Q8_0'
+  const list = requests(6, 512, 60).map(r => ({ ...r, maxTokens: 30 }))
+  const cpu = await withEngine(name, { lookUp: false }, async engine => ({
+    answers: await Promise.all(list.map(async r => told(await collect(engine, r)))),
+    mean: await engine.embed!(list[0]!.prompt)
+  }))
+  const split = { device: 'cuda:0,1', deviceLayers: 4, cudaAddon } as const
+  await withDevices({ DEVICES: '2' }, async () => {
+    const pageBytes = await withEngine(name, { ...split, cacheBytes }, async engine => engine.stats().pageBytes)
+    await withEngine(name, { ...split, cacheBytes: 14 * pageBytes, running: 8 }, async engine => {
+      t.strictSame(await Promise.all(list.map(async r => told(await collect(engine, r)))), cpu.answers)
+      t.ok(engine.stats().preempted > 0, `${engine.stats().preempted} computed again`)
+      t.equal(engine.stats().pagesUsed, 0)
+    })
+    const draft = join(FIXTURES!, 'stories260K-Q4_0.gguf')
+    await withEngine(name, { ...split, cacheBytes, draft, running: 2 }, async engine => {
+      t.strictSame(
+        await Promise.all(list.slice(0, 2).map(async r => told(await collect(engine, r)))),
+        cpu.answers.slice(0, 2)
+      )
+      t.ok(engine.stats().drafted > 0)
+      t.strictSame(await engine.embed!(list[0]!.prompt), cpu.mean, 'the mean of the states')
+      const answer = cpu.answers[4]! as [number, Step['trace'], Step['finish']][]
+      const again = await collect(engine, { ...list[4]!, forced: Int32Array.from(answer.map(a => a[0])) })
+      t.strictSame(
+        again.map(s => s.trace),
+        answer.map(a => a[1]),
+        'an answer followed again'
+      )
+    })
+    // Without a size the devices' memory decides, and every stage has room for the same pages.
+    await withDevices({ BYTES: '24000000,20000000' }, () =>
+      withEngine(name, { ...split, running: 2 }, async engine => {
+        t.ok(engine.stats().pages > 20, `${engine.stats().pages} pages`)
+        t.strictSame(told(await collect(engine, list[1]!)), cpu.answers[1])
+      })
+    )
+  })
+})
+
+t.test('a device of a split that fails in the middle of a step is told, and stays so', { skip }, async t => {
+  // The second device: full when a longer sequence wants more, or gone after so many launches.
+  for (const [fails, message] of [
+    [{ BYTES: ',1' }, 'the emulated device is full'],
+    [{ FAIL: '1:7' }, 'the emulated device failed'],
+    [{ FAIL: '0:4' }, 'the emulated device failed']
+  ] as const) {
+    await withDevices({ DEVICES: '2' }, async () => {
+      const path = join(FIXTURES!, 'stories260K-Q8_0.gguf')
+      const engine = await openEngine(path, { device: 'cuda:0,1', deviceLayers: 4, cudaAddon, cacheBytes, threads: 1 })
+      try {
+        t.equal((await collect(engine, { prompt: ids(5, 512) })).length, 12)
+        await withDevices(fails, async () => {
+          const long = collect(engine, { prompt: ids(100, 512), maxTokens: 100 })
+          const other = collect(engine, { prompt: ids(3, 512), maxTokens: 100 })
+          await t.rejects(long, { code: 'ERR_UNAVAILABLE', message: 'the device failed' })
+          await t.rejects(other, { code: 'ERR_UNAVAILABLE' })
+        })
+        // The cause is gone, the state of the sequences is not known any more.
+        await t.rejects(collect(engine, { prompt: ids(5, 512) }), {
+          code: 'ERR_UNAVAILABLE',
+          message: `the device failed: ${message}`
+        })
+      } finally {
+        await engine.close()
+      }
+    })
+  }
+})
+
+t.test('a model that does not fit goes to the CPU in part, or is refused in numbers', { skip }, async t => {
+  const name = 'llama-mix'
+  const prompt = ids(20, 512)
+  const want = await withEngine(name, { lookUp: false }, async engine => told(await collect(engine, { prompt })))
+  const open = (BYTES: string, options: EngineOptions = {}) =>
+    withDevices({ DEVICES: '2', BYTES }, () =>
+      withEngine(
+        name,
+        { device: 'cuda:0,1', cudaAddon, cacheBytes: 1_000_000, running: 2, ...options },
+        async engine => ({
+          placement: engine.placement,
+          answer: told(await collect(engine, { prompt }))
+        })
+      )
+    )
+  const roomy = await open('')
+  t.match(roomy.placement, /^layers 1 to [345] on cuda:0 .*, layers [456] to 8 on cuda:1/)
+  t.strictSame(roomy.answer, want)
+  const part = await open('14000000')
+  t.match(part.placement, /^layers? 1.* on the CPU \(\w+, \d+ MiB\), layers? .* on cuda:0 .*, layers? .* on cuda:1/)
+  t.strictSame(part.answer, want)
+  const chosen = await open('', { split: [1, 3], deviceLayers: 4 })
+  t.match(chosen.placement, /^layers 1 to 4 on the CPU .*, layer 5 on cuda:0 .*, layers 6 to 8 on cuda:1/)
+  t.strictSame(chosen.answer, want)
+  await t.rejects(open('3000000'), {
+    code: 'ERR_BAD_INPUT',
+    message:
+      /does not fit: layers 1 to 8 need \d+ MiB on one device, 3 MiB of cuda:0 \(emulation\) and 3 MiB of cuda:1 .*; with layers 1 to 7 on the CPU, layer 8 needs/
+  })
+  await t.rejects(open('14000000', { deviceLayers: 8 }), {
+    code: 'ERR_BAD_INPUT',
+    message: /layers 1 to 8 need \d+ MiB/
+  })
+  await t.rejects(open(',3000000', { split: [1, 1] }), {
+    message: /layers \d to 8 need \d+ MiB of cuda:1 \(emulation\), 3 MiB/
+  })
+  await t.rejects(open('', { split: [100, 1] }), { message: /leave a device without any/ })
+  await t.rejects(open('', { split: [1] }), { code: 'ERR_USAGE', message: 'split has 1 shares for 2 devices' })
+  await t.rejects(open('', { device: 'cpu', split: [1] }), { code: 'ERR_USAGE', message: /CUDA devices alone/ })
+})
+
+t.test('the emulation finds memory of another device, writes beyond the end, and copies nobody waited for', async t => {
+  const program = join(packageRoot(), 'build', 'Release', 'infer_emulation_mix_up')
+  if (!existsSync(program)) return t.comment('no native build here')
+  for (const [what, status, words] of [
+    ['kernel', null, /a pointer of another device was used/],
+    ['overrun', null, /written beyond the end/],
+    ['copy-in', 0, /not of this device/],
+    ['copy-out', 0, /not of this device/],
+    ['host', 0, /host side is a device's memory/],
+    ['peer', 0, /not of the other device/],
+    ['no-wait', 0, /not there before it was waited for/]
+  ] as const) {
+    const r = spawnSync(program, [what], { encoding: 'utf8' })
+    t.equal(r.status, status, what)
+    t.match(r.stdout + r.stderr, words, what)
+  }
+})
+
 t.test('a device that fails is told to those that run and to those that come', { skip }, async t => {
   const engine = await openEngine(join(FIXTURES!, 'stories260K-Q8_0.gguf'), { ...emulated, cacheBytes, threads: 1 })
   t.teardown(() => engine.close())
@@ -154,17 +333,41 @@ t.test('a device that fails is told to those that run and to those that come', {
   })
   await t.rejects(openEngine(join(FIXTURES!, 'llama-f32.gguf'), { ...emulated, cacheBytes }), {
     code: 'ERR_BAD_INPUT',
-    message: /the emulated device is full/
+    message: /the model does not fit: .* 0 MiB of cuda:0 \(emulation\) can be taken; with layers 1 to \d on the CPU/
   })
 })
 
 t.test('a device that is not there, and what the device does not do, are clear errors', { skip: noBuild }, async t => {
-  t.same(['cpu', 'auto', 'cuda', 'cuda:3'].map(parseDevice), ['cpu', 'auto', 'cuda', 'cuda:3'])
-  for (const bad of ['gpu', 'cuda:', 'cuda:x', 'cuda:65', 'CUDA', '']) {
+  const good = ['cpu', 'auto', 'cuda', 'cuda:3', 'cuda:all', 'cuda:2,0']
+  t.same(good.map(parseDevice), good)
+  t.same(
+    good.map(g => devicesOf(parseDevice(g))),
+    [undefined, [0], [0], [3], 'all', [2, 0]]
+  )
+  for (const bad of [
+    'gpu',
+    'cuda:',
+    'cuda:x',
+    'cuda:65',
+    'cuda:0,65',
+    'cuda:0,',
+    'cuda:1,1',
+    'cuda:all,1',
+    'CUDA',
+    ''
+  ]) {
     t.throws(() => parseDevice(bad), { code: 'ERR_USAGE' }, bad)
   }
+  t.same(parseSplit('3,1'), [3, 1])
+  for (const bad of ['', '0', '3,', 'a', '1,0', '1.5', '2000000', '1 2'])
+    t.throws(() => parseSplit(bad), { code: 'ERR_USAGE' }, bad)
   t.equal(backendOf('cpu', cudaAddon), undefined)
-  t.equal(backendOf('auto', cudaAddon)?.device, 0)
+  t.same(backendOf('auto', cudaAddon)?.devices, Int32Array.of(0))
+  await withDevices({ DEVICES: '3' }, async () => {
+    t.same(backendOf('cuda:all', cudaAddon)?.devices, Int32Array.of(0, 1, 2))
+    t.same(backendOf('cuda:2,1', cudaAddon)?.devices, Int32Array.of(2, 1))
+    t.throws(() => backendOf('cuda:1,3', cudaAddon), { message: 'no CUDA device: device 3 is not among 3' })
+  })
   t.throws(() => backendOf('cuda:1', cudaAddon), {
     code: 'ERR_UNAVAILABLE',
     message: 'no CUDA device: device 1 is not among 1'

@@ -18,7 +18,8 @@ const ALL = process.env.CRASH_MODES === 'all'
 t.comment(`seed ${SEED}`)
 t.setTimeout(ALL ? 3_000_000 : 280_000)
 
-/** One full stripe; one short one that is coded. */
+/** Three full stripes, so many that holders fetch their shards; one; a short one that is coded. */
+const SEVERAL = 3 * 1_048_576
 const LARGE = 1_048_576
 const SMALL = 20_000
 
@@ -224,20 +225,24 @@ async function twoFiles(g: SimGroup): Promise<number[]> {
   return seqs
 }
 
-for (const [who, victim] of [
-  ['the entry node', 0],
-  ['a holder', 3]
+for (const [who, victim, size] of [
+  ['the entry node', 0, LARGE],
+  ['a holder', 3, LARGE],
+  ['the entry node, shards fetched', 0, SEVERAL],
+  ['a holder that fetches its shards', 3, SEVERAL]
 ] as const) {
   t.test(`finalize: power loss of ${who}`, async t => {
     await everywhere(
       t,
-      'finalize',
+      size === LARGE ? 'finalize' : 'finalize several',
       {
         members: 6,
-        before: g => submitted(g, content('crash', LARGE)),
+        before: g => submitted(g, content('crash', size)),
         begin: (g, told) => send(g, 0, 0, told),
         over: async g =>
-          (await soundEverywhere(g, [0])) && (await shards(g)) === 6 && g.members.every(m => m.group.stagedFiles === 0),
+          (await soundEverywhere(g, [0])) &&
+          (await shards(g)) === 6 * (size / LARGE) &&
+          g.members.every(m => m.group.stagedFiles === 0),
         again: (g, told) => sendRest(g, 0, 0, told)
       },
       [victim]

@@ -5,7 +5,14 @@
  */
 import t from 'tap'
 import { type GroupCodec, OP } from '../../cmd/zg-store/group/ports.ts'
-import { decodePuts, encodeManifests, encodeTaken } from '../../cmd/zg-store/group/wire.ts'
+import {
+  decodePuts,
+  decodeTake,
+  encodeClaims,
+  encodeManifests,
+  encodeTake,
+  encodeTaken
+} from '../../cmd/zg-store/group/wire.ts'
 import { equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { type Claim, claimStatement, coreStatement, MAX_EPOCH, signBatch } from '../../lib/codec/storage/manifest.ts'
@@ -426,6 +433,74 @@ t.test('a member replaced and one added: whole, shares even', async t => {
   for (const n of share.values()) if (Math.abs(n - mean) > mean / 10) t.fail(`share ${n}, mean ${mean}`)
   t.equal(share.size, 13)
   t.ok(moved / (3000 * 6) < 1 / 12, `${((100 * moved) / (3000 * 6)).toFixed(1)} % moved`)
+})
+
+t.test('many shards: fetched by their holders, signed together; whoever lies about them changes nothing', async t => {
+  const g = await SimGroup.start(6, `${SEED}/fetched`)
+  const ops = new Map<number, number>()
+  const count = (op: number): number => ops.get(op) ?? 0
+  let ticket: Uint8Array | undefined
+  for (const x of g.members) {
+    g.liars.set(x.index, async (op, asked, honest, from) => {
+      ops.set(op, count(op) + 1)
+      if (op === OP.take) ticket = asked.head.slice()
+      return honest(from, op, asked)
+    })
+  }
+  const first = await g.put(0, content('fetched', 6 * 1_048_576))
+  t.ok(await g.until(() => g.sound([first.seq]), 60_000), 'whole')
+  t.ok(count(OP.keep) > 0 && count(OP.take) === count(OP.keep), `${count(OP.take)} messages were fetched`)
+  t.ok(count(OP.claim) >= 5 && count(OP.claim) < 5 * 6, `${count(OP.claim)} messages with signed words for 30 shards`)
+  for (const x of g.members) t.equal(await g.read(x.index, first.seq), 'same')
+
+  // Nobody fetches what is not offered to him, nor after it was kept; nobody gives his word for what he does not have.
+  const other = g.members[4]!.key.publicKey
+  const head = encodeTake(ticket!.subarray(0, 8), decodeTake(ticket!)!.wanted)
+  for (const from of [other, g.members[1]!.key.publicKey]) {
+    const answer = await g.finish(g.members[0]!.group.handle(from, OP.take, { head, body: new Uint8Array(0) }))
+    t.same(answer.head, Uint8Array.of(0), 'an offer that is over')
+  }
+  const [m] = await g.members[0]!.group.manifestsOf(first.file.root)
+  const missing = { ...m!, j: 0, shardRoot: m!.shardRoots[0]! }
+  const without = g.members.find(x => toHex(x.key.publicKey) !== toHex(m!.claims[0]!.holder))!
+  const asked = { head: encodeClaims([missing]), body: new Uint8Array(0) }
+  const told = await g.finish(without.group.handle(other, OP.claim, asked))
+  t.same(told.head, encodeTaken(['not here']))
+
+  // Member 3 says that it has everything and never signs: its shards are not counted, the file is final by the others.
+  g.liars.set(3, async (op, packet, honest, from) => {
+    if (op !== OP.claim) return honest(from, op, packet)
+    return { head: encodeTaken(Array.from({ length: packet.head.length / 79 }, () => 'no')), body: new Uint8Array(0) }
+  })
+  const mute = await g.put(0, content('mute', 4 * 1_048_576))
+  const silent = toHex(g.members[3]!.key.publicKey)
+  const named = (await g.members[1]!.group.manifestsOf(mute.file.root)).flatMap(x => x.claims)
+  t.notOk(
+    named.some(c => c !== undefined && toHex(c.holder) === silent),
+    'no word, no holder'
+  )
+  g.liars.delete(3)
+  t.ok(await g.until(() => g.sound([mute.seq]), 120_000), 'whole when it speaks again')
+
+  // An entry node that gives other bytes than it announced: no holder takes them.
+  let flipped = 0
+  g.liars.set(0, async (op, packet, honest, from) => {
+    const answer = await honest(from, op, packet)
+    if (op !== OP.take || flipped >= 4) return answer
+    flipped++
+    const body = (Array.isArray(answer.body) ? answer.body : [answer.body]).map((x: Uint8Array) => x.slice())
+    for (const x of body) x[17]! ^= 1
+    return { head: answer.head, body }
+  })
+  const before = g.members.reduce((n, x) => n + x.group.stats.refusedShards, 0)
+  const wrong = await g.put(0, content('wrong bytes', 4 * 1_048_576))
+  t.ok(flipped > 0 && g.members[0]!.group.stats.refusedShards > before, 'refused')
+  t.ok(await g.until(() => g.sound([wrong.seq]), 120_000), 'whole in the end')
+  for (const x of g.members) {
+    x.group.dropCaches()
+    for (const seq of [first.seq, mute.seq, wrong.seq]) t.equal(await g.read(x.index, seq), 'same')
+  }
+  await g.close()
 })
 
 t.test('canary: more false acknowledgements than the code bears are noticed by these checks', async t => {

@@ -442,7 +442,7 @@ t.test('pieces cut before encryption, as the newer SDK does, and after it, as st
     )
   const whole = await encryptedSource(memorySource(bytes), key)
   const sealed = await Promise.all(pieces(bytes).map(p => encryptedSource(memorySource(p), key)))
-  t.ok(new Set(sealed.map(s => toHex(s.nonce))).size === 3, 'each piece has a nonce of its own')
+  t.ok(new Set(sealed.map(s => toHex(s.stream.nonce))).size === 3, 'each piece has a nonce of its own')
   const ways: [string, Source[]][] = [
     ['before', sealed],
     ['after', pieces(await whole.read(0, whole.sizeBytes)).map(memorySource)]

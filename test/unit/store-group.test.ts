@@ -1,9 +1,26 @@
 /**
  * Proves of single parts of a coding group what whole groups show only by luck of timing: what is known of a file stays in step with
- * its manifests however reading them and taking new ones interleave.
+ * its manifests however reading them and taking new ones interleave; messages about shards are read back as they were written, and
+ * nothing else is taken for one.
  */
 import t from 'tap'
 import { Manifests } from '../../cmd/zg-store/group/manifests.ts'
+import type { HeldShard } from '../../cmd/zg-store/group/shards.ts'
+import {
+  decodeClaims,
+  decodeKeep,
+  decodeKept,
+  decodePuts,
+  decodeTake,
+  encodeClaims,
+  encodeKeep,
+  encodeKept,
+  encodePuts,
+  encodeTake,
+  KEEP_SHARDS,
+  MESSAGE_CLAIMS,
+  MESSAGE_SHARDS
+} from '../../cmd/zg-store/group/wire.ts'
 import {
   type Claim,
   claimStatement,
@@ -83,4 +100,41 @@ t.test('manifests that come while those of the file are being read are counted',
   await manifests.forget(root)
   await again
   t.same(await manifests.families(root), [], 'what went meanwhile is gone')
+})
+
+t.test('messages about shards: read back as written, nothing else is one', async t => {
+  const shard = (stripe: number): HeldShard => {
+    return { root: random.bytes(32), size: 2 ** 30, stripe, k: 4, m: 2, j: stripe % 6, shardRoot: random.bytes(32) }
+  }
+  const put = (n: number) => {
+    return { shard: shard(n), epoch: n, proof: { siblings: random.bytes(64), path: [true, n % 2 === 0] } }
+  }
+  const puts = Array.from({ length: KEEP_SHARDS }, (_, n) => put(n))
+  const ticket = Uint8Array.of(0, 0, 0, 0, 0, 0, 4, 210)
+  t.same(decodeKeep(encodeKeep(1234, puts)), { ticket, puts })
+  t.equal(decodeKeep(encodeKeep(1, [...puts, put(99)])), undefined, 'more than one message holds')
+  t.equal(decodeKeep(encodeKeep(1, [])), undefined)
+  t.equal(decodePuts(encodePuts(puts)), undefined, 'more than are sent as they are')
+  t.same(decodePuts(encodePuts(puts.slice(0, MESSAGE_SHARDS))), puts.slice(0, MESSAGE_SHARDS))
+  const wanted = puts.map((_, n) => n % 3 !== 0)
+  t.same(decodeTake(encodeTake(ticket, wanted)), { ticket: 1234, wanted })
+  t.equal(decodeTake(encodeTake(ticket, [])), undefined)
+  t.equal(decodeTake(encodeTake(ticket, [...wanted, true])), undefined)
+  t.equal(decodeTake(encodeTake(new Uint8Array(8).fill(255), [true])), undefined, 'a ticket beyond all numbers')
+  t.same(decodeKept(encodeKept([undefined, 'the disk is full', undefined])), [undefined, 'the disk is full', undefined])
+  t.same(decodeKept(encodeKept(['', 'x'.repeat(600)])), ['not stored', 'x'.repeat(500)], 'a fault has words')
+  const claims = Array.from({ length: MESSAGE_CLAIMS }, (_, n) => shard(n))
+  t.same(decodeClaims(encodeClaims(claims)), claims)
+  t.equal(decodeClaims(encodeClaims([...claims, shard(1)])), undefined, 'more than one signature covers')
+  const whole = encodeKeep(1, puts.slice(0, 2))
+  for (let n = 0; n < 2_000; n++) {
+    const cut = whole.slice(0, random.below(whole.length))
+    if (decodeKeep(cut) !== undefined && cut.length !== whole.length) {
+      // Cut exactly behind the first shard: a shorter message, as good as any.
+      if (cut.length !== encodeKeep(1, puts.slice(0, 1)).length) t.fail(`${cut.length} bytes of ${whole.length}`)
+    }
+    const noise = random.bytes(random.below(400))
+    for (const decode of [decodeKeep, decodeTake, decodeKept, decodeClaims]) decode(noise)
+    if (noise.length !== 79 && decodeClaims(noise) !== undefined) t.fail('noise taken for shards')
+  }
 })

@@ -8,6 +8,8 @@ import { request } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import * as grpc from '@grpc/grpc-js'
+import { load } from '@grpc/proto-loader'
 import t from 'tap'
 import { decodeTx, encodeTx, type Tx } from '../../cmd/zg-store/core/tx.ts'
 import { decodeHead, encodeHead } from '../../cmd/zg-store/disk/record.ts'
@@ -28,7 +30,7 @@ import {
   testFile,
   wireSegment
 } from '../harness/flow-chain.ts'
-import { waitFor } from '../harness/tools.ts'
+import { packageRoot, waitFor } from '../harness/tools.ts'
 
 const SEED = process.env.SEED ?? '1'
 t.comment(`seed ${SEED}`)
@@ -704,6 +706,141 @@ t.test('the raw routes: upload, download with and without proof, roots, state, e
   t.equal(head.headers.get('content-length'), '262144')
   const g = testFile(content(1000))
   t.same((await put(s, toHex(g.root), frame(g, 0))).body, { stored: 0, known: 0, cached: 1, finalized: false })
+})
+
+t.test('gRPC: the same uploads, checks and texts without base64, by the stock client', async t => {
+  const s = await setup(t, { grpc: { host: '127.0.0.1', port: 0 } })
+  const packages = grpc.loadPackageDefinition(await load(join(packageRoot, 'share/proto/zg-store/node.proto')))
+  const Service = (packages.zgs_grpc as any).ZgsGrpcService
+  const client = new Service(s.node.grpcAddress, grpc.credentials.createInsecure(), {
+    'grpc.max_send_message_length': -1
+  })
+  t.teardown(() => client.close())
+  const ask = (method: string, request: object): Promise<any> =>
+    new Promise((resolve, reject) =>
+      client[method](request, (err: grpc.ServiceError | null, reply: unknown) => (err ? reject(err) : resolve(reply)))
+    )
+  const wire = (f: TestFile, change: object = {}, which = f.segments.map((_, i) => i)): object[] =>
+    which.map(i => {
+      const { index, data, proof } = f.segments[i]!
+      return { root: { value: f.root }, data, index, proof, fileSize: f.size, ...change }
+    })
+  const upload = (segments: object[], txSeq: number | string) => ask('UploadSegmentsByTxSeq', { segments, txSeq })
+  t.strictSame(await ask('Ping', { message: 'hello' }), { message: 'Echo: hello' })
+
+  const f = testFile(content(3 * 262_144 + 1_000))
+  const [seq] = (await submit(s, f)) as [number]
+  const before = diskBytes(s)
+  const other = testFile(content(3 * 262_144 + 1_000))
+  const refusals: [string, object[], number | string, grpc.status, RegExp][] = [
+    ['no data', wire(f, { data: Buffer.alloc(0) }, [0]), seq, grpc.status.INVALID_ARGUMENT, /^data is empty$/],
+    [
+      'a part of a sector',
+      wire(f, { data: Buffer.alloc(300) }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /invalid data length/
+    ],
+    [
+      'a flipped byte',
+      wire(f, { data: f.segments[0]!.data.with(9, f.segments[0]!.data[9]! ^ 1) }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /^data hash mismatch: /
+    ],
+    [
+      'another index',
+      wire(f, { index: 1 }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /^wrong position: expected 1, found 0$/
+    ],
+    [
+      'an index out of range',
+      wire(f, { index: '9007199254740993' }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /^Invalid params: index: out of range$/
+    ],
+    ['a foreign root', wire(other, {}, [0]), seq, grpc.status.INVALID_ARGUMENT, /data root and tx seq not match/],
+    [
+      'a wrong size',
+      wire(f, { fileSize: f.size + 1 }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /segment file size not matched/
+    ],
+    [
+      'a short root',
+      wire(f, { root: { value: f.root.slice(1) } }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /^Invalid params: root: not 32 bytes$/
+    ],
+    [
+      'no proof',
+      wire(f, { proof: null }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /^Invalid params: proof: invalid proof$/
+    ],
+    [
+      'a proof without end',
+      wire(f, { proof: { lemma: Array(70).fill(f.root), path: [] } }, [0]),
+      seq,
+      grpc.status.INVALID_ARGUMENT,
+      /invalid proof/
+    ],
+    [
+      'a submission to come',
+      wire(testFile(content(11 * 1024 * 1024)), {}, [0]),
+      seq + 1,
+      grpc.status.FAILED_PRECONDITION,
+      /caching of large file/
+    ],
+    [
+      'more than a call may carry',
+      [{ data: Buffer.alloc(33 * 1024 * 1024) }],
+      seq,
+      grpc.status.RESOURCE_EXHAUSTED,
+      /larger than max/
+    ]
+  ]
+  for (const [what, segments, at, code, text] of refusals) {
+    const err = await upload(segments, at).then(
+      () => undefined,
+      e => e as grpc.ServiceError
+    )
+    t.equal(err?.code, code, what)
+    t.match(err?.details, text, what)
+  }
+  t.equal(diskBytes(s), before, 'nothing of it is on the disk')
+
+  t.strictSame(await upload([], seq), {}, 'an empty list')
+  // Last first, one twice, the rest in calls side by side.
+  t.strictSame(await upload(wire(f, {}, [3, 2]), seq), {})
+  t.strictSame(await upload(wire(f, {}, [3]), seq), {}, 'a segment again')
+  await Promise.all([upload(wire(f, {}, [0]), seq), upload(wire(f, {}, [1]), seq)])
+  await waitFor(async () => (await call(s, 'zgs_getFileInfoByTxSeq', seq)).result.finalized, { what: 'finality' })
+  const read = await call(s, 'zgs_downloadSegmentByTxSeq', seq, 0, 1024)
+  t.ok(Buffer.from(read.result, 'base64').equals(Buffer.from(f.segments[0]!.data)), 'it reads back')
+  const again = await upload(wire(f), seq).catch(e => e as grpc.ServiceError)
+  t.equal(again.code, grpc.status.ALREADY_EXISTS)
+  t.match(again.details, /already uploaded and finalized/, 'the text that clients look for')
+  // 100 segments in one call, and more calls than a connection may have at once.
+  const large = testFile(content(100 * 262_144))
+  const [largeSeq] = (await submit(s, large)) as [number]
+  t.strictSame(await upload(wire(large), largeSeq), {})
+  const small = Array.from({ length: 40 }, () => testFile(content(300)))
+  const seqs = await submit(s, ...small)
+  await Promise.all(small.map((x, i) => upload(wire(x), seqs[i]!)))
+  for (const n of [largeSeq, ...seqs]) {
+    await waitFor(async () => (await call(s, 'zgs_checkFileFinalized', n)).result === true, {
+      what: `finality of ${n}`
+    })
+  }
+  const metrics = await (await fetch(`${s.node.url}/metrics`)).text()
+  t.match(metrics, /rpc_calls_total\{[^}]*method="UploadSegmentsByTxSeq",result="ok"[^}]*\} 4[0-9]/)
 })
 
 t.test('a damaged segment is never served; the file is wanted again and can be put back', async t => {

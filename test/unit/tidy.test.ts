@@ -3,7 +3,7 @@
  * docs/limits.md tells the truth. Each rule is first shown to catch a breach, so that none is blind.
  */
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import t from 'tap'
 import { LIMITS } from '../../lib/base/limits.ts'
@@ -145,6 +145,41 @@ t.test('docs/limits.md lists every shared bound with its value', async t => {
   t.equal(shown('xBytes', 1536), '1 536 bytes')
   t.equal(shown('xMs', 250), '250 ms')
 })
+
+t.test('docs/storage-checklist.md names tests that exist, by the titles that they have', async t => {
+  const all = readFileSync(join(packageRoot, 'docs/storage-checklist.md'), 'utf8')
+  const faults = checklistFaults(all)
+  t.same(faults, [])
+  t.ok(all.split('\n').filter(line => line.startsWith('| ')).length > 80)
+  t.same(checklistFaults('| a | test/unit/none.test.ts |'), ['no file test/unit/none.test.ts'])
+  t.same(checklistFaults('| a | test/unit/cli.test.ts "a title … nobody wrote" |'), [
+    'no test of that title: a title … nobody wrote'
+  ])
+})
+
+/** Files that are not there, and quoted titles (… for what is left out) that none of a row's test files has. */
+function checklistFaults(text: string): string[] {
+  const faults: string[] = []
+  let usual: string[] = []
+  for (const line of text.split('\n')) {
+    const files = line.match(/\b(?:test|bench)\/[\w./-]+\.ts\b/g) ?? []
+    for (const file of files) if (!existsSync(join(packageRoot, file))) faults.push(`no file ${file}`)
+    if (!line.startsWith('|')) {
+      // What stands above a table holds for its rows.
+      if (line.trim() !== '') usual = files
+      continue
+    }
+    const sources = [...files, ...usual]
+      .filter(file => existsSync(join(packageRoot, file)))
+      .map(file => readFileSync(join(packageRoot, file), 'utf8'))
+    for (const [, title] of line.slice(line.indexOf('|', 1)).matchAll(/["“]([^"”]+)["”]/g)) {
+      const parts = title!.split('…').map(p => p.trim().replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+      const pattern = new RegExp(parts.filter(p => p !== '').join('.{0,120}'))
+      if (!sources.some(source => pattern.test(source))) faults.push(`no test of that title: ${title}`)
+    }
+  }
+  return faults
+}
 
 t.test("docs/limits.md tells the modules' bounds as they are", async t => {
   const rows = tableRows().filter(r => r[1]!.includes('.ts'))

@@ -3,7 +3,7 @@ import { ZgError } from '../../../lib/base/errors.ts'
 import { parseAmount, parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
-import { parseDevice } from '../../../lib/infer/device.ts'
+import { parseDevice, parseSplit } from '../../../lib/infer/device.ts'
 import type { Numa } from '../../../lib/infer/numa.ts'
 
 const TOKENS_PER_PRICE = 1_000_000n
@@ -44,9 +44,21 @@ export const SERVE_OPTIONS: OptionSpec[] = [
   },
   {
     flags: '--device <name>',
-    help: 'cpu, cuda, cuda:N, or auto: the first CUDA device, else the CPU',
+    help: 'cpu, cuda, cuda:N, several by cuda:N,M or cuda:all (layers are spread over them), or auto: the first CUDA device, else the CPU',
     default: 'cpu',
     parse: parseDevice
+  },
+  {
+    flags: '--split <shares>',
+    help: "how many layers each device gets beside the others, like '3,1' (default: by free memory)",
+    parse: parseSplit,
+    advanced: true
+  },
+  {
+    flags: '--device-layers <n>',
+    help: 'so many of the last layers on the devices, the first ones on the CPU (default: as many as fit)',
+    parse: parseInteger(1, 65_536),
+    advanced: true
   },
   { flags: '--threads <n>', help: 'threads of the engine', parse: parseInteger(1, 256) },
   { flags: '--context <n>', help: 'positions of a sequence', parse: parseInteger(16, 1_048_576) },

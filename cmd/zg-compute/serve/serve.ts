@@ -42,6 +42,8 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const modelPath = named[0]?.path ?? (upstream === undefined ? own : undefined)
   const engineOptions = {
     device: opts.device as DeviceChoice,
+    ...(opts.split === undefined ? {} : { split: opts.split as number[] }),
+    ...(opts.deviceLayers === undefined ? {} : { deviceLayers: opts.deviceLayers as number }),
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number }),
     ...(opts.context === undefined ? {} : { contextLength: opts.context as number }),
     ...(opts.cache !== undefined
@@ -71,6 +73,7 @@ export const serve: VerbFn = async (ctx, _args, opts) => {
   const open = async (path: string, own: Partial<typeof ofFirst> = {}): Promise<Engine> => {
     const engine = await openEngine(path, { ...engineOptions, ...own })
     for (const warning of engine.warnings) ctx.log('engine').warn(warning)
+    if (engine.placement !== '') ctx.log('engine').info(engine.placement)
     return engine
   }
   const options: ServeOptions = {

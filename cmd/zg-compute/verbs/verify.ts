@@ -42,6 +42,8 @@ export const verify: VerbFn = async (ctx, args, opts) => {
     contextLength: longest,
     lookUp: false,
     device: opts.device as DeviceChoice,
+    ...(opts.split === undefined ? {} : { split: opts.split as number[] }),
+    ...(opts.deviceLayers === undefined ? {} : { deviceLayers: opts.deviceLayers as number }),
     ...(opts.threads === undefined ? {} : { threads: opts.threads as number })
   })
   let exit = 0

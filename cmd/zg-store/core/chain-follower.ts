@@ -11,6 +11,7 @@
  * An RPC that is away, lags or answers nonsense only delays: nothing is written that does not continue the log, and the node goes
  * on serving reads. Only a flow root that differs from the contract's again and again ends the following.
  */
+import { RPC, RpcError } from '../../../lib/adapters/jsonrpc/types.ts'
 import { equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf, ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
@@ -74,6 +75,8 @@ export interface FollowerState {
 }
 
 const PAGE_BLOCKS = 999
+/** Submissions that a page should bring at most: with all that is made of one, some KiB each, so that they die young. A block that has more comes whole. */
+const PAGE_LOGS = 500
 /** Short: a chain that fails one call in ten must not cost many blocks; one call a second does not hurt a chain that is down. */
 const BACKOFF_MS = [50, 100, 200, 400, 1_000]
 /** How a chain says that it will not answer so much; one that is away says otherwise. */
@@ -186,13 +189,15 @@ export class ChainFollower {
     this.#asked = true
     try {
       const logs = await this.#o.chain.submitLogs(from, to)
-      this.#page = Math.min(this.#o.pageBlocks ?? PAGE_BLOCKS, this.#page * 2)
+      const span = to - from + 1
+      const most = Math.max(1, Math.floor((span * PAGE_LOGS) / Math.max(1, logs.length)))
+      this.#page = Math.min(this.#o.pageBlocks ?? PAGE_BLOCKS, this.#page * 2, most)
       return logs
     } catch (err) {
-      // Public RPCs bound the results of one call: halve until it fits.
+      // RPCs bound the results of one call, and we the size of an answer: halve until it fits.
       if (to === from) throw err
       this.#page = Math.max(1, Math.floor((to - from + 1) / 2))
-      if (this.#page > 8) return undefined
+      if (this.#page > 8 || isLimit(err)) return undefined
       throw err
     }
   }
@@ -310,6 +315,11 @@ export class ChainFollower {
     })
     await onRemoved(gone)
   }
+}
+
+/** True when the chain would have answered more than it, or we, allow at once. */
+function isLimit(err: unknown): boolean {
+  return err instanceof ZgError && err.cause instanceof RpcError && err.cause.code === RPC.limit
 }
 
 class FatalMismatch extends Error {

@@ -74,6 +74,13 @@ export interface ServedSegment {
   readonly packed: PackedProof
 }
 
+/** A segment that is on stable storage and still in memory. */
+export interface StagedSegment {
+  readonly up: SegmentUpload
+  readonly leaf: Uint8Array
+  readonly proof: PackedProof
+}
+
 interface Presence {
   readonly bits: Uint8Array
   count: number
@@ -110,6 +117,12 @@ export class FileStore {
 
   get shard(): ShardPosition {
     return this.#o.shard
+  }
+
+  /** True when {@link room} would not wait. */
+  get hasRoom(): boolean {
+    const { group, log } = this.#o
+    return this.#uploads < UPLOADS && group?.hasRoom !== false && (group?.staging ?? log).hasRoom
   }
 
   /** Resolves when a further segment may be read from a client: bounded are those being hashed and those waiting for the disk. */
@@ -184,8 +197,9 @@ export class FileStore {
       const leaf = hashed instanceof Promise ? await hashed : hashed
       if (up.namesLeaf === false) up.proof.lemma[0] = leaf
       checkProof(up, s, leaf)
-      const result = await this.#append(up, leaf)
-      await this.#written(tx, [up.index])
+      const proof = packedProof(up.proof)
+      const result = await this.#append(up, leaf, proof)
+      await this.#written(tx, [{ up, leaf, proof }])
       return result
     } finally {
       this.#left(1)
@@ -225,13 +239,16 @@ export class FileStore {
         }
       }
       const appended: Promise<void>[] = []
+      const offered: (StagedSegment & { i: number })[] = []
       for (const { i, up, s, leaf: hashed } of checked) {
         try {
           const leaf = hashed instanceof Promise ? await hashed : hashed
           if (up.namesLeaf === false) up.proof.lemma[0] = leaf
           checkProof(up, s, leaf)
+          const proof = packedProof(up.proof)
+          offered.push({ i, up, leaf, proof })
           appended.push(
-            this.#append(up, leaf).then(
+            this.#append(up, leaf, proof).then(
               value => {
                 out[i] = { status: 'fulfilled', value }
               },
@@ -245,11 +262,11 @@ export class FileStore {
         }
       }
       await Promise.all(appended)
-      const written = checked.filter(c => out[c.i]!.status === 'fulfilled').map(c => c.up.index)
+      const written = offered.filter(c => out[c.i]!.status === 'fulfilled')
       try {
         if (written.length > 0) await this.#written(tx, written)
       } catch (reason) {
-        for (const c of checked) if (out[c.i]!.status === 'fulfilled') out[c.i] = { status: 'rejected', reason }
+        for (const c of offered) if (out[c.i]!.status === 'fulfilled') out[c.i] = { status: 'rejected', reason }
       }
       return out
     } finally {
@@ -263,23 +280,20 @@ export class FileStore {
     for (const wake of this.#waiters.splice(0)) wake()
   }
 
-  #append(up: SegmentUpload, leaf: Uint8Array): Promise<StoreResult> {
-    const siblings = new Uint8Array(32 * up.proof.path.length)
-    for (let i = 0; i < up.proof.path.length; i++) siblings.set(up.proof.lemma[i + 1]!, 32 * i)
+  #append(up: SegmentUpload, leaf: Uint8Array, proof: PackedProof): Promise<StoreResult> {
     const { root, index, fileSize, data } = up
-    const proof: PackedProof = { siblings, path: up.proof.path }
     return (this.#o.group?.staging ?? this.#o.log).append({ root, index, fileSize, leaf, proof, data })
   }
 
   /** Segments are on stable storage: whether the file is complete now. */
-  async #written(tx: Tx, indices: readonly number[]): Promise<void> {
+  async #written(tx: Tx, segments: readonly StagedSegment[]): Promise<void> {
     const { group } = this.#o
     const known = this.#presenceOf(tx.root)
     const presence = known instanceof Promise ? await known : known
-    for (const index of indices) mark(presence, index)
+    for (const { up } of segments) mark(presence, up.index)
     if (group !== undefined) {
       // On stable storage here, which is what was asked for; the group makes it final when its stripes are spread.
-      await Promise.all(indices.map(index => group.staged(tx, index)))
+      await group.staged(tx, segments)
     } else if (presence.count >= this.#required(tx)) await this.settle(tx.root)
     else if ((await this.#o.index.tx(tx.seq)) === undefined) {
       throw new UploadRefusal('input', -32000, 'Transaction reverted, please upload again')
@@ -749,6 +763,12 @@ function equalHeights(heights: readonly number[], tx: Tx): boolean {
 
 function statusOp(tx: Tx, status: TxStatus): KvOp {
   return { put: key('t', tx.seq), value: encodeTx({ ...tx, status }) }
+}
+
+function packedProof(proof: Proof): PackedProof {
+  const siblings = new Uint8Array(32 * proof.path.length)
+  for (let i = 0; i < proof.path.length; i++) siblings.set(proof.lemma[i + 1]!, 32 * i)
+  return { siblings, path: proof.path }
 }
 
 function unpackProof(leaf: Uint8Array, root: Uint8Array, packed: PackedProof): Proof {

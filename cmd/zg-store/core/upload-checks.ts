@@ -14,6 +14,8 @@ export interface SegmentUpload {
   readonly fileSize: number
   /** Valid until the promise of the store settles; then its memory is used for other segments. Who keeps it longer copies it. */
   readonly data: Uint8Array
+  /** Where `data` lies, if whoever shares it may keep it: it must not be written to by anybody. */
+  readonly memory?: { share(): void; release(): void }
   readonly proof: Proof
   /** False when the sender left the leaf out (frames do): then `lemma[0]` is a place holder for the computed one. */
   readonly namesLeaf?: boolean

@@ -182,9 +182,13 @@ export class SegmentLog {
     this.#o.log.info('the disk has room again')
   }
 
+  get hasRoom(): boolean {
+    return this.#pendingBytes <= PENDING_BYTES || this.#closed
+  }
+
   /** Resolves when a further segment may be offered without exceeding the memory bound. */
   async room(): Promise<void> {
-    while (this.#pendingBytes > PENDING_BYTES && !this.#closed) {
+    while (!this.hasRoom) {
       await new Promise<void>(resolve => this.#waiters.push(resolve))
     }
   }

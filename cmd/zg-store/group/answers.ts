@@ -7,24 +7,30 @@ import { SECTOR_BYTES, shape } from '../../../lib/codec/storage/shape.ts'
 import { codeFault, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
 import { checkProof } from '../core/upload-checks.ts'
 import type { PackedProof } from '../disk/record.ts'
-import { type Context, ownPiece, releaseAll } from './context.ts'
+import { ask, type Context, ownPiece, releaseAll } from './context.ts'
 import type { KnownLeaves } from './manifests.ts'
+import { block } from './memory.ts'
 import { type GroupHandler, NOTHING, OP, type Outgoing, type Packet } from './ports.ts'
 import type { Repairer } from './repair.ts'
 import { decodeHeld } from './shards.ts'
 import { BUCKET_PAGE, FAMILY_PAGE } from './sync.ts'
 import {
   decodeBeat,
+  decodeClaims,
   decodeGets,
+  decodeKeep,
   decodeList,
   decodeManifests,
   decodePuts,
   decodeStripeName,
+  decodeTake,
   encodeBeat,
   encodeEntries,
+  encodeKept,
   encodeLeaves,
   encodeList,
   encodeManifests,
+  encodeTake,
   encodeTaken,
   type Put
 } from './wire.ts'
@@ -63,6 +69,16 @@ export class Answers {
         return this.#onPut(packet)
       case OP.get:
         return this.#onGet(packet)
+      case OP.keep:
+        return this.#onKeep(from, packet)
+      case OP.take: {
+        const take = decodeTake(packet.head)
+        const data = take === undefined ? undefined : this.#c.courier.offered(from, take.ticket)
+        if (take === undefined || data === undefined) return flag(false)
+        return { head: Uint8Array.of(1), body: data.filter((_, i) => take.wanted[i] === true) }
+      }
+      case OP.claim:
+        return this.#onClaim(packet)
       case OP.have: {
         const shard = decodeHeld(packet.head)
         return flag(shard !== undefined && (await this.#c.shards.has(shard)))
@@ -159,6 +175,54 @@ export class Answers {
       typeof x === 'string' ? x : { holder: this.#c.id, by: await this.#c.signer.sign(x) }
     )
     return { head: encodeTaken(await Promise.all(taken)), body: NOTHING }
+  }
+
+  /** Shards that the sender has ready: fetched into memory of this node's own, as far as they are not here already. */
+  async #onKeep(from: Uint8Array, { head }: Packet): Promise<Packet> {
+    const c = this.#c
+    const keep = decodeKeep(head)
+    if (keep === undefined) throw new ZgError('ERR_BAD_INPUT', 'not shards')
+    this.#repairer.written()
+    const here = await Promise.all(keep.puts.map(p => c.shards.has(p.shard)))
+    const sizes = keep.puts.map(({ shard: s }, i) =>
+      here[i] === true ? 0 : stripeOf(s.size, s, s.stripe).sectors * SECTOR_BYTES
+    )
+    const total = sizes.reduce((a, b) => a + b, 0)
+    if (total === 0) return { head: encodeKept(here.map(() => undefined)), body: NOTHING }
+    const memory = block(total + 4096)
+    const ticket = encodeTake(
+      keep.ticket,
+      here.map(x => !x)
+    )
+    // After an error somebody might still write into it: then it is left to the collector.
+    const { body } = await ask(c, from, OP.take, ticket, { into: memory.bytes })
+    if (body.length !== total) throw new ZgError('ERR_BAD_INPUT', 'shards of another size')
+    let at = 0
+    const faults = await Promise.all(
+      keep.puts.map((put, i) => {
+        if (here[i] === true) return undefined
+        const data = body.subarray(at, at + sizes[i]!)
+        at += sizes[i]!
+        return this.#store(put, data).then(() => undefined, messageOf)
+      })
+    )
+    memory.release()
+    return { head: encodeKept(faults), body: NOTHING }
+  }
+
+  /** This node's word for shards that are on its disk. */
+  async #onClaim({ head }: Packet): Promise<Packet> {
+    const shards = decodeClaims(head)
+    if (shards === undefined) throw new ZgError('ERR_BAD_INPUT', 'not shards')
+    const here = await Promise.all(shards.map(s => this.#c.shards.has(s)))
+    const claims = await Promise.all(
+      shards.map(async (s, i) =>
+        here[i] === true
+          ? { holder: this.#c.id, by: await this.#c.signer.sign(claimStatement(s, s.shardRoot)) }
+          : 'not here'
+      )
+    )
+    return { head: encodeTaken(claims), body: NOTHING }
   }
 
   /** Checks a shard and keeps it. @throws {ZgError} what is wrong with it, or of the disk. */

@@ -19,7 +19,7 @@ import type { Clock } from '../../../lib/ports/clock.ts'
 import type { PackedProof } from '../disk/record.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
 import { type Lease, lease } from '../node/buffers.ts'
-import type { Courier } from './courier.ts'
+import type { Courier, Word } from './courier.ts'
 import type { Manifests } from './manifests.ts'
 import { type Membership, name } from './members.ts'
 import type { Piece } from './memory.ts'
@@ -109,11 +109,12 @@ export interface Context {
 export class BatchSigner {
   readonly #key: SigningKey
   readonly #clock: Clock
-  readonly #waitMs: number
+  readonly #waitMs: () => number
   #queue: { statement: Uint8Array; done: (by: BatchSignature) => void }[] = []
+  #cancel: (() => void) | undefined
 
-  /** @param waitMs - how long a statement waits for company. */
-  constructor(key: SigningKey, clock: Clock, waitMs = 0) {
+  /** @param waitMs - how long a statement waits for company now. */
+  constructor(key: SigningKey, clock: Clock, waitMs: () => number = () => 0) {
     this.#key = key
     this.#clock = clock
     this.#waitMs = waitMs
@@ -122,8 +123,15 @@ export class BatchSigner {
   sign(statement: Uint8Array): Promise<BatchSignature> {
     return new Promise(done => {
       this.#queue.push({ statement, done })
-      if (this.#queue.length === 1) this.#clock.after(this.#waitMs, () => this.#flush())
+      if (this.#queue.length === 1) this.#cancel = this.#clock.after(this.#waitMs(), () => this.#flush())
     })
+  }
+
+  /** No more company is to be expected: what waits is signed in a moment. */
+  hurry(): void {
+    if (this.#queue.length === 0) return
+    this.#cancel?.()
+    this.#cancel = this.#clock.after(0, () => this.#flush())
   }
 
   #flush(): void {
@@ -207,19 +215,31 @@ export function heldOf(m: Pick<Manifest, 'root' | 'size' | 'stripe' | 'k' | 'm' 
 }
 
 /**
- * Gives a shard to a member (or keeps it here) and gets its signed word for it.
- * @throws {ZgError} when it does not take it or its word does not hold.
+ * Gives a shard to a member, or keeps it here.
+ * @returns once it is on that disk: the signed word for it, or how to get it.
+ * @throws {ZgError} when it is not taken.
  */
-export async function hand(
+export async function entrust(
   c: Context,
   shard: HeldShard,
   to: Uint8Array,
   data: Uint8Array,
   opts: { epoch: number; proof: PackedProof | undefined }
-): Promise<Claim> {
+): Promise<Word> {
   if (!equalBytes(to, c.id)) return c.courier.put(to, { shard, data, ...opts })
   await c.shards.put(shard, data, opts.proof)
-  return { holder: c.id, by: await c.signer.sign(claimStatement(shard, shard.shardRoot)) }
+  const signer = c.courier.busy ? c.patientSigner : c.signer
+  return async () => ({ holder: c.id, by: await signer.sign(claimStatement(shard, shard.shardRoot)) })
+}
+
+/** As {@link entrust}, with the word itself. @throws {ZgError} when it is not taken or the word does not hold. */
+export async function hand(...args: Parameters<typeof entrust>): Promise<Claim> {
+  return wordOf(await entrust(...args))
+}
+
+/** @throws {ZgError} when it is not given or does not hold. */
+export async function wordOf(word: Word): Promise<Claim> {
+  return typeof word === 'function' ? word() : word
 }
 
 /** A shard from this node's own disk, in memory that is used again; undefined when it is not here or was found damaged. */

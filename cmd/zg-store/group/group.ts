@@ -39,6 +39,7 @@ import type { SigningKey } from '../../../lib/crypto/ed25519.ts'
 import type { Logger } from '../../../lib/ops/log.ts'
 import { type Clock, repeat } from '../../../lib/ports/clock.ts'
 import type { KvStore } from '../../../lib/ports/kv.ts'
+import type { StagedSegment } from '../core/file-store.ts'
 import type { Tx } from '../core/tx.ts'
 import type { SegmentLog } from '../disk/segment-log.ts'
 import { Answers, LEAVES_PAGE } from './answers.ts'
@@ -103,8 +104,9 @@ const SWEEP_MS = 600_000
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Manifests wait so long to be signed together. */
+/** Manifests wait so long to be signed together, and while more is on its way. */
 const SIGN_MS = 40
+const SIGN_BUSY_MS = 150
 
 export class CodingGroup {
   readonly #o: GroupOptions
@@ -173,7 +175,7 @@ export class CodingGroup {
       staging: o.staging,
       courier: undefined as unknown as Courier,
       signer: new BatchSigner(o.key, o.clock),
-      patientSigner: new BatchSigner(o.key, o.clock, SIGN_MS),
+      patientSigner: new BatchSigner(o.key, o.clock, () => (this.#c.courier.busy ? SIGN_BUSY_MS : SIGN_MS)),
       verifier: new BatchVerifier(),
       bad: new BadShards(o.clock, 30_000),
       stats,
@@ -257,14 +259,18 @@ export class CodingGroup {
     return this.#o.staging
   }
 
+  get hasRoom(): boolean {
+    return this.#spreader.hasRoom
+  }
+
   room(): Promise<void> {
     return this.#spreader.room()
   }
 
-  /** A segment has been synced in the staging log. */
-  staged(tx: Pick<Tx, 'root' | 'size' | 'seq'>, index: number): Promise<void> {
+  /** Segments have been synced in the staging log. */
+  staged(tx: Pick<Tx, 'root' | 'size' | 'seq'>, segments: readonly StagedSegment[]): Promise<void> {
     this.#reader.servedMs = this.#c.clock.monotonic()
-    return this.#spreader.staged(tx, index)
+    return this.#spreader.staged(tx, segments)
   }
 
   /** Segments that need not be sent: staged here or in a durable stripe. */

@@ -38,8 +38,8 @@ import {
 } from './ports.ts'
 import { nativeRoot } from './shards.ts'
 
-/** A shard with its head, or a page of manifests. */
-const MESSAGE_BYTES = 4 * 1024 * 1024
+/** Sixteen shards, or a page of manifests. */
+const MESSAGE_BYTES = 5 * 1024 * 1024
 const HELLO_BYTES = 160
 /** Before the head of a message, and of its answer. */
 const FIXED_BYTES = 16 + 8 + 1 + 32 + 4

@@ -5,7 +5,9 @@
  */
 import { assert } from '../../../lib/base/errors.ts'
 
-/** Eight shards of 256 KiB and what stands around them. */
+/** Sixteen shards of 256 KiB and what stands around them. */
+const LARGE_BYTES: number = 4 * 1024 * 1024 + 64 * 1024
+/** Eight. */
 export const BLOCK_BYTES: number = 2 * 1024 * 1024 + 64 * 1024
 
 /** A size of blocks, and those of it that nobody uses. A heartbeat need not hold the memory of eight shards. */
@@ -15,11 +17,12 @@ interface Class {
   readonly free: Uint8Array[]
 }
 
-/** Kept when nobody uses them: 4, 11 and 25 MiB. */
+/** Kept when nobody uses them: 4, 14, 25 and 8 MiB. */
 const CLASSES: readonly Class[] = [
   { size: 64 * 1024, kept: 64, free: [] },
-  { size: 576 * 1024, kept: 20, free: [] },
-  { size: BLOCK_BYTES, kept: 12, free: [] }
+  { size: 576 * 1024, kept: 24, free: [] },
+  { size: BLOCK_BYTES, kept: 12, free: [] },
+  { size: LARGE_BYTES, kept: 2, free: [] }
 ]
 
 /** Some bytes in use by one or more parties; they go back when all have released theirs. */

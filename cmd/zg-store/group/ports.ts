@@ -19,7 +19,11 @@ export const OP = {
   sum: 13,
   leaves: 14,
   /** Whether a first parity holder has computed parity again: who has staged bytes asks, should the word for it have been lost. */
-  wasChecked: 15
+  wasChecked: 15,
+  /** As `put`, but the member fetches the bytes itself (`take`) and gives its signed word later (`claim`). */
+  keep: 16,
+  take: 17,
+  claim: 18
 } as const
 export type Op = (typeof OP)[keyof typeof OP]
 

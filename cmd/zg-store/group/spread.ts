@@ -14,14 +14,28 @@
 import { concat, equalBytes } from '../../../lib/base/bytes.ts'
 import { messageOf } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
-import { type Claim, type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
+import { type Manifest, manifestStripe } from '../../../lib/codec/storage/manifest.ts'
 import { choose, ranked } from '../../../lib/codec/storage/placement.ts'
 import { defaultCode } from '../../../lib/codec/storage/rs.ts'
 import { SEGMENT_BYTES, segmentWireBytes, shape } from '../../../lib/codec/storage/shape.ts'
 import { type Code, cutShards, durableAt, stripeCount, stripeOf } from '../../../lib/codec/storage/shard-name.ts'
+import type { StagedSegment } from '../core/file-store.ts'
+import type { SegmentUpload } from '../core/upload-checks.ts'
 import type { PackedProof } from '../disk/record.ts'
-import { type Lease, lease } from '../node/buffers.ts'
-import { allShards, ask, type Context, goodHolders, hand, heldOf, Lanes, rootsOf, sealed } from './context.ts'
+import { lease } from '../node/buffers.ts'
+import {
+  allShards,
+  ask,
+  type Context,
+  entrust,
+  goodHolders,
+  heldOf,
+  Lanes,
+  rootsOf,
+  sealed,
+  wordOf
+} from './context.ts'
+import type { Word } from './courier.ts'
 import { stripeDurable } from './manifests.ts'
 import { block } from './memory.ts'
 import { OP } from './ports.ts'
@@ -42,7 +56,20 @@ interface Upload {
   fails: number
   /** Parity of all stripes below was computed again. */
   checkedTo: number
+  /** Bytes of a segment; of the last one at most. */
+  readonly unit: number
+  /** Segments that are still in memory: they need not be read. */
+  readonly kept: Map<number, Kept>
 }
+
+interface Kept {
+  readonly data: Uint8Array
+  readonly leaf: Uint8Array
+  readonly proof: PackedProof
+  readonly memory: { release(): void }
+}
+
+type FileName = Pick<Upload, 'root' | 'size' | 'seq'>
 
 /** Segments of a stripe as they are to be coded. */
 export interface StripeData {
@@ -58,9 +85,14 @@ export interface StripeData {
 type Seal = () => Promise<Manifest>
 
 /** Stripes being sent at a time, so that messages to holders fill up; each holds up to 3.5 MiB. */
-const PARALLEL_STRIPES = 12
-/** Segments staged and not yet spread, beyond which clients wait. */
-const STAGED_SEGMENTS = 1024
+const PARALLEL_STRIPES = 24
+/**
+ * Bytes staged and not yet spread, beyond which clients wait: a member takes in what the group takes, and what is spread next is still in
+ * memory.
+ */
+const STAGED_BYTES = 32 * 1024 * 1024
+/** Segments that stay in memory until they are spread, of all files. */
+const KEPT_SEGMENTS = 128
 const RETRY_MS = 500
 /** Stripes of a file that are asked about in one round. */
 const ASKED = 256
@@ -71,6 +103,8 @@ export class Spreader {
   readonly #uploads = new Map<string, Upload>()
   readonly #lanes = new Lanes(PARALLEL_STRIPES)
   #waiting = 0
+  #waitingBytes = 0
+  #kept = 0
   #waiters: (() => void)[] = []
 
   constructor(c: Context) {
@@ -87,9 +121,13 @@ export class Spreader {
     return this.#waiting
   }
 
+  get hasRoom(): boolean {
+    return this.#waitingBytes < STAGED_BYTES || this.#c.stop.aborted
+  }
+
   /** Resolves when a further segment may be staged. */
   async room(): Promise<void> {
-    while (this.#waiting >= STAGED_SEGMENTS && !this.#c.stop.aborted) {
+    while (!this.hasRoom) {
       await new Promise<void>(resolve => this.#waiters.push(resolve))
     }
   }
@@ -98,14 +136,41 @@ export class Spreader {
     return this.#uploads.has(toHex(root))
   }
 
-  /** A segment is on stable storage in the staging log. */
-  async staged(file: { root: Uint8Array; size: number; seq: number }, index: number): Promise<void> {
+  /** Segments are on stable storage in the staging log. */
+  async staged(file: FileName, segments: readonly StagedSegment[]): Promise<void> {
     const up = await this.#upload(file)
-    if (up === undefined || index >= up.segments || hasBit(up, index)) return
+    for (const { up: sent, leaf, proof } of segments) this.#have(up, sent.index, { ...sent, leaf, proof })
+  }
+
+  #have(up: Upload, index: number, s?: Pick<SegmentUpload, 'data' | 'memory'> & Pick<Kept, 'leaf' | 'proof'>): void {
+    if (index >= up.segments || hasBit(up, index)) return
     up.bits[index >> 3]! |= 1 << (index & 7)
     up.count++
-    this.#waiting++
-    this.#look(up, Math.floor(index / up.code.k))
+    this.#settled(up, -1)
+    const t = Math.floor(index / up.code.k)
+    if (s?.memory !== undefined && this.#kept < KEPT_SEGMENTS && up.states[t] === 0) {
+      s.memory.share()
+      this.#kept++
+      up.kept.set(index, { data: s.data, leaf: s.leaf, proof: s.proof, memory: s.memory })
+    }
+    this.#look(up, t)
+  }
+
+  /** What is in memory of a segment, for whoever then releases it. */
+  #unkeep(up: Upload, index: number): Kept | undefined {
+    const found = up.kept.get(index)
+    if (found === undefined) return undefined
+    up.kept.delete(index)
+    this.#kept--
+    return found
+  }
+
+  #unkeepStripe(up: Upload, t: number): void {
+    for (let i = t * up.code.k; i < (t + 1) * up.code.k; i++) this.#unkeep(up, i)?.memory.release()
+  }
+
+  #unkeepAll(up: Upload): void {
+    for (const index of [...up.kept.keys()]) this.#unkeep(up, index)?.memory.release()
   }
 
   /** After a start: what the staging log holds. */
@@ -121,7 +186,7 @@ export class Spreader {
       for await (const [index] of this.#c.staging.locations(root)) {
         size ??= (await this.#c.staging.readHead(root, index))?.fileSize
         if (size === undefined) break
-        await this.staged({ root, size, seq: txs[0]?.seq ?? 0 }, index)
+        this.#have(await this.#upload({ root, size, seq: txs[0]?.seq ?? 0 }), index)
       }
     }
   }
@@ -135,7 +200,10 @@ export class Spreader {
   async forget(root: Uint8Array): Promise<void> {
     const up = this.#uploads.get(toHex(root))
     this.#uploads.delete(toHex(root))
-    if (up !== undefined) this.#settled(pending(up))
+    if (up !== undefined) {
+      this.#unkeepAll(up)
+      this.#settled(up, pending(up))
+    }
     await this.#c.staging.forget(root)
   }
 
@@ -152,7 +220,7 @@ export class Spreader {
     }
   }
 
-  async #upload(file: { root: Uint8Array; size: number; seq: number }): Promise<Upload | undefined> {
+  async #upload(file: FileName): Promise<Upload> {
     const key = toHex(file.root)
     const found = this.#uploads.get(key)
     if (found !== undefined) return found
@@ -170,7 +238,9 @@ export class Spreader {
       states,
       durable: 0,
       fails: 0,
-      checkedTo: 0
+      checkedTo: 0,
+      unit: Math.min(file.size, SEGMENT_BYTES),
+      kept: new Map()
     }
     this.#uploads.set(key, up)
     return up
@@ -206,8 +276,11 @@ export class Spreader {
     // Just after a start nobody has been heard: then every member would look dead.
     while (!this.#c.members.known()) await this.#c.clock.sleep(this.#c.times.tickMs, this.#c.stop)
     const there = await this.#c.manifests.get(up.root, code, t)
-    if (there !== undefined && there.size === up.size && stillDurable(this.#c, there)) return async () => there
-    const leases: Lease[] = []
+    if (there !== undefined && there.size === up.size && stillDurable(this.#c, there)) {
+      this.#unkeepStripe(up, t)
+      return async () => there
+    }
+    const leases: { release(): void }[] = []
     const memory = block(code.m * SEGMENT_BYTES)
     let made: Seal | undefined
     try {
@@ -233,7 +306,7 @@ export class Spreader {
     up.states[t] = 2
     up.durable++
     up.fails = 0
-    this.#settled(manifestStripe(made).segments)
+    this.#settled(up, manifestStripe(made).segments)
     if (up.durable === up.states.length) {
       await this.#c.files.settle(up.root)
       await this.#release(up)
@@ -269,17 +342,22 @@ export class Spreader {
     up.states = new Uint8Array(stripeCount(up.size, code))
     up.durable = 0
     up.checkedTo = 0
-    this.#waiting += pending(up) - before
+    this.#settled(up, before - pending(up))
     for (let t = 0; t < up.states.length; t++) this.#look(up, t)
     return true
   }
 
   /** @param leases - get the memory of the data, to be given back when it was sent. */
-  async #read(up: Upload, t: number, leases: Lease[]): Promise<StripeData | undefined> {
+  async #read(up: Upload, t: number, leases: { release(): void }[]): Promise<StripeData | undefined> {
     const s = stripeOf(up.size, up.code, t)
     const form = shape(up.size)
     const found = await Promise.all(
       Array.from({ length: s.segments }, (_, i) => {
+        const kept = this.#unkeep(up, s.firstSegment + i)
+        if (kept !== undefined) {
+          leases.push(kept.memory)
+          return kept
+        }
         const slot = lease()
         leases.push(slot)
         return this.#c.staging.read(up.root, s.firstSegment + i, slot.bytes)
@@ -290,7 +368,7 @@ export class Spreader {
       // Damaged while it waited: it is wanted from the client again.
       up.bits[(s.firstSegment + i) >> 3]! &= ~(1 << ((s.firstSegment + i) & 7))
       up.count--
-      this.#settled(1)
+      this.#settled(up, 1)
       this.#c.files.changed(up.root)
       return undefined
     }
@@ -322,9 +400,11 @@ export class Spreader {
     }
   }
 
-  #settled(segments: number): void {
+  /** So many segments of a file wait no longer. */
+  #settled(up: Upload, segments: number): void {
     this.#waiting = Math.max(0, this.#waiting - segments)
-    if (this.#waiting >= STAGED_SEGMENTS) return
+    this.#waitingBytes = this.#waiting === 0 ? 0 : Math.max(0, this.#waitingBytes - segments * up.unit)
+    if (this.#waitingBytes >= STAGED_BYTES) return
     for (const w of this.#waiters.splice(0)) w()
   }
 
@@ -340,7 +420,8 @@ export class Spreader {
       for (let i = firstSegment; i < firstSegment + segments; i++) if (hasBit(up, i)) staged++
       up.states[t] = 2
       up.durable++
-      this.#settled(staged)
+      this.#unkeepStripe(up, t)
+      this.#settled(up, staged)
     }
     if (family.whole < family.stripes) return
     for (; up.checkedTo < up.states.length; up.checkedTo++) {
@@ -350,6 +431,7 @@ export class Spreader {
     }
     if (this.#uploads.get(toHex(up.root)) !== up) return
     this.#uploads.delete(toHex(up.root))
+    this.#unkeepAll(up)
     await this.#c.staging.forget(up.root)
     this.#c.files.changed(up.root)
   }
@@ -379,17 +461,18 @@ export async function spreadStripe(
   const epoch = same ? old.epoch : Math.max(old?.epoch ?? -1, dead, leastEpoch - 1) + 1
   const core = { ...base, epoch, shardRoots: roots as Uint8Array[], leaves: s.full ? [] : stripe.leaves }
 
-  const claims: (Claim | undefined)[] = Array.from({ length: s.count }, (_, j) => {
+  const words: (Word | undefined)[] = Array.from({ length: s.count }, (_, j) => {
     const claim = old !== undefined && equalBytes(old.shardRoots[j]!, roots[j]) ? old.claims[j] : undefined
     const there = claim !== undefined && c.members.isMember(claim.holder) && c.members.health(claim.holder) === 'live'
     return there && !c.bad.has(base, j, claim.holder) ? claim : undefined
   })
   const order = ranked(c.members.live(), base.root, base.stripe)
-  const holds = (id: Uint8Array): boolean => claims.some(x => x !== undefined && equalBytes(x.holder, id))
+  const holders = words.map(x => (typeof x === 'object' ? x.holder : undefined))
+  const holds = (id: Uint8Array): boolean => holders.some(h => h !== undefined && equalBytes(h, id))
   // First rank by rank; who fails is passed over once.
   const tried = new Set<string>()
   for (let round = 0; round < 2; round++) {
-    const wanting = [...claims.keys()].filter(j => claims[j] === undefined)
+    const wanting = [...words.keys()].filter(j => words[j] === undefined)
     if (wanting.length === 0) break
     const free = choose(
       order.filter(m => !tried.has(toHex(m.id))),
@@ -403,8 +486,8 @@ export async function spreadStripe(
         tried.add(toHex(to.id))
         const shard: HeldShard = heldOf(core, j)
         try {
-          const claim = await hand(c, shard, to.id, shards[j]!, { epoch, proof: s.full ? stripe.proofs[j] : undefined })
-          claims[j] = claim
+          words[j] = await entrust(c, shard, to.id, shards[j]!, { epoch, proof: s.full ? stripe.proofs[j] : undefined })
+          holders[j] = to.id
           c.bad.clear(base, j, to.id)
         } catch (err) {
           untaken(c, to.id, err)
@@ -412,15 +495,20 @@ export async function spreadStripe(
       })
     )
   }
-  if (claims.filter(x => x !== undefined).length < durableAt(s)) return undefined
-  if (same && old.claims.every((x, j) => x !== undefined && x === claims[j])) return async () => old
-  if (same) return async () => ({ ...old, claims })
-  return () => sealed(c, { ...core, claims })
+  if (words.filter(x => x !== undefined).length < durableAt(s)) return undefined
+  if (same && old.claims.every((x, j) => x !== undefined && x === words[j])) return async () => old
+  return async () => {
+    const claims = await Promise.all(
+      words.map((word, j) => (word === undefined ? undefined : wordOf(word).catch(err => untaken(c, holders[j]!, err))))
+    )
+    if (claims.filter(x => x !== undefined).length < durableAt(s)) throw new Error('not enough members gave their word')
+    return same ? { ...old, claims } : sealed(c, { ...core, claims })
+  }
 }
 
 /** Said once a minute for each member, and counted: a member that takes nothing costs redundancy while everything looks well. */
-function untaken(c: Context, member: Uint8Array, err: unknown): void {
-  if (c.stop.aborted) return
+function untaken(c: Context, member: Uint8Array, err: unknown): undefined {
+  if (c.stop.aborted) return undefined
   c.stats.refusedShards++
   c.warnings.say(`spread ${toHex(member)}`, () => {
     c.logger.warn('a member does not take shards', {
@@ -429,6 +517,7 @@ function untaken(c: Context, member: Uint8Array, err: unknown): void {
       refused: c.stats.refusedShards
     })
   })
+  return undefined
 }
 
 /** Enough of its shards are with members that are not lost: there is nothing to send. */

@@ -6,11 +6,13 @@ import {
   decodeManifest,
   encodeClaim,
   encodeManifest,
+  MAX_BATCH,
   type Manifest
 } from '../../../lib/codec/storage/manifest.ts'
 import type { Code } from '../../../lib/codec/storage/shard-name.ts'
 import { MAX_SIBLINGS, type PackedProof, packPath, unpackPath } from '../disk/record.ts'
 import type { BucketEntry } from './manifests.ts'
+import { NOTHING } from './ports.ts'
 import { decodeHeld, encodeHeld, type HeldShard } from './shards.ts'
 
 /** Manifests of one message together. */
@@ -19,6 +21,10 @@ const HELD_BYTES = 79
 
 /** Shards in one message: 2 MiB of them. */
 export const MESSAGE_SHARDS = 8
+/** Shards of one `keep`: 4 MiB, which their holder fetches when it has room. */
+export const KEEP_SHARDS = 16
+/** Claims in one message: what one signature can cover. */
+export const MESSAGE_CLAIMS: number = MAX_BATCH
 
 /** One shard of a `put`: what it is, the epoch its manifest will have, and the proof of a segment. */
 export interface Put {
@@ -41,9 +47,9 @@ export function encodePuts(puts: readonly Put[]): Uint8Array {
 }
 
 /** undefined when one of them is no shard, or there are too many. */
-export function decodePuts(b: Uint8Array): (Put & { proof: PackedProof })[] | undefined {
+export function decodePuts(b: Uint8Array, most = MESSAGE_SHARDS): (Put & { proof: PackedProof })[] | undefined {
   const items = decodeList(b)
-  if (items === undefined || items.length === 0 || items.length > MESSAGE_SHARDS) return undefined
+  if (items === undefined || items.length === 0 || items.length > most) return undefined
   const out = items.map(decodePut)
   return out.includes(undefined) ? undefined : (out as (Put & { proof: PackedProof })[])
 }
@@ -57,6 +63,46 @@ function decodePut(b: Uint8Array): (Put & { proof: PackedProof }) | undefined {
   const path = unpackPath(view(b).getBigUint64(at + 5), steps)
   if (path === undefined) return undefined
   return { shard, epoch: view(b).getUint32(at), proof: { siblings: b.slice(at + 13), path } }
+}
+
+/** `keep`: a ticket under which the bytes can be fetched, and the shards as in `put`. */
+export function encodeKeep(ticket: number, puts: readonly Put[]): Uint8Array {
+  return concat(u64be(ticket), encodePuts(puts))
+}
+
+export function decodeKeep(b: Uint8Array): { ticket: Uint8Array; puts: (Put & { proof: PackedProof })[] } | undefined {
+  if (b.length < 8) return undefined
+  const puts = decodePuts(b.subarray(8), KEEP_SHARDS)
+  return puts === undefined ? undefined : { ticket: b.subarray(0, 8), puts }
+}
+
+/** `take`: the ticket, and one byte for each of its shards, 1 for those wanted; they follow each other in the answer's body. */
+export function encodeTake(ticket: Uint8Array, wanted: readonly boolean[]): Uint8Array {
+  return concat(ticket, Uint8Array.from(wanted, Number))
+}
+
+export function decodeTake(b: Uint8Array): { ticket: number; wanted: boolean[] } | undefined {
+  if (b.length < 9 || b.length > 8 + KEEP_SHARDS) return undefined
+  const ticket = Number(view(b).getBigUint64(0))
+  return Number.isSafeInteger(ticket) ? { ticket, wanted: Array.from(b.subarray(8), x => x === 1) } : undefined
+}
+
+/** The answer to a `keep`, in the order of the shards: nothing for one that is on stable storage, or why it is not. */
+export function encodeKept(faults: readonly (string | undefined)[]): Uint8Array {
+  return encodeList(faults.map(x => (x === undefined ? NOTHING : utf8((x || 'not stored').slice(0, 500)))))
+}
+
+export function decodeKept(b: Uint8Array): (string | undefined)[] | undefined {
+  return decodeList(b)?.map(x => (x.length === 0 ? undefined : new TextDecoder().decode(x)))
+}
+
+/** `claim`: shards whose holder shall give its word; the answer is that of `put`. */
+export function encodeClaims(shards: readonly HeldShard[]): Uint8Array {
+  return concat(...shards.map(encodeHeld))
+}
+
+export function decodeClaims(b: Uint8Array): HeldShard[] | undefined {
+  return decodeShards(b, MESSAGE_CLAIMS)
 }
 
 /** The answer to a `put`, in the order of the shards: a claim, or why there is none. */
@@ -81,8 +127,12 @@ export function encodeGets(shards: readonly HeldShard[]): Uint8Array {
 }
 
 export function decodeGets(b: Uint8Array): HeldShard[] | undefined {
+  return decodeShards(b, MESSAGE_SHARDS)
+}
+
+function decodeShards(b: Uint8Array, most: number): HeldShard[] | undefined {
   const n = b.length / HELD_BYTES
-  if (!Number.isInteger(n) || n < 1 || n > MESSAGE_SHARDS) return undefined
+  if (!Number.isInteger(n) || n < 1 || n > most) return undefined
   const out = Array.from({ length: n }, (_, i) => decodeHeld(b.subarray(HELD_BYTES * i, HELD_BYTES * (i + 1))))
   return out.includes(undefined) ? undefined : (out as HeldShard[])
 }

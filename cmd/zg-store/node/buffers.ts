@@ -2,40 +2,50 @@
  * Memory for segments on their way, used again and again. A fresh 256 KiB array a segment costs twice: the system clears its pages,
  * and V8 starts a collection of everything for each 64 MiB of such arrays, which took half of the node's processor time.
  *
- * A lease is given back exactly once, by whoever took it, when nobody reads or writes its bytes any more.
+ * A lease is given back exactly once by whoever took it, and once by each who shared it, when he does not read or write its bytes any more.
  */
 import type { ServerResponse } from 'node:http'
 import { assert } from '../../../lib/base/errors.ts'
 
-/** Holds a record of the log (264 296 bytes), and a segment as base64 with the answer around it (349 528 and 600). */
+/** Holds a record of the log (264 296 bytes). */
+const RECORD_BYTES = 260 * 1024
+/** Holds a segment as base64 with the answer around it (349 528 and 600). */
 export const SLOT_BYTES = 352 * 1024
-/** Slots kept when nobody uses them: 33 MiB. */
+/** Slots of each size that are kept when nobody uses them: 24 and 33 MiB. */
 const KEPT = 96
 
 /** Some bytes of the pool, in use until released. */
 export class Lease {
   readonly bytes: Buffer
-  readonly #free: Buffer[]
-  #live = true
+  readonly #free: Buffer[] | undefined
+  #users = 1
 
-  constructor(bytes: Buffer, free: Buffer[]) {
+  constructor(bytes: Buffer, free: Buffer[] | undefined) {
     this.bytes = bytes
     this.#free = free
   }
 
+  /** One user more. */
+  share(): void {
+    assert(this.#users > 0, 'memory that was given back')
+    this.#users++
+  }
+
   release(): void {
-    assert(this.#live, 'memory given back twice')
-    this.#live = false
-    if (this.#free.length < KEPT && this.bytes.length === SLOT_BYTES) this.#free.push(this.bytes)
+    assert(this.#users > 0, 'memory given back twice')
+    if (--this.#users > 0) return
+    if (this.#free !== undefined && this.#free.length < KEPT) this.#free.push(this.bytes)
   }
 }
 
-const free: Buffer[] = []
+const records: Buffer[] = []
+const slots: Buffer[] = []
 
 /** At least `bytes` bytes; what lies in them is left over from others. Larger wishes than a slot get memory of their own. */
-export function lease(bytes: number = SLOT_BYTES): Lease {
-  if (bytes > SLOT_BYTES) return new Lease(Buffer.allocUnsafeSlow(bytes), free)
-  return new Lease(free.pop() ?? Buffer.allocUnsafeSlow(SLOT_BYTES), free)
+export function lease(bytes: number = RECORD_BYTES): Lease {
+  if (bytes > SLOT_BYTES) return new Lease(Buffer.allocUnsafeSlow(bytes), undefined)
+  const [size, free] = bytes <= RECORD_BYTES ? [RECORD_BYTES, records] : [SLOT_BYTES, slots]
+  return new Lease(free.pop() ?? Buffer.allocUnsafeSlow(size), free)
 }
 
 /**

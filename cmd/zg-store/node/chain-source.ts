@@ -12,6 +12,8 @@ import type { ChainLog, FlowChain } from '../core/chain-follower.ts'
 
 /** `getFlowRootByTxSeq(uint256)`. */
 const FLOW_ROOT_SELECTOR = '0x6d7ad0fc'
+/** Most text of one answer of `eth_getLogs`, some 600 submissions: the follower asks for fewer blocks then. */
+const PAGE_BYTES = 1024 * 1024
 /** `numSubmissions()`. */
 const COUNT_SELECTOR = '0x77e19824'
 
@@ -37,12 +39,12 @@ export function chainSource(client: ChainClient, flow: string, clock: Clock): Ch
       return { number, hash: hash(b.hash, 'block hash'), parentHash: hash(b.parentHash, 'parent hash') }
     },
     async submitLogs(fromBlock, toBlock) {
-      const out: ChainLog[] = []
-      const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], fromBlock, toBlock }
-      for await (const page of client.getLogs(query)) {
-        for (const log of page) if (!log.removed) out.push(toLog(log, fromBlock, toBlock))
-      }
-      return out
+      const range = { fromBlock: toQuantity(fromBlock), toBlock: toQuantity(toBlock) }
+      const query = { address: flow, topics: [toHex(SUBMIT_TOPIC)], ...range }
+      // One block is the least that can be asked for.
+      const limit = toBlock > fromBlock ? { maxBytes: PAGE_BYTES } : {}
+      const logs = await client.call<RpcLog[]>('eth_getLogs', [query], limit)
+      return logs.filter(log => !log.removed).map(log => toLog(log, fromBlock, toBlock))
     },
     async flowRoot(seq) {
       const data = `${FLOW_ROOT_SELECTOR}${seq.toString(16).padStart(64, '0')}`

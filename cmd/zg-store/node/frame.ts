@@ -52,10 +52,16 @@ export function decodeFrameHead(b: Uint8Array): FrameHead | string {
 }
 
 /** A frame as an upload; the first entry of the lemma is a place for the leaf that the receiver computes. */
-export function frameUpload(head: FrameHead, siblings: Uint8Array, data: Uint8Array): SegmentUpload {
+export function frameUpload(
+  head: FrameHead,
+  siblings: Uint8Array,
+  data: Uint8Array,
+  memory?: SegmentUpload['memory']
+): SegmentUpload {
   const lemma: Uint8Array[] = [new Uint8Array(32)]
   for (let i = 0; i < head.path.length; i++) lemma.push(siblings.subarray(32 * i, 32 * i + 32))
   if (head.path.length > 0) lemma.push(head.root)
   const { root, index, fileSize, path } = head
-  return { root, index, fileSize, data, proof: { lemma, path: [...path] }, namesLeaf: false }
+  const up = { root, index, fileSize, data, proof: { lemma, path: [...path] }, namesLeaf: false }
+  return memory === undefined ? up : { ...up, memory }
 }

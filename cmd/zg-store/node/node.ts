@@ -7,11 +7,14 @@ import { formatDuration } from '../../../lib/base/units.ts'
 import type { VerbFn } from '../../../lib/cli/types.ts'
 import { findEndpoint } from '../../../lib/clients/network.ts'
 import type { ShardPosition } from '../core/file-store.ts'
+import type { HostPort } from './grpc.ts'
 import { type StoreNodeOptions, startStoreNode } from './store-node.ts'
+import { boundGarbage } from './young-garbage.ts'
 
 /** Runs until SIGTERM (exit 0), `admin_shutdown` (0), or until the chain contradicts what was read (76, 78). */
 export const node: VerbFn = async (ctx, _args, opts) => {
   const started = performance.now()
+  boundGarbage()
   const dir = (opts.dir as string | undefined) ?? dataDir(ctx.network, 'store-node')
   const given = (opts.chain ?? opts.rpcUrl) as string | undefined
   let fatal: unknown
@@ -40,6 +43,7 @@ export const node: VerbFn = async (ctx, _args, opts) => {
   }
   if (Buffer.byteLength(socket) <= 107) options.socket = socket
   if (opts.flow !== undefined) options.flow = opts.flow as string
+  if (opts.grpc !== undefined) options.grpc = opts.grpc as HostPort
   if (opts.shard !== undefined) options.shard = opts.shard as ShardPosition
   if (opts.quota !== undefined) options.quotaBytes = opts.quota as number
   if (opts.whenFull !== undefined) options.whenFull = opts.whenFull as 'refuse' | 'oldest'
@@ -83,7 +87,8 @@ export const node: VerbFn = async (ctx, _args, opts) => {
       dir,
       shardId,
       numShard,
-      chain: options.chain
+      chain: options.chain,
+      ...(running.grpcAddress === undefined ? {} : { grpc: running.grpcAddress })
     },
     `store node ready on ${running.url}, shard ${shardId}/${numShard}, in ${formatDuration(performance.now() - started)}`
   )

@@ -4,6 +4,7 @@ import { parseDuration, parseSize } from '../../../lib/base/units.ts'
 import { parseInteger, parsePort, parseUrl } from '../../../lib/cli/options.ts'
 import type { OptionSpec } from '../../../lib/cli/types.ts'
 import type { ShardPosition } from '../core/file-store.ts'
+import type { HostPort } from './grpc.ts'
 
 export const NODE_OPTIONS: OptionSpec[] = [
   { flags: '--dir <dir>', help: 'data directory (default: under the user data directory, by network)' },
@@ -38,6 +39,11 @@ export const NODE_OPTIONS: OptionSpec[] = [
     help: 'blocks on top and including before an event counts; 1 takes the newest',
     default: 1,
     parse: parseInteger(1, 100)
+  },
+  {
+    flags: '--grpc <host:port>',
+    help: 'uploads by gRPC too, such as 127.0.0.1:50051 (default: none)',
+    parse: parseHostPort
   },
   { flags: '--peer <multiaddr>', help: 'another storage node, such as /ip4/127.0.0.1/tcp/4001', repeat: true },
   {
@@ -103,6 +109,16 @@ export const NODE_OPTIONS: OptionSpec[] = [
   { flags: '--socket <path>', help: 'Unix socket of the admin methods (default: admin.sock in the data directory)' },
   { flags: '--allow-host <name>', help: 'a Host name that clients may use', repeat: true, advanced: true }
 ]
+
+/** Reads `127.0.0.1:50051`, `[::1]:50051`, `node.local:0`. @throws {ZgError} ERR_USAGE. */
+function parseHostPort(text: string): HostPort {
+  const m = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([\w.-]{1,253})):([0-9]{1,5})$/.exec(text)
+  const port = Number(m?.[3])
+  if (m === null || port > 65_535) {
+    throw new ZgError('ERR_USAGE', `'${text}' is not an address`, { hint: "write '127.0.0.1:50051'" })
+  }
+  return { host: m[1] ?? m[2]!, port }
+}
 
 function parseFlow(text: string): string {
   if (!/^0x[0-9a-fA-F]{40}$/.test(text)) throw new ZgError('ERR_USAGE', `'${text}' is not an address`)

@@ -119,13 +119,16 @@ async function upload(o: RawRoutesOptions, req: IncomingMessage, res: ServerResp
       // Clients that are slow, many of them, must not hold what came before while they send the rest.
       if (framesHeld >= FRAMES_HELD && ups.length > 0) await storeWhole()
       // Not a byte of the data is read before there is room for it.
-      await o.store.room()
+      if (!o.store.hasRoom) {
+        reader.hold()
+        await o.store.room()
+      }
       const memory = lease(head.dataSize)
       leases.push(memory)
       framesHeld++
       const data = plain(memory, head.dataSize)
       if ((await reader.fill(data)) < data.length) throw new HttpError(400, 'ERR_BAD_INPUT', 'body ends within a frame')
-      ups.push(frameUpload(head, siblings, data))
+      ups.push(frameUpload(head, siblings, data, memory))
     }
   } catch (err) {
     fault = { err, index: undefined }

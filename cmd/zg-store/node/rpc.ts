@@ -64,12 +64,12 @@ export function nodeMethods(o: NodeRpcOptions): RpcMethods {
       return uploadOne(store, one, await store.target(one.root, one.fileSize))
     },
     zgs_uploadSegments: async (p, ctx) =>
-      uploadList(store, ups(p[0], ctx), up => store.target(up.root, up.fileSize), 'refuse'),
+      answered(uploadList(store, ups(p[0], ctx), up => store.target(up.root, up.fileSize), 'refuse')),
     zgs_uploadSegmentByTxSeq: async (p, ctx) => uploadOne(store, up(p[0], ctx), await bySeqOrNone(index, p[1])),
     zgs_uploadSegmentsByTxSeq: async (p, ctx) => {
       const list = ups(p[0], ctx)
       const tx = await bySeqOrNone(index, p[1])
-      return uploadList(store, list, tx ?? (async () => undefined), 'skip')
+      return answered(uploadList(store, list, tx ?? (async () => undefined), 'skip'))
     },
     zgs_downloadSegment: async p => download(store, p, () => byRoot(p, 0)),
     zgs_downloadSegmentByTxSeq: async p => download(store, p, () => bySeq(p, 0)),
@@ -149,8 +149,13 @@ async function uploadOne(store: FileStore, up: SegmentUpload, tx: Tx | undefined
   }
 }
 
-/** @param target - the submission that all are for, or how to find that of each. */
-async function uploadList(
+/**
+ * Stores the segments of one call.
+ * @param target - the submission that all are for, or how to find that of each.
+ * @returns how many are stored now.
+ * @throws {UploadRefusal} of the first that is refused; ZgError ERR_DISK_FULL, ERR_IO.
+ */
+export async function uploadList(
   store: FileStore,
   ups: readonly SegmentUpload[],
   target: Tx | ((up: SegmentUpload) => Promise<Tx | undefined>),
@@ -164,10 +169,18 @@ async function uploadList(
     if (r.status === 'rejected') {
       // Segments of one call are stored side by side: one of them may complete the file before the next is looked at.
       const completed = r.reason instanceof UploadRefusal && r.reason.reason === 'final'
-      if (!(completed && results.some(x => x.status === 'fulfilled'))) throw refusal(r.reason)
-    } else if (r.value === 'known' && repeats === 'refuse') throw refusal(duplicate())
+      if (!(completed && results.some(x => x.status === 'fulfilled'))) throw r.reason
+    } else if (r.value === 'known' && repeats === 'refuse') throw duplicate()
   }
   return ups.length
+}
+
+async function answered(count: Promise<number>): Promise<number> {
+  try {
+    return await count
+  } catch (err) {
+    throw refusal(err)
+  }
 }
 
 function refusal(err: unknown): unknown {

@@ -44,9 +44,11 @@ import { leavesOf } from '../group/shards.ts'
 import { adminMethods } from './admin.ts'
 import { admission, firstRequests } from './admission.ts'
 import { chainSource } from './chain-source.ts'
+import { GRPC_METHODS, type HostPort, serveNodeGrpc } from './grpc.ts'
 import { openIndex } from './open-index.ts'
 import { type PeerNetwork, startPeers } from './peers.ts'
 import { peersRoute } from './peers-route.ts'
+import { tuneProcess } from './process.ts'
 import { rawRoutes } from './raw.ts'
 import { Replicator } from './replicator.ts'
 import { Retention } from './retention.ts'
@@ -59,6 +61,8 @@ export interface StoreNodeOptions {
   /** 0 chooses a free port. */
   rpcPort: number
   rpcHost?: string
+  /** Where uploads are taken by gRPC too; absent: nowhere. */
+  grpc?: HostPort
   /** Host names clients may use beside localhost and addresses. */
   allowedHosts?: string[]
   /** URL of the chain's RPC. */
@@ -103,6 +107,8 @@ export interface StoreNode {
   readonly url: string
   readonly port: number
   readonly shard: ShardPosition
+  /** Where gRPC listens, if it does. */
+  readonly grpcAddress: string | undefined
   /** Addresses at which peers can dial, once libp2p runs. */
   p2pAddresses(): string[]
   ready(): Readiness
@@ -122,6 +128,7 @@ const RECONSIDER_MS = 2_000
  *   another network or shard position, when the chain answers at once (else through `onFatal`).
  */
 export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
+  tuneProcess()
   const clock = o.clock ?? systemClock
   const logger = o.log('node')
   const closers: (() => Promise<void> | void)[] = []
@@ -265,7 +272,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       connectedPeers: () => peers?.count() ?? 0
     }
     const methods = nodeMethods(face)
-    const onCall = rpcMetrics(metrics, Object.keys(methods))
+    const onCall = rpcMetrics(metrics, [...Object.keys(methods), ...GRPC_METHODS])
     const onBug = (method: string, err: unknown): void =>
       logger.error('a request failed inside', { method, error: messageOf(err) })
     server = await serveRpc({
@@ -291,6 +298,12 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
     })
     const listening = server
     closers.push(() => listening.close())
+    let grpcAddress: string | undefined
+    if (o.grpc !== undefined) {
+      const grpc = await serveNodeGrpc({ ...o.grpc, store: files, index, onCall, onBug })
+      closers.push(() => grpc.close())
+      grpcAddress = grpc.address
+    }
     coding?.start(metrics)
     if (o.socket !== undefined) {
       const admin = adminMethods({
@@ -346,6 +359,7 @@ export async function startStoreNode(o: StoreNodeOptions): Promise<StoreNode> {
       url: listening.url!,
       port: listening.port!,
       shard,
+      grpcAddress,
       p2pAddresses: () => peers?.addresses() ?? [],
       ready,
       close: closeAll

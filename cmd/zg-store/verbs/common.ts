@@ -8,7 +8,15 @@ import { type Account, findSigner } from '../../../lib/clients/accounts.ts'
 import { ChainClient } from '../../../lib/clients/chain.ts'
 import { findEndpoint, readNetwork } from '../../../lib/clients/network.ts'
 import { sharedSignal } from '../../../lib/clients/store/retry.ts'
-import { FlowClient, makeEncryptionKey, NodePool, readEncryptionKey } from '../../../lib/clients/store.ts'
+import {
+  FlowClient,
+  type Lock,
+  makeEncryptionKey,
+  NodePool,
+  parsePublicKey,
+  readEncryptionKey
+} from '../../../lib/clients/store.ts'
+import type { DecryptWith } from '../../../lib/codec/storage/encryption.ts'
 import { readSecretFile } from '../../../lib/crypto/keystore-file.ts'
 
 /** Nodes given by flag, else the indexer (flag, environment, file), else nodes from there, else the running network. */
@@ -111,6 +119,24 @@ export async function encryptionKey(ctx: VerbContext, opts: Options, make: boole
   const key = await makeEncryptionKey(path)
   ctx.warn(`${ctx.tool}: made a key in '${path}'; whoever loses it loses what is encrypted with it`)
   return key
+}
+
+/** What a put encrypts with: the public key of `--encrypt-to`, or a shared one as {@link encryptionKey}. */
+export async function encryptionLock(ctx: VerbContext, opts: Options): Promise<Lock | undefined> {
+  const to = opts.encryptTo as string | undefined
+  if (to === undefined) return encryptionKey(ctx, opts, true)
+  if (opts.encrypt === true || opts.encryptionKeyFile !== undefined) {
+    throw new ZgError('ERR_USAGE', "'--encrypt-to' takes no other key", {
+      hint: "leave out '--encrypt' and '--encryption-key-file'"
+    })
+  }
+  return { publicKey: parsePublicKey(to) }
+}
+
+/** What opens encrypted files: one secret, which is the shared key of some and the private key for others, as their headers say. */
+export async function decryption(ctx: VerbContext, opts: Options): Promise<DecryptWith | undefined> {
+  const secret = await encryptionKey(ctx, opts, false)
+  return secret === undefined ? undefined : { key: secret, privateKey: secret }
 }
 
 /** `ROOT`, or `ROOT/path/in/folder`. */

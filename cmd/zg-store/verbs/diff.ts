@@ -35,7 +35,7 @@ export const diff: VerbFn = async (ctx, args, opts) => {
 
 async function stored(ctx: VerbContext, pool: NodePool, text: string, key: Uint8Array | undefined): Promise<Side> {
   const { root, path } = parsePathInFolder(text)
-  const o = { signal: ctx.signal, key: key === undefined ? undefined : { key } }
+  const o = { signal: ctx.signal, key: key === undefined ? undefined : { key, privateKey: key } }
   try {
     const entry = entryAt(await readFolder(pool, root, o), path)
     if (entry.type === 'directory') return { kind: 'folder', top: entry, local: undefined }

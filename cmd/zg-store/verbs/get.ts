@@ -16,8 +16,9 @@ import {
   restoreFolder,
   saveStream
 } from '../../../lib/clients/store.ts'
+import type { DecryptWith } from '../../../lib/codec/storage/encryption.ts'
 import type { FolderEntry } from '../../../lib/codec/storage/folder.ts'
-import { encryptionKey, findPool, parseByteRange, parsePathInFolder, parseRoot } from './common.ts'
+import { decryption, findPool, parseByteRange, parsePathInFolder, parseRoot } from './common.ts'
 
 export const get: VerbFn = async (ctx, args, opts) => {
   const first = parsePathInFolder(args[0]!)
@@ -32,8 +33,7 @@ export const get: VerbFn = async (ctx, args, opts) => {
     throw new ZgError('ERR_USAGE', "'--json' needs '--output FILE': stdout carries the file")
   }
   if (output !== undefined && opts.recursive !== true) await checkTarget(output, opts.force === true)
-  const secret = await encryptionKey(ctx, opts, false)
-  const key = secret === undefined ? undefined : { key: secret }
+  const key = await decryption(ctx, opts)
   const pool = await findPool(ctx, opts)
   const call = { signal: ctx.signal, key }
   let roots = [first.root, ...rest]
@@ -90,7 +90,7 @@ async function getFolder(
   top: FolderEntry,
   dir: string,
   opts: Options,
-  key: { key: Uint8Array } | undefined
+  key: DecryptWith | undefined
 ): Promise<void> {
   if (top.type !== 'directory') throw new ZgError('ERR_BAD_INPUT', 'that is a file of the folder, not a folder')
   const total = sizeOf(top)

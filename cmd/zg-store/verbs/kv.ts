@@ -1,4 +1,4 @@
-/** `zg-store kv get`, `kv put` and `kv list`: keys of a stream. */
+/** `zg-store kv get`, `kv put` and `kv list`: keys of a stream. What is written goes out as {@link writeStream} does it. */
 import { ZgError } from '../../../lib/base/errors.ts'
 import { toHex } from '../../../lib/base/hex.ts'
 import type { Options, VerbContext, VerbFn } from '../../../lib/cli/types.ts'
@@ -12,8 +12,8 @@ import {
   put as putFile,
   readEncryptionKey
 } from '../../../lib/clients/store.ts'
-import { ANY_VERSION, encodeKv, encodeStreamTags } from '../../../lib/codec/storage/kv.ts'
-import { findPayer, findPool, journalDir, parseBytes, parseStream } from './common.ts'
+import { ANY_VERSION, encodeKv, encodeStreamTags, type KvOps, streamsOf } from '../../../lib/codec/storage/kv.ts'
+import { encryptionLock, findPayer, findPool, journalDir, parseBytes, parseStream } from './common.ts'
 import { putOptions, watch } from './put.ts'
 
 /** Values larger than this belong into a file whose root is the value. */
@@ -141,12 +141,30 @@ export const kvPut: VerbFn = async (ctx, args, opts) => {
     throw new ZgError('ERR_USAGE', 'an empty value deletes the key', { hint: "give '--delete' if that is meant" })
   }
   const version = opts.seen === undefined ? ANY_VERSION : BigInt(opts.seen as number)
-  const content = encodeKv({ version, reads: [], writes: [{ stream, key, value }], controls: [] })
+  const written = await writeStream(ctx, { version, reads: [], writes: [{ stream, key, value }], controls: [] }, opts)
+  ctx.print(
+    { type: 'kv_write', stream: toHex(stream), key: toHex(key), size: value.length, ...written.record },
+    String(written.seq)
+  )
+  written.check()
+}
+
+/** A file of operations that was stored, and what became of it. */
+export interface WrittenStream {
+  seq: number
+  /** Fields of a record that tell of it. */
+  record: Record<string, unknown>
+  /** @throws {ZgError} ERR_REJECTED when it was not applied. */
+  check: () => void
+}
+
+/** Stores operations, and waits until a key-value node has applied them unless `--no-wait` says otherwise. */
+export async function writeStream(ctx: VerbContext, ops: KvOps, opts: Options): Promise<WrittenStream> {
   const wait = opts.wait !== false
   const client = wait ? new KvClient(await kvUrl(ctx, opts.kv), ctx.signal) : undefined
-  const keyFile = opts.encryptionKeyFile as string | undefined
-  const plain = memorySource(content)
-  const source = keyFile === undefined ? plain : await encryptedSource(plain, await readEncryptionKey(keyFile))
+  const plain = memorySource(encodeKv(ops))
+  const lock = await encryptionLock(ctx, opts)
+  const source = lock === undefined ? plain : await encryptedSource(plain, lock)
   const { flow, signer } = await findPayer(ctx, opts)
   const { on, end } = watch(ctx)
   const result = await putFile(source, await hashSource(source), {
@@ -155,33 +173,31 @@ export const kvPut: VerbFn = async (ctx, args, opts) => {
     signer,
     journalDir: journalDir(ctx.network),
     ...putOptions(ctx, { ...opts, wait: true }),
-    tags: encodeStreamTags([stream]),
+    tags: encodeStreamTags(streamsOf(ops)),
     // The same bytes again are another write: set a=1, a=2, a=1 must leave 1.
     always: true,
     on
   })
   end(result.urls)
   const text = await client?.waitResult(result.seq, (opts.timeout as number | undefined) ?? 60_000)
-  ctx.print(
-    {
-      type: 'kv_write',
-      stream: toHex(stream),
-      key: toHex(key),
-      size: value.length,
+  return {
+    seq: result.seq,
+    record: {
       root: toHex(result.root),
       tx_seq: result.seq,
       txHash: result.txHash === undefined ? null : toHex(result.txHash),
       fee_neuron: result.feeNeuron.toString(),
       result: text ?? null
     },
-    String(result.seq)
-  )
-  if (text !== undefined && text !== 'Commit') {
-    throw new ZgError('ERR_REJECTED', `the write was stored but not applied: ${text}`)
+    check: () => {
+      if (text !== undefined && text !== 'Commit') {
+        throw new ZgError('ERR_REJECTED', `the write was stored but not applied: ${text}`)
+      }
+    }
   }
 }
 
-function kvUrl(ctx: VerbContext, given: unknown): Promise<string> {
+export function kvUrl(ctx: VerbContext, given: unknown): Promise<string> {
   return findEndpoint(given as string | undefined, ctx.network, 'kv', 'zg-store')
 }
 

@@ -2,7 +2,7 @@
 import type { VerbFn } from '../../../lib/cli/types.ts'
 import { entryAt, listNewest, readFolder, walkFolder } from '../../../lib/clients/store.ts'
 import { printEntry, printEntryHead, printList } from '../print.ts'
-import { encryptionKey, findPool, parsePathInFolder } from './common.ts'
+import { decryption, findPool, parsePathInFolder } from './common.ts'
 
 export const ls: VerbFn = async (ctx, args, opts) => {
   const pool = await findPool(ctx, opts)
@@ -12,8 +12,7 @@ export const ls: VerbFn = async (ctx, args, opts) => {
     return files.length === 0 ? 1 : 0
   }
   const { root, path } = parsePathInFolder(args[0])
-  const secret = await encryptionKey(ctx, opts, false)
-  const key = secret === undefined ? undefined : { key: secret }
+  const key = await decryption(ctx, opts)
   const entry = entryAt(await readFolder(pool, root, { signal: ctx.signal, key }), path)
   const list =
     entry.type !== 'directory'

@@ -9,6 +9,7 @@ import {
   hashSource,
   hashTree,
   isDirectory,
+  type Lock,
   memorySource,
   openSource,
   type PutItem,
@@ -25,12 +26,12 @@ import { encodeFolder } from '../../../lib/codec/storage/folder.ts'
 import { fragments } from '../../../lib/codec/storage/fragments.ts'
 import { type FileHash, FileHasher } from '../../../lib/codec/storage/hasher.ts'
 import { printFee, printFile, submitLine } from '../print.ts'
-import { encryptionKey, findPayer, findPool, journalDir, parseBytes } from './common.ts'
+import { encryptionLock, findPayer, findPool, journalDir, parseBytes } from './common.ts'
 
 export const put: VerbFn = async (ctx, args, opts) => {
   const paths = args.length === 0 ? ['-'] : args
   if (paths.filter(p => p === '-').length > 1) throw new ZgError('ERR_USAGE', "'-' is given twice: stdin is read once")
-  const key = await encryptionKey(ctx, opts, true)
+  const key = await encryptionLock(ctx, opts)
   const many = paths.length > 1
   let net: PutOptions | undefined
   // Found when the input is known to be good: what is wrong with a file is said before what is wrong with the network.
@@ -51,7 +52,7 @@ export const put: VerbFn = async (ctx, args, opts) => {
 }
 
 interface Where {
-  key: Uint8Array | undefined
+  key: Lock | undefined
   network: () => Promise<PutOptions>
   /** How it is named in the output; undefined when the root stands alone. */
   name: string | undefined
@@ -188,7 +189,7 @@ export function watch(ctx: VerbContext): { on: NonNullable<PutOptions['on']>; en
 async function openInput(
   ctx: VerbContext,
   path: string,
-  key: Uint8Array | undefined
+  key: Lock | undefined
 ): Promise<{ source: Source; hash: FileHash | undefined }> {
   if (path !== '-') {
     const opened = await openSource(path)
@@ -210,7 +211,7 @@ async function openInput(
 async function fromStream(
   ctx: VerbContext,
   stream: AsyncIterable<Uint8Array>,
-  key: Uint8Array | undefined
+  key: Lock | undefined
 ): Promise<{ source: Source; hash: FileHash }> {
   const hasher = new FileHasher()
   const bar = ctx.progress('hash')

@@ -34,6 +34,8 @@ export interface GrpcServerOptions {
   receiveBytes: number
   /** Calls at once, over all connections. */
   calls: number
+  /** Calls at once on one connection; its further ones wait in the client. 16 by default. */
+  streams?: number
   /** Health service and reflection beside the services. */
   health?: boolean
   onCall?: (method: string, ms: number, status: number) => void
@@ -65,7 +67,7 @@ export async function serveGrpc(opts: GrpcServerOptions): Promise<GrpcListener> 
   const server = new grpc.Server({
     'grpc.max_receive_message_length': opts.receiveBytes,
     'grpc.max_send_message_length': -1,
-    'grpc.max_concurrent_streams': STREAMS_MAX,
+    'grpc.max_concurrent_streams': opts.streams ?? STREAMS_MAX,
     'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,

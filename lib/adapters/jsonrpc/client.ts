@@ -1,7 +1,7 @@
 /** A small JSON-RPC client over HTTP for daemons and verbs: deadlines, bounded answers, errors of one kind. */
 import { messageOf, systemCode, ZgError } from '../../base/errors.ts'
-import { postJson } from './post.ts'
-import { RpcError } from './types.ts'
+import { AnswerTooLarge, postJson } from './post.ts'
+import { RPC, RpcError } from './types.ts'
 
 export interface RpcClientOptions {
   timeoutMs?: number
@@ -11,6 +11,8 @@ export interface RpcClientOptions {
   hint?: string
   /** Made anew for each request: tokens age. */
   headers?: () => Record<string, string>
+  /** Of one answer. What is larger counts as refused by the server with its code for limits, and is not read to its end. */
+  maxBytes?: number
 }
 
 /** One endpoint. Errors: RpcError as the server answered it; ZgError ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_PROTOCOL, ERR_STOPPED. */
@@ -82,8 +84,9 @@ export class RpcClient {
     if (o.signal?.aborted) onAbort()
     o.signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      return await postJson(this.url, body, stop.signal, o.headers?.())
+      return await postJson(this.url, body, stop.signal, o.headers?.(), o.maxBytes)
     } catch (err) {
+      if (err instanceof AnswerTooLarge) throw new RpcError(RPC.limit, err.message)
       throw fetchError(err, { url: this.url, what: this.#name(opts), timeoutMs, signal: o.signal, hint: o.hint })
     } finally {
       clearTimeout(timer)

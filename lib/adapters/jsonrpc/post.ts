@@ -13,13 +13,15 @@ let secure: { agent: HttpsAgent; request: typeof httpRequest } | undefined
 
 /**
  * @param signal - ends the exchange; the rejection is its reason.
- * @throws what the connection failed with, as Node tells it (`code` ECONNREFUSED, ECONNRESET, …).
+ * @param maxBytes - of the answer; more is not read.
+ * @throws what the connection failed with, as Node tells it (`code` ECONNREFUSED, ECONNRESET, …); {@link AnswerTooLarge}.
  */
 export async function postJson(
   url: string,
   body: string,
   signal: AbortSignal,
-  headers: Record<string, string> = {}
+  headers: Record<string, string> = {},
+  maxBytes = Number.POSITIVE_INFINITY
 ): Promise<{ status: number; text: string }> {
   const bytes = Buffer.from(body)
   const to = new URL(url)
@@ -33,7 +35,16 @@ export async function postJson(
     if (signal.aborted) return reject(signal.reason)
     const req = request(to, options, res => {
       const parts: Buffer[] = []
-      res.on('data', (part: Buffer) => parts.push(part))
+      let size = 0
+      res.on('data', (part: Buffer) => {
+        size += part.length
+        if (size <= maxBytes) parts.push(part)
+        else {
+          parts.length = 0
+          done(() => reject(new AnswerTooLarge(maxBytes)))
+          req.destroy()
+        }
+      })
       res.once('end', () => done(() => resolve({ status: res.statusCode ?? 0, text: textOf(parts) })))
       // After `end` it says nothing new; before it the answer was cut short.
       res.once('close', () => done(() => reject(lost())))
@@ -52,6 +63,14 @@ export async function postJson(
     req.on('error', err => done(() => reject(err)))
     req.end(bytes)
   })
+}
+
+/** An answer went on beyond what was asked for; the rest was not read. */
+export class AnswerTooLarge extends Error {
+  constructor(maxBytes: number) {
+    super(`the answer has more than ${maxBytes} bytes`)
+    this.name = 'AnswerTooLarge'
+  }
 }
 
 /** TLS is loaded by the first who needs it. */

@@ -24,6 +24,16 @@ export interface KvEntry {
   data: Uint8Array
 }
 
+/** An account's roles in a stream; the last three are of a key, undefined when none was asked about. */
+export interface KvRoles {
+  admin: boolean
+  writer: boolean
+  /** The key has writers of its own. */
+  special: boolean | undefined
+  keyWriter: boolean | undefined
+  mayWrite: boolean | undefined
+}
+
 const QUERY_BYTES = 262_144
 /** One answer carries at most 16 MiB of value as base64. */
 const VALUE_MAX_BYTES = 1024 * 1024 * 1024
@@ -168,6 +178,27 @@ export class KvClient {
       if (at < p.sizeBytes && data.length > 0) continue
       const proof = { ...submission, txHash: p.txHash }
       return { version, sizeBytes: p.sizeBytes, data: Buffer.concat(parts), proof }
+    }
+  }
+
+  /** What an account may do in a stream, and with a key of it when one is named, as of `version` (newest when absent). */
+  async roles(stream: Uint8Array, account: Uint8Array, key?: Uint8Array, version?: number): Promise<KvRoles> {
+    const [who, where, at] = [toHex(account), toHex(stream), version === undefined ? [] : [version]]
+    const ask = async (method: string, params: readonly unknown[]): Promise<boolean> => {
+      const answer = await this.#call<unknown>(method, [...params, ...at])
+      if (typeof answer !== 'boolean')
+        throw new ZgError('ERR_PROTOCOL', `key-value node answered no boolean to ${method}`)
+      return answer
+    }
+    const [admin, writer] = [await ask('kv_isAdmin', [who, where]), await ask('kv_isWriterOfStream', [who, where])]
+    if (key === undefined) return { admin, writer, special: undefined, keyWriter: undefined, mayWrite: undefined }
+    const name = base64(key)
+    return {
+      admin,
+      writer,
+      special: await ask('kv_isSpecialKey', [where, name]),
+      keyWriter: await ask('kv_isWriterOfKey', [who, where, name]),
+      mayWrite: await ask('kv_hasWritePermission', [who, where, name])
     }
   }
 

@@ -5,6 +5,9 @@
  * The nonce of a regular file is made from the key and the content (HMAC), so that the same file under the same key gives the
  * same root: an interrupted put goes on, and a second one costs nothing. Equal files are therefore recognisable as equal by
  * whoever sees the roots; two different files never share a key stream. Streams from a pipe get a random nonce.
+ *
+ * A file for the owner of a key pair gets a random key each time, which only that owner can find again: from the content it would tell
+ * everybody who guesses the content. So it has another root each time it is put.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import { mkdir, open } from 'node:fs/promises'
@@ -14,6 +17,7 @@ import { fromHex, toHex } from '../../base/hex.ts'
 import {
   cipherFrom,
   cryptAt,
+  type EncryptFor,
   MAX_HEADER_BYTES,
   newStream,
   openStream,
@@ -62,20 +66,50 @@ export async function makeEncryptionKey(path: string): Promise<Uint8Array> {
   return key
 }
 
+/** What a file is encrypted with: a shared key of 32 bytes, or the public key (secp256k1) of who may read it. */
+export type Lock = Uint8Array | { publicKey: Uint8Array }
+
+/** What encrypts one file, and the header in front of it. */
+export type LockedStream = StreamKey & { header: Uint8Array }
+
 /** An encrypted source, with what makes the same one again without reading it all. */
-export type EncryptedSource = Source & { readonly nonce: Uint8Array }
+export type EncryptedSource = Source & { readonly stream: LockedStream }
+
+/**
+ * Reads a public key: 33, 64 or 65 bytes as hex digits, with or without 0x.
+ * @throws {ZgError} ERR_USAGE when it is none.
+ */
+export function parsePublicKey(text: string): Uint8Array {
+  try {
+    const key = fromHex(text, 'public key', { bare: true })
+    // Whether it is a point of the curve shows when something is encrypted to it.
+    newStream({ publicKey: key })
+    return key
+  } catch (err) {
+    throw new ZgError('ERR_USAGE', `'${text.slice(0, 140)}' is not a public key`, {
+      cause: err,
+      hint: "it has 66 hex digits, as 'zg-store pubkey' prints it"
+    })
+  }
+}
+
+function encryptFor(lock: Lock): EncryptFor {
+  return lock instanceof Uint8Array ? { key: lock } : lock
+}
 
 /**
  * A source whose bytes are the encrypted form of another's.
- * @param o.nonce - of an earlier encrypted source of the same bytes; made from them when absent, which reads them once.
+ * @param o.stream - of an earlier encrypted source of the same bytes; made anew when absent, with a shared key from the bytes, which
+ *   reads them once.
  */
 export async function encryptedSource(
   plain: Source,
-  key: Uint8Array,
-  o: { signal?: AbortSignal | undefined; nonce?: Uint8Array | undefined } = {}
+  lock: Lock,
+  o: { signal?: AbortSignal | undefined; stream?: LockedStream | undefined } = {}
 ): Promise<EncryptedSource> {
-  const nonce = o.nonce ?? (await contentNonce(plain, key, o.signal))
-  const stream = newStream({ key }, { nonce })
+  const nonce =
+    lock instanceof Uint8Array && o.stream === undefined ? await contentNonce(plain, lock, o.signal) : undefined
+  const stream = o.stream ?? newStream(encryptFor(lock), nonce === undefined ? {} : { nonce })
   const head = stream.header
   const read = async (offset: number, length: number): Promise<Uint8Array> => {
     const end = Math.min(head.length + plain.sizeBytes, offset + length)
@@ -91,7 +125,7 @@ export async function encryptedSource(
     return out
   }
   return {
-    nonce,
+    stream,
     sizeBytes: head.length + plain.sizeBytes,
     read,
     check: () => plain.check(),
@@ -109,8 +143,8 @@ async function contentNonce(plain: Source, key: Uint8Array, signal?: AbortSignal
 }
 
 /** Encrypts a stream of unknown length with a random nonce. */
-export async function* encrypting(plain: AsyncIterable<Uint8Array>, key: Uint8Array): AsyncGenerator<Uint8Array> {
-  const stream = newStream({ key })
+export async function* encrypting(plain: AsyncIterable<Uint8Array>, lock: Lock): AsyncGenerator<Uint8Array> {
+  const stream = newStream(encryptFor(lock))
   yield stream.header
   const next = cipherFrom(stream)
   for await (const part of plain) yield next(part)

@@ -12,7 +12,7 @@ import { encodeFolder, FOLDER_MAX_ENTRIES, type FolderEntry, unsafeOnDisk } from
 import { fragments } from '../../codec/storage/fragments.ts'
 import { type FileHash, hashBytes } from '../../codec/storage/hasher.ts'
 import { hashSource } from './put.ts'
-import { encryptedSource } from './secret.ts'
+import { encryptedSource, type Lock } from './secret.ts'
 import { inputError, openRegular, type Source, slice } from './source.ts'
 
 /** A file of the tree, or a fragment of one, ready to be stored. */
@@ -93,8 +93,8 @@ async function entryOf(path: string, d: Dirent): Promise<FolderEntry> {
 }
 
 export interface TreeHashOptions {
-  /** Files are stored encrypted under this key; the sizes in the folder are then those of the stored streams. */
-  key?: Uint8Array | undefined
+  /** Files are stored encrypted with this; the sizes in the folder are then those of the stored streams. */
+  key?: Lock | undefined
   fragmentBytes?: number | undefined
   signal?: AbortSignal
   onProgress?: (doneBytes: number, totalBytes: number) => void
@@ -125,7 +125,7 @@ export async function hashTreeFile(f: TreeFile, o: TreeHashOptions = {}): Promis
         await file.close()
         throw new ZgError('ERR_BAD_INPUT', `'${f.path}' changed while it was stored`)
       }
-      const whole = key === undefined ? file : await encryptedSource(file, key, { nonce: encrypted!.nonce })
+      const whole = key === undefined ? file : await encryptedSource(file, key, { stream: encrypted!.stream })
       if (start === 0 && sizeBytes === whole.sizeBytes) return whole
       return { ...slice(whole, start, sizeBytes), close: () => file.close() }
     }

@@ -203,7 +203,7 @@ async function seal(member: Member, file: FileToSend, raw: boolean, o: UploadOpt
       // Finality follows the last segment within a second; segments that are still missing then were lost.
       return now.missing.length > 0 && performance.now() - started > 3_000 ? now : undefined
     },
-    { deadlineMs: o.sealMs, firstMs: 15, mostMs: 250, signal: o.signal }
+    { deadlineMs: o.sealMs, firstMs: 15, mostMs: 100, signal: o.signal }
   )
   if (state !== undefined) return state
   throw new ZgError('ERR_TIMEOUT', `${origin(member.node.url)} has all data but does not call the file final`, {

@@ -41,6 +41,16 @@ ZG_INLINE vf vsign(vf magnitude, vf of) {
 ZG_INLINE vf vpow2(vf p, vf n) { return vflt(_mm512_add_epi32(vint(p), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23))); }
 ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 
+// A build for comparison alone (bench.cpp), never part of the product: sums and factors in the order that suits the processor, not that of
+// inference.md 12. What the deterministic order costs is the difference.
+#ifdef ZG_FREE_ORDER
+constexpr bool kFree = true;
+#define ZG_LEVEL zg_level_free
+#else
+constexpr bool kFree = false;
+#define ZG_LEVEL zg_level_avx512
+#endif
+
 #include "vector.inc"
 
 // ---- products ----
@@ -136,17 +146,20 @@ ZG_INLINE void unpack(const uint8_t* tile, __m512i* w) {
 
 ZG_INLINE __m512 bytes_signed(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 ZG_INLINE __m512 bytes_unsigned(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
-ZG_INLINE __m512i quad(const int8_t* p) {
-  int32_t v;
-  memcpy(&v, p, sizeof v);
-  return _mm512_set1_epi32(v);
-}
-
 // Factors of a segment's block number j as floats. Products of two are exact (inference.md 12.2), so scaling in floats gives the bits of scaling in integers,
 // except for the sign of zero: + 0 takes care of that.
 struct Factors {
   __m512 d, dm, s0, s1, m0, m1;
 };
+
+// Of the free build: factors with the block's scale in them.
+template <int kScale>
+ZG_INLINE void join_factors(Factors* f) {
+  if constexpr (ZG_IS_K(kScale)) f->s0 = _mm512_mul_ps(f->s0, f->d);
+  if constexpr (kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M) f->s1 = _mm512_mul_ps(f->s1, f->d);
+  if constexpr (kScale == ZG_SCALE_K1M || kScale == ZG_SCALE_K2M) f->m0 = _mm512_mul_ps(f->m0, f->dm);
+  if constexpr (kScale == ZG_SCALE_K2M) f->m1 = _mm512_mul_ps(f->m1, f->dm);
+}
 
 template <int kScale>
 ZG_INLINE void block_factors(const uint8_t* aux, uint32_t j, Factors* f) {
@@ -180,48 +193,94 @@ ZG_INLINE void block_factors(const uint8_t* aux, uint32_t j, Factors* f) {
   }
 }
 
-// One block of one token onto its sums.
-template <int kOffset, int kScale>
-ZG_INLINE __m512 block_token(const __m512i* w, const Factors& f, const int8_t* q, const float* d, const int32_t* sums, size_t n, __m512 acc) {
-  const __m512 zero = _mm512_setzero_ps();
-  const __m512 dx = _mm512_set1_ps(d[0]);
-  __m512i a = _mm512_setzero_si512();
-  const __m512 scale = _mm512_mul_ps(f.d, dx);
-  constexpr bool halves_apart = kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M;
-  __m512 s;
-  if constexpr (halves_apart) {
-    __m512i c = _mm512_setzero_si512();
-    for (int k = 0; k < 4; k++) {
-      a = _mm512_dpbusd_epi32(a, w[k], quad(q + 4 * k));
-      c = _mm512_dpbusd_epi32(c, w[k + 4], quad(q + 4 * k + 16));
-    }
-    if constexpr (kOffset >= 0) {
-      a = _mm512_sub_epi32(a, _mm512_slli_epi32(_mm512_set1_epi32(sums[0]), kOffset));
-      c = _mm512_sub_epi32(c, _mm512_slli_epi32(_mm512_set1_epi32(sums[n]), kOffset));
-    }
-    s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c), f.s1, zero);
-    s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), f.s0, s);
-  } else {
-    if constexpr (kOffset >= 0) a = _mm512_slli_epi32(_mm512_set1_epi32(sums[2 * n]), kOffset);
-    for (int k = 0; k < 8; k++) a = _mm512_dpbusd_epi32(a, w[k], quad(q + 4 * k));
-    s = _mm512_cvtepi32_ps(a);
-    if constexpr (ZG_IS_K(kScale)) s = _mm512_fmadd_ps(s, f.s0, zero);
-  }
-  acc = _mm512_fmadd_ps(s, scale, acc);
-  if constexpr (kScale == ZG_SCALE_DM) {
-    // The minimum is added: its factor is −1.
-    acc = _mm512_fmadd_ps(_mm512_sub_ps(zero, _mm512_set1_ps(d[n])), _mm512_mul_ps(f.dm, dx), acc);
-  }
-  if constexpr (kScale == ZG_SCALE_K1M) {
-    const __m512 m = _mm512_fmadd_ps(f.m0, _mm512_set1_ps(d[n]), zero);
-    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc);
-  }
-  if constexpr (kScale == ZG_SCALE_K2M) {
-    __m512 m = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[0])), zero);
-    m = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n])), m);
-    acc = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc);
-  }
+// Tokens whose chains of dot products run side by side in a block. One chain of eight takes 32 cycles and more; in the order of a token at a time the
+// processor would have to look 80 instructions ahead to find work for them, which its queues do not hold.
+constexpr int kChains = 4;
+
+// acc + w · four bytes of a token, those repeated. Compilers load them to a register of their own first, which costs an instruction in three.
+typedef int32_t Four __attribute__((may_alias));
+ZG_INLINE __m512i dot(__m512i acc, __m512i w, const int8_t* q) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(const Four*)q));
   return acc;
+}
+
+// One block of T tokens, n apart in d and sums, onto their sums.
+template <int kOffset, int kScale, int T>
+ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q, const float* d, const int32_t* sums, size_t n, __m512* acc) {
+  const __m512 zero = _mm512_setzero_ps();
+  constexpr bool halves_apart = kScale == ZG_SCALE_K2 || kScale == ZG_SCALE_K2M;
+  __m512i a[T];
+  __m512i c[T];
+  __m512 s[T];
+#pragma GCC unroll 4
+  for (int t = 0; t < T; t++) {
+    a[t] = c[t] = _mm512_setzero_si512();
+    if constexpr (kOffset >= 0 && !halves_apart) a[t] = _mm512_slli_epi32(_mm512_set1_epi32(sums[2 * n + t]), kOffset);
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) {
+      a[t] = dot(a[t], w[k], q + 32 * t + 4 * k);
+      if constexpr (halves_apart) c[t] = dot(c[t], w[k + 4], q + 32 * t + 4 * k + 16);
+    }
+  }
+#pragma GCC unroll 4
+  for (int k = 4; k < 8 && !halves_apart; k++) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) a[t] = dot(a[t], w[k], q + 32 * t + 4 * k);
+  }
+  if constexpr (kFree && kOffset < 0 && kScale != ZG_SCALE_K2M) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) {
+      // Here d holds the sum times the scale.
+      const __m512 scale = _mm512_mul_ps(ZG_IS_K(kScale) ? f.s0 : f.d, _mm512_set1_ps(d[t]));
+      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[t]), scale, acc[t]);
+      acc[t] = kScale == ZG_SCALE_DM ? _mm512_fnmadd_ps(f.dm, _mm512_set1_ps(d[n + t]), acc[t])
+                                     : _mm512_fmadd_ps(f.m0, _mm512_set1_ps(d[n + t]), acc[t]);
+    }
+    return;
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < T; t++) {
+    if constexpr (halves_apart) {
+      if constexpr (kOffset >= 0) {
+        a[t] = _mm512_sub_epi32(a[t], _mm512_slli_epi32(_mm512_set1_epi32(sums[t]), kOffset));
+        c[t] = _mm512_sub_epi32(c[t], _mm512_slli_epi32(_mm512_set1_epi32(sums[n + t]), kOffset));
+      }
+      s[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t]), f.s1, zero);
+      s[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[t]), f.s0, s[t]);
+    } else {
+      s[t] = _mm512_cvtepi32_ps(a[t]);
+      if constexpr (ZG_IS_K(kScale)) s[t] = _mm512_fmadd_ps(s[t], f.s0, zero);
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < T; t++) {
+    const __m512 dx = _mm512_set1_ps(d[t]);
+    if constexpr (kFree && ZG_IS_K(kScale)) {
+      if constexpr (kScale == ZG_SCALE_K2M) {
+        s[t] = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), s[t]);
+        s[t] = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), s[t]);
+      }
+      acc[t] = _mm512_fmadd_ps(s[t], dx, acc[t]);
+      continue;
+    }
+    acc[t] = _mm512_fmadd_ps(s[t], _mm512_mul_ps(f.d, dx), acc[t]);
+    if constexpr (kScale == ZG_SCALE_DM) {
+      // The minimum is added: its factor is −1.
+      acc[t] = _mm512_fmadd_ps(_mm512_sub_ps(zero, _mm512_set1_ps(d[n + t])), _mm512_mul_ps(f.dm, dx), acc[t]);
+    }
+    if constexpr (kScale == ZG_SCALE_K1M) {
+      const __m512 m = _mm512_fmadd_ps(f.m0, _mm512_set1_ps(d[n + t]), zero);
+      acc[t] = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc[t]);
+    }
+    if constexpr (kScale == ZG_SCALE_K2M) {
+      __m512 m = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), zero);
+      m = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), m);
+      acc[t] = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc[t]);
+    }
+  }
 }
 
 // Asks for weights in advance. With one or two tokens the processor's own guesses keep memory busy, and requests of ours would take their
@@ -261,12 +320,14 @@ static void product_group(const uint8_t* at, uint32_t blocks, const ZgTokens& x,
       unpack<kType, kCode>(at, w);
       Factors f;
       block_factors<kScale>(aux, j, &f);
+      if constexpr (kFree) join_factors<kScale>(&f);
       const size_t b = first + j;
       const int8_t* q = x.q + b * N * 32;
       const float* d = x.d + b * 2 * N;
       const int32_t* sums = x.sums + b * 3 * N;
+      constexpr int T = N < kChains ? N : kChains;
 #pragma GCC unroll 12
-      for (int t = 0; t < N; t++) acc[t] = block_token<kOffset, kScale>(w, f, q + 32 * t, d + t, sums + t, N, acc[t]);
+      for (int t = 0; t < N; t += T) block_tokens<kOffset, kScale, T>(w, f, q + 32 * t, d + t, sums + t, N, acc + t);
     }
     for (int t = 0; t < N; t++) total[t] = _mm512_add_ps(total[t], acc[t]);
   }
@@ -394,14 +455,16 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
     slot->sums[3 * b * n] = low;
     slot->sums[(3 * b + 1) * n] = high;
     slot->sums[(3 * b + 2) * n] = -(low + high);
-    slot->d[(2 * b + 1) * n] = (float)-(low + high);
+    slot->d[(2 * b + 1) * n] = (float)-(low + high) * (kFree ? d : 1.0f);
   }
 }
 
 }  // namespace
 
-extern "C" const ZgLevel zg_level_avx512 = {"avx512", 1,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
+extern "C" const ZgLevel ZG_LEVEL = {kFree ? "free" : "avx512", 1,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
                                             zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite};
+#elif defined(ZG_FREE_ORDER)
+extern "C" const ZgLevel zg_level_free = {};
 #else
 extern "C" const ZgLevel zg_level_avx512 = {};
 #endif

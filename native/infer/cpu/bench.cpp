@@ -201,6 +201,31 @@ Decoding decode(Engine* engine, Run* run, uint32_t steps) {
   return d;
 }
 
+struct Ratios {
+  double prefill = 0, decode = 0;
+};
+
+// Speeds over those of the same kernels without the order of inference.md 12, in turns; 0 where there are none for this level.
+Ratios over_free(Engine* engine, uint32_t prompt, uint32_t steps) {
+  if (zg_level_free.product == nullptr || std::strcmp(engine->level().name, "avx512") != 0) return {};
+  Options options;
+  options.threads = engine->threads();
+  options.level = &zg_level_free;
+  std::string why;
+  const auto free = Engine::load(engine->shared_model(), options, &why);
+  if (free == nullptr) return {};
+  Engine* const both[2] = {engine, free.get()};
+  std::vector<double> prefills[2], times[2];
+  for (int i = 0; i < 10; i++) {
+    const Run run(both[i % 2], 1, prompt, 1);
+    // The first one makes the tables of RoPE.
+    if (i > 1) prefills[i % 2].push_back(run.prefill());
+  }
+  Run runs[2] = {{both[0], 1, prompt, steps}, {both[1], 1, prompt, steps}};
+  for (uint32_t i = 0; i < 2 * steps; i++) times[i / kTurn % 2].push_back(runs[i / kTurn % 2].step());
+  return {median(prefills[1]) / median(prefills[0]), median(times[1]) / median(times[0])};
+}
+
 // An answer's making over its computing again; 0 where they differ or there is no room.
 double check_speed(Engine* engine, uint32_t prompt) {
   Run making(engine, 1, prompt, kChecked + 1);
@@ -222,7 +247,7 @@ double check_speed(Engine* engine, uint32_t prompt) {
 
 }  // namespace
 
-int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded) {
+int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded, bool brief) {
   gguf::Error error;
   std::shared_ptr<const det::Model> model = det::Model::open(path, &error);
   const ZgLevel* level = level_by_name(getenv("ZG_CPU"));
@@ -257,6 +282,7 @@ int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded)
     eight = median(times);
   }
   const double checking = prompt < 2'000 && prompt + kChecked < model->context ? check_speed(engine.get(), prompt) : 0;
+  const Ratios free = !brief && threads == 1 && prompt < 2'000 ? over_free(engine.get(), prompt, (decoded + kTurn - 1) / kTurn * kTurn) : Ratios{};
   Workers workers(threads);
   workers.run(threads, 1, [](size_t, size_t) {});
   const double bandwidth = read_bandwidth(&workers);
@@ -264,9 +290,9 @@ int bench(const char* path, unsigned threads, uint32_t prompt, uint32_t decoded)
   workers.set_alone(true);
   const double bandwidth_one = threads == 1 ? bandwidth : read_bandwidth(&workers);
   printf("{\"level\":\"%s\",\"threads\":%u,\"loadSeconds\":%.4f,\"packedBytes\":%llu,\"parameters\":%llu,\"prefill\":%.2f,\"decode\":%.2f,"
-         "\"alone\":%.2f,\"shared\":%.2f,\"eight\":%.2f,\"tracePart\":%.5f,\"checking\":%.3f,\"bandwidth\":%.4g,\"bandwidthOne\":%.4g,\"bytePeak\":%.4g}\n",
+         "\"alone\":%.2f,\"shared\":%.2f,\"eight\":%.2f,\"tracePart\":%.5f,\"checking\":%.3f,\"freePrefill\":%.3f,\"freeDecode\":%.3f,\"bandwidth\":%.4g,\"bandwidthOne\":%.4g,\"bytePeak\":%.4g}\n",
          level->name, threads, load, static_cast<unsigned long long>(engine->packed_bytes()), static_cast<unsigned long long>(model->parameters),
-         prompt / median(prefills), 1 / d.measured, 1 / d.alone, 1 / d.shared, eight > 0 ? 8 / eight : 0.0, d.trace, checking, bandwidth,
+         prompt / median(prefills), 1 / d.measured, 1 / d.alone, 1 / d.shared, eight > 0 ? 8 / eight : 0.0, d.trace, checking, free.prefill, free.decode, bandwidth,
          bandwidth_one, peak);
   return 0;
 }

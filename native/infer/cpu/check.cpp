@@ -3,7 +3,7 @@
 //   check products SEED           every type of matrix, odd shapes and odd activations: bits of each level against the reference
 //   check test DIRECTORY TOKENS SEED    every model there on every level, 1 and 2 threads, alone, in chunks, 32 sequences at mixed positions:
 //                                 bits of all logits and final states, over at least so many tokens
-//   check bench FILE THREADS PROMPT DECODED     timings (bench.h)
+//   check bench FILE THREADS PROMPT DECODED [brief]    timings (bench.h)
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -301,10 +301,11 @@ int main(int count, char** arguments) {
   if (count == 5 && strcmp(arguments[1], "test") == 0) {
     return test(arguments[2], strtoull(arguments[3], nullptr, 10), strtoull(arguments[4], nullptr, 10));
   }
-  if (count == 6 && strcmp(arguments[1], "bench") == 0) {
+  const bool brief = count == 7 && strcmp(arguments[6], "brief") == 0;
+  if ((count == 6 || brief) && strcmp(arguments[1], "bench") == 0) {
     const auto number = [&](int i, int most) { return static_cast<uint32_t>(std::clamp(atoi(arguments[i]), 1, most)); };
-    return cpu::bench(arguments[2], number(3, 64), number(4, 4'000), number(5, 4'000));
+    return cpu::bench(arguments[2], number(3, 64), number(4, 4'000), number(5, 4'000), brief);
   }
-  fprintf(stderr, "usage: check products SEED | check test DIRECTORY TOKENS SEED | check bench FILE THREADS PROMPT DECODED\n");
+  fprintf(stderr, "usage: check products SEED | check test DIRECTORY TOKENS SEED | check bench FILE THREADS PROMPT DECODED [brief]\n");
   return 2;
 }

@@ -24,6 +24,8 @@ constexpr size_t kChunkMost = 512 << 10;
 constexpr size_t kChunksEach = 4;
 // Multiply-adds of attention below which it stays there.
 constexpr uint64_t kAloneAttention = 400'000;
+// Rows of a sequence whose attention is one item of work: a multiple of what a tile of queries takes.
+constexpr size_t kTogether = 8;
 // Values of rows in steps that are done row by row.
 constexpr size_t kAloneValues = 16'384;
 
@@ -69,10 +71,10 @@ bool Engine::run(std::vector<Row>* rows, const std::atomic<bool>* cancel) {
   for (Row& row : *rows) {
     row.logits = row.hidden = nullptr;
     row.failed_layer = 0;
-    wanted += row.wants_logits;
+    wanted += row.wants_logits || partial();
     positions.push_back(row.position);
   }
-  logits_.resize(wanted * vocabulary_stride_);
+  if (!partial()) logits_.resize(wanted * vocabulary_stride_);
   hidden_.resize(wanted * x_stride_);
   for (const auto& turns : turns_) turns->need(positions, &workers_);
   bool ok = true;
@@ -86,8 +88,12 @@ bool Engine::run(std::vector<Row>* rows, const std::atomic<bool>* cancel) {
     workers_.set_alone(alone);
     ok = run_rows(pass, n, cancel);
     if (!ok) break;
-    const size_t here = static_cast<size_t>(std::count_if(pass, pass + n, [](const Row& r) { return r.wants_logits; }));
-    if (here > 0) output(pass, n, logits_.data() + at * vocabulary_stride_, hidden_.data() + at * x_stride_);
+    const size_t here = static_cast<size_t>(std::count_if(pass, pass + n, [&](const Row& r) { return r.wants_logits || partial(); }));
+    if (partial()) {
+      hand_over(pass, n, hidden_.data() + at * x_stride_);
+    } else if (here > 0) {
+      output(pass, n, logits_.data() + at * vocabulary_stride_, hidden_.data() + at * x_stride_);
+    }
     at += here;
     workers_.set_alone(false);
     pace_.took(n, alone, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
@@ -221,20 +227,32 @@ void Engine::attention(size_t l, Row* rows, size_t n) {
     const uint64_t seen = uint64_t{rows[i].position} + 1;
     work += (layer.window == 0 ? seen : std::min<uint64_t>(seen, layer.window)) * m.q_width() * 2;
   }
-  const size_t items = n * m.kv_heads;
+  // Rows of one sequence read the same keys and values: a few are worked on together.
+  std::vector<Stretch> stretches;
+  for (size_t i = 0; i < n; i++) {
+    Stretch* s = stretches.empty() ? nullptr : &stretches.back();
+    if (s != nullptr && s->count < kTogether && rows[i].sequence == rows[s->first].sequence && rows[i].position == rows[i - 1].position + 1) {
+      s->count++;
+    } else {
+      stretches.push_back({i, 1});
+    }
+  }
+  const size_t items = stretches.size() * m.kv_heads;
   const size_t grain = work < kAloneAttention ? items : std::max<size_t>(1, items / (size_t{8} * workers_.threads()));
   workers_.run(items, grain, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) attend(l, rows[i / m.kv_heads], i / m.kv_heads, i % m.kv_heads);
+    for (size_t i = begin; i < end; i++) {
+      const Stretch& s = stretches[i / m.kv_heads];
+      attend(l, rows[s.first], s, i % m.kv_heads);
+    }
   });
 }
 
-void Engine::attend(size_t l, const Row& row, size_t index, size_t kv_head) {
+void Engine::attend(size_t l, const Row& row, const Stretch& stretch, size_t kv_head) {
   const det::Model& m = *model_;
   const PageShape& shape = pages_->shape();
-  alignas(64) float scratch[ZG_HEADS * 512];
-  const uint32_t window = m.layers[l].window;
+  alignas(64) float scratch[2 * ZG_QUERIES * 512];
   const uint32_t group = m.heads / m.kv_heads;
-  const size_t at = index * q_stride_ + kv_head * group * m.head_size;
+  const size_t at = stretch.first * q_stride_ + kv_head * group * m.head_size;
   ZgAttention a{};
   a.pages = row.sequence->table();
   a.floats = shape.floats ? 1 : 0;
@@ -242,11 +260,13 @@ void Engine::attend(size_t l, const Row& row, size_t index, size_t kv_head) {
   a.value_offset = shape.value_offset(l) + kv_head * shape.padded * ZG_PAGE;
   a.q = &q_[at];
   a.out = &o_[at];
+  a.stride = q_stride_;
+  a.rows = static_cast<uint32_t>(stretch.count);
   a.heads = group;
   a.head_size = m.head_size;
   a.padded = shape.padded;
-  a.last = row.position;
-  a.first = window != 0 && row.position + 1 > window ? row.position + 1 - window : 0;
+  a.position = row.position;
+  a.window = m.layers[l].window;
   a.scale = m.score_scale;
   a.cap = m.score_cap;
   a.scratch = scratch;
@@ -358,6 +378,11 @@ void Engine::mixture(size_t layer, size_t n) {
     adapt(layer, &Adapter::Layer::down, {gate_.data(), feed_stride_, expert_out_.data(), x_stride_, rows.size(), rows.data(), false, e});
     each_row(rows.size(), [&](size_t i) { level_.mix(&y_[rows[i] * x_stride_], &expert_out_[i * x_stride_], m.width, weights[i]); });
   }
+}
+
+void Engine::hand_over(Row* rows, size_t n, float* hidden) {
+  std::copy_n(x_.data(), n * x_stride_, hidden);
+  for (size_t i = 0; i < n; i++) rows[i].hidden = hidden + i * x_stride_;
 }
 
 // Final norm of all rows, logits of those that want them.

@@ -38,6 +38,8 @@ struct Options {
   bool float_cache = false;
   // New pages full of NaN: for tests.
   bool poison = false;
+  // Only so many of the model's first layers, when others compute the rest: a row's result is its residual behind them, wanted or not.
+  uint32_t layers = UINT32_MAX;
 };
 
 // One position to compute. Rows of a sequence ascend without gaps behind what was computed before; the sequence has room for them.
@@ -48,7 +50,8 @@ struct Row {
   bool wants_logits = false;
   // Changes to the weights that this row sees; outlives the run. nullptr: none. All rows of a sequence have the same.
   const AdapterSet* adapters = nullptr;
-  // Results, valid until the next run; nullptr when not wanted or failed. hidden: the state behind the final norm.
+  // Results, valid until the next run; nullptr when not wanted or failed. hidden: the state behind the final norm (of an engine of the
+  // first layers alone: behind these, and there when failed, too).
   const float* logits = nullptr;
   const float* hidden = nullptr;
   // Values stopped being finite in this layer (counted from 1; layers + 1: the output). 0: all is well.
@@ -78,9 +81,9 @@ class Engine {
 
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }
-  static PageShape page_shape(const det::Model& model, bool floats = false);
-  // Memory that packed weights take.
-  static uint64_t weight_bytes(const det::Model& model);
+  static PageShape page_shape(const det::Model& model, bool floats = false, uint32_t layers = UINT32_MAX);
+  // Memory that packed weights take: all of them, or those of the first layers.
+  static uint64_t weight_bytes(const det::Model& model, uint32_t layers = UINT32_MAX);
   const det::Model& model() const { return *model_; }
   const std::shared_ptr<const det::Model>& shared_model() const { return model_; }
   const ZgLevel& level() const { return level_; }
@@ -101,10 +104,17 @@ class Engine {
 
   Engine(std::shared_ptr<const det::Model> model, const Options& options);
   bool pack_weights(std::string* error);
+  // The output is somebody else's.
+  bool partial() const { return layers_.size() < model_->layers.size(); }
   void resize(size_t rows);
   bool run_rows(Row* rows, size_t n, const std::atomic<bool>* cancel);
   void attention(size_t layer, Row* rows, size_t n);
-  void attend(size_t layer, const Row& row, size_t index, size_t kv_head);
+  // Rows of a pass, of one sequence and at ascending positions.
+  struct Stretch {
+    size_t first;
+    size_t count;
+  };
+  void attend(size_t layer, const Row& row, const Stretch& stretch, size_t kv_head);
   void feed_forward(size_t layer, size_t n);
   // of: which row of the pass each is; nullptr: they are the pass's.
   void gated(size_t layer, size_t expert, size_t n, const uint32_t* of);
@@ -135,6 +145,8 @@ class Engine {
   void add_change(const Adapter::Pair& pair, const Tokens& low, const std::vector<uint32_t>& rows, const std::vector<float>& factors,
                   const Change& change);
   void output(Row* rows, size_t n, float* logits, float* hidden);
+  // Keeps the residual of all rows of a pass.
+  void hand_over(Row* rows, size_t n, float* hidden);
   // body(i) for every row, shared when there are enough.
   template <typename Body>
   void each_row(size_t n, const Body& body);

@@ -24,8 +24,9 @@ constexpr int ZG_PAGE = 16;
 constexpr int ZG_KEYS = 64;
 // Tokens that go through a product side by side at most.
 constexpr int ZG_TOKENS = 12;
-// Query heads computed side by side in attention at most.
+// Query heads of one row computed side by side in attention at most, and rows × heads: those that share the reading of keys and values.
 constexpr int ZG_HEADS = 4;
+constexpr int ZG_QUERIES = 8;
 
 // How 32 weights of a row lie: bits of the code, and whether a nibble is looked up.
 enum ZgCode { ZG_CODE_8, ZG_CODE_4, ZG_CODE_4_TABLE, ZG_CODE_5, ZG_CODE_6, ZG_CODE_2, ZG_CODE_3, ZG_CODE_FLOAT };
@@ -71,7 +72,8 @@ struct ZgSlot {
   int32_t* sums;
 };
 
-// Attention of the query heads of one key-value head over positions first … last.
+// Attention of the query heads of one key-value head, for rows at the positions position … position + rows − 1 of one sequence: each sees the
+// positions up to its own, with a window only so many.
 struct ZgAttention {
   // Of each page of the sequence: keys of this layer and head [dimension][16], values [16][padded head size], in cells.
   const void* const* pages;
@@ -79,18 +81,22 @@ struct ZgAttention {
   int floats;
   size_t key_offset;
   size_t value_offset;
+  // Rows are stride apart.
   const float* q;
   float* out;
+  size_t stride;
+  uint32_t rows;
   uint32_t heads;
   uint32_t head_size;
   // Rounded up to 16.
   uint32_t padded;
-  uint32_t first;
-  uint32_t last;
+  uint32_t position;
+  // 0: none.
+  uint32_t window;
   float scale;
   // 0: none.
   float cap;
-  // ZG_HEADS · padded floats.
+  // 2 · ZG_QUERIES · padded floats.
   float* scratch;
 };
 
@@ -140,4 +146,6 @@ extern const struct ZgLevel zg_level_generic;
 extern const struct ZgLevel zg_level_avx2;
 extern const struct ZgLevel zg_level_avx512;
 extern const struct ZgLevel zg_level_neon;
+// Linked to benchmarks alone: other bits (free.cpp).
+extern const struct ZgLevel zg_level_free;
 }

@@ -27,8 +27,8 @@ void release(const det::Model& model, const det::Matrix& m) {
 
 }  // namespace
 
-PageShape Engine::page_shape(const det::Model& model, bool floats) {
-  return {static_cast<uint32_t>(model.layers.size()), model.kv_heads, model.head_size, (model.head_size + 15) / 16 * 16, floats};
+PageShape Engine::page_shape(const det::Model& model, bool floats, uint32_t layers) {
+  return {static_cast<uint32_t>(std::min<size_t>(model.layers.size(), layers)), model.kv_heads, model.head_size, (model.head_size + 15) / 16 * 16, floats};
 }
 
 std::unique_ptr<Engine> Engine::load(std::shared_ptr<const det::Model> model, const Options& options, std::string* error) {
@@ -41,7 +41,7 @@ Engine::Engine(std::shared_ptr<const det::Model> model, const Options& options)
     : model_(std::move(model)),
       level_(options.level != nullptr ? *options.level : *level_by_name("")),
       workers_(std::max(1u, options.threads), options.pin, options.cpus),
-      pages_(std::make_unique<Pages>(page_shape(*model_, options.float_cache), options.pages, options.poison)) {
+      pages_(std::make_unique<Pages>(page_shape(*model_, options.float_cache, options.layers), options.pages, options.poison)) {
   const auto wide = [](size_t n) { return (n + ZG_ROWS - 1) / ZG_ROWS * ZG_ROWS; };
   x_stride_ = wide(model_->width);
   q_stride_ = wide(model_->q_width());
@@ -81,9 +81,9 @@ size_t bytes_of(const std::vector<Part>& parts) {
 
 }  // namespace
 
-uint64_t Engine::weight_bytes(const det::Model& m) {
-  uint64_t bytes = bytes_of({{&m.output, m.output.rows, 1}});
-  for (const det::Layer& l : m.layers) bytes += bytes_of(parts_of(m, l));
+uint64_t Engine::weight_bytes(const det::Model& m, uint32_t layers) {
+  uint64_t bytes = layers < m.layers.size() ? 0 : bytes_of({{&m.output, m.output.rows, 1}});
+  for (size_t i = 0; i < std::min<size_t>(m.layers.size(), layers); i++) bytes += bytes_of(parts_of(m, m.layers[i]));
   return bytes;
 }
 
@@ -121,12 +121,12 @@ bool Engine::pack_weights(std::string* error) {
     memory_.push_back(std::move(memory));
     return true;
   };
-  layers_.resize(m.layers.size());
-  for (size_t i = 0; i < m.layers.size(); i++) {
+  layers_.resize(pages_->shape().layers);
+  for (size_t i = 0; i < layers_.size(); i++) {
     Layer& p = layers_[i];
     if (!pack_all(parts_of(m, m.layers[i]), {&p.q, &p.k, &p.v, &p.o, &p.gate, &p.up, &p.down, &p.router})) return false;
   }
-  return pack_all({{&m.output, m.output.rows, 1}}, {&output_});
+  return partial() || pack_all({{&m.output, m.output.rows, 1}}, {&output_});
 }
 
 }  // namespace zg::cpu

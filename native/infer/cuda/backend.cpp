@@ -2,119 +2,95 @@
 
 #include <algorithm>
 
-#include "engine.h"
+#include "device.h"
+#include "plan.h"
+#include "split.h"
 
 namespace zg::simt {
 namespace {
 
-// Positions of one step, and those of prompts beside sequences that decode: enough to fill the matrix units, few enough that nobody
-// waits long for a token.
-constexpr uint32_t kStepRows = 1'024;
-constexpr size_t kStepShared = 256;
-// Rows of a step whose logits are computed at once.
-constexpr uint32_t kLogitRows = 256;
+std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 19)) >> 20) + " MiB"; }
 
-class CudaBackend final : public infer::Backend {
- public:
-  CudaBackend(std::shared_ptr<const det::Model> model, std::unique_ptr<Engine> engine)
-      // Without layers: the pages' memory is the device's.
-      : model_(std::move(model)), engine_(std::move(engine)), pages_(cpu::PageShape{}, engine_->pages()) {}
-
-  bool run(std::vector<cpu::Row>* rows, const std::atomic<bool>* cancel) override {
-    if (!fault_.empty()) return false;
-    const size_t width = model_->width;
-    const size_t vocabulary = model_->vocabulary;
-    logits_.clear();
-    hidden_.clear();
-    std::vector<PagedRow> part;
-    for (size_t from = 0; from < rows->size();) {
-      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return false;
-      part.clear();
-      size_t wants = 0;
-      size_t to = from;
-      for (; to < rows->size() && part.size() < kStepRows; to++) {
-        const cpu::Row& r = (*rows)[to];
-        if (r.wants_logits && wants == kLogitRows) break;
-        wants += r.wants_logits;
-        part.push_back({&r.sequence->pages(), r.position, r.token, r.wants_logits});
-      }
-      StepResults results;
-      if (!engine_->run_paged(part, wants > 0, &results)) {
-        fault_ = engine_->error();
-        return false;
-      }
-      const bool only = from == 0 && to == rows->size();
-      take(rows->data() + from, to - from, wants, results, only);
-      from = to;
-    }
-    if (logits_.empty()) return true;
-    size_t at = 0;
-    for (cpu::Row& r : *rows) {
-      if (!r.wants_logits) continue;
-      r.logits = r.failed_layer != 0 ? nullptr : logits_.data() + at * vocabulary;
-      r.hidden = r.failed_layer != 0 ? nullptr : hidden_.data() + at * width;
-      at++;
-    }
-    return true;
+// The devices that were named, with what is free there. One named twice is two (tests do so): what is free counts twice.
+bool rooms_of(const std::vector<uint32_t>& devices, std::vector<PlanRoom>* out, std::string* error) {
+  const std::vector<DeviceInfo> all = list_devices(error);
+  if (devices.empty()) return *error = "no device was named", false;
+  for (const uint32_t d : devices) {
+    if (d >= all.size()) return *error = "no CUDA device " + std::to_string(d) + ": " + std::to_string(all.size()) + " are there", false;
+    PlanRoom room{d, "cuda:", 0};
+    room.name.append(std::to_string(d)).append(" (").append(all[d].name).append(")");
+    uint64_t total = 0;
+    if (!device_memory(d, &room.free_bytes, &total, error)) return false;
+    out->push_back(room);
   }
+  return true;
+}
 
-  const std::string& fault() const override { return fault_; }
-  cpu::Pages& pages() override { return pages_; }
-  uint64_t page_bytes() const override { return engine_->page_bytes(); }
-  const std::shared_ptr<const det::Model>& model() const override { return model_; }
-  const char* name() const override { return engine_->device_name().c_str(); }
-  size_t step_alone() const override { return kStepRows; }
-  size_t step_shared() const override { return kStepShared; }
-  bool adapts() const override { return false; }
-
- private:
-  // Results of one part of the rows; those of an only part stay where the engine has them.
-  void take(cpu::Row* rows, size_t n, size_t wants, const StepResults& results, bool only) {
-    const size_t width = model_->width;
-    const size_t vocabulary = model_->vocabulary;
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-      rows[i].failed_layer = results.failed[i];
-      rows[i].logits = rows[i].hidden = nullptr;
-      if (!rows[i].wants_logits) continue;
-      if (only && rows[i].failed_layer == 0) {
-        rows[i].logits = results.logits + at * vocabulary;
-        rows[i].hidden = results.hidden + at * width;
-      }
-      at++;
-    }
-    if (only || wants == 0) return;
-    logits_.insert(logits_.end(), results.logits, results.logits + wants * vocabulary);
-    hidden_.insert(hidden_.end(), results.hidden, results.hidden + wants * width);
-  }
-
-  const std::shared_ptr<const det::Model> model_;
-  const std::unique_ptr<Engine> engine_;
-  cpu::Pages pages_;
-  std::string fault_;
-  // Of steps in several parts.
-  std::vector<float> logits_, hidden_;
-};
+// Keys and values on the CPU take at most half of what the weights there leave of its share, when the devices do not say.
+uint64_t host_pages(const infer::BackendOptions& options, const det::Model& model, uint32_t layers) {
+  const uint64_t weights = options.first_bytes(layers);
+  const uint64_t left = options.host_bytes / 2 > weights ? options.host_bytes / 2 - weights : 0;
+  return left / page_bytes(model, layers);
+}
 
 }  // namespace
 
 std::unique_ptr<infer::Backend> open_backend(std::shared_ptr<const det::Model> model, const infer::BackendOptions& options, std::string* error) {
-  EngineOptions o;
-  o.device = options.device;
+  PlanInput in;
+  in.model = model.get();
+  EngineOptions& o = in.engine;
   o.positions = std::min(options.positions, model->context);
   o.sequences = options.sequences;
   o.rows = std::max(kStepRows, options.sequences);
   o.logit_rows = kLogitRows;
   o.load_threads = options.threads;
-  const uint64_t page_bytes = uint64_t{2} * model->layers.size() * det::kPage * model->kv_width() * sizeof(uint16_t);
-  o.pages = static_cast<uint32_t>(std::min<uint64_t>(options.cache_bytes / page_bytes, UINT32_MAX));
-  if (options.cache_bytes != 0 && o.pages == 0) {
-    *error = "a cache of " + std::to_string(options.cache_bytes) + " bytes holds no page of " + std::to_string(page_bytes);
-    return nullptr;
+  o.pages = EngineOptions::kNoPages;
+  if (!rooms_of(options.devices, &in.rooms, error)) return nullptr;
+  in.shares = options.shares;
+  in.device_layers = options.device_layers;
+  in.cache_bytes = options.cache_bytes;
+  in.host_bytes = options.host_bytes;
+  const auto layers = static_cast<uint32_t>(model->layers.size());
+  for (uint32_t i = 1; i < layers && options.open_first != nullptr; i++) in.cpu_layers.push_back(options.first_bytes(i));
+  Plan plan;
+  if (!make_plan(in, &plan, error)) return nullptr;
+
+  std::vector<std::unique_ptr<Engine>> stages;
+  uint32_t pages = plan.pages;
+  if (pages == 0 && plan.cpu_layers > 0) pages = static_cast<uint32_t>(std::min<uint64_t>(host_pages(options, *model, plan.cpu_layers), UINT32_MAX - 1));
+  for (const PlanStage& s : plan.stages) {
+    o.device = in.rooms[s.room].device;
+    o.first_layer = s.first;
+    o.last_layer = s.last;
+    std::unique_ptr<Engine> engine = Engine::open(*model, o, error);
+    if (engine == nullptr) return nullptr;
+    stages.push_back(std::move(engine));
+    // The same pages in all: who has least room for them decides.
+    if (plan.pages == 0) pages = pages == 0 ? stages.back()->pages_left() : std::min(pages, stages.back()->pages_left());
   }
-  std::unique_ptr<Engine> engine = Engine::open(*model, o, error);
-  if (engine == nullptr) return nullptr;
-  return std::make_unique<CudaBackend>(std::move(model), std::move(engine));
+  if (pages == 0) return *error = "no memory is left for keys and values", nullptr;
+  std::string placement;
+  std::unique_ptr<infer::Backend> first;
+  if (plan.cpu_layers > 0) {
+    first = options.open_first(plan.cpu_layers, pages, error);
+    if (first == nullptr) return nullptr;
+    placement.append(layers_text(0, plan.cpu_layers)).append(" on the CPU (").append(first->name()).append(", ");
+    placement.append(mib(options.first_bytes(plan.cpu_layers))).append(")");
+  }
+  for (size_t i = 0; i < stages.size(); i++) {
+    Engine& e = *stages[i];
+    const uint64_t own = e.device_bytes();
+    if (!e.make_cache(pages)) return *error = e.error(), nullptr;
+    const PlanStage& s = plan.stages[i];
+    if (!placement.empty()) placement += ", ";
+    placement.append(layers_text(s.first, s.last)).append(" on ").append(in.rooms[s.room].name).append(" (").append(mib(own)).append(")");
+  }
+  if (stages.size() == 1 && first == nullptr) {
+    placement.clear();
+  } else {
+    placement += "; keys and values of " + std::to_string(uint64_t{pages} * det::kPage) + " positions: " + mib(pages * page_bytes(*model, layers));
+  }
+  return split_backend(std::move(model), std::move(first), std::move(stages), pages, std::move(placement));
 }
 
 }  // namespace zg::simt

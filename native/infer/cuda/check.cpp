@@ -16,6 +16,7 @@
 #include "device.h"
 #include "engine.h"
 #include "schedule_check.h"
+#include "split_check.h"
 #include "tiles.h"
 
 namespace {
@@ -201,6 +202,28 @@ bool compare_attention(const simt::EngineOptions& base, bool quick, Tally* tally
   return true;
 }
 
+// Ways to lay models out on the devices here: each stage on another one, when there are enough; else one plays all of them.
+std::vector<simt::Layout> layouts(uint32_t devices) {
+  const uint32_t b = devices > 1 ? 1 : 0;
+  const uint32_t c = devices > 2 ? 2 : 0;
+  return {{{0, b}, {}, 0}, {{c, b, 0}, {}, 0}, {{b, 0}, {1, 2}, 1}, {{b}, {}, 2}};
+}
+
+// Every file with every layout; peer copies and the way over the host in turn (under emulation).
+bool compare_splits(const std::vector<std::string>& files, uint32_t devices, unsigned threads) {
+  uint64_t logits = 0;
+  bool ok = true;
+  for (size_t i = 0; i < files.size(); i++) {
+    setenv("ZG_EMULATED_PEERS", i % 2 == 0 ? "0" : "1", 1);
+    ok = simt::compare_layouts(files[i], layouts(devices), threads, &logits) && ok;
+  }
+  ok = simt::compare_random_layers(layouts(devices), threads) && ok;
+  printf("splits over devices and the CPU: %s, %llu logits\n", ok ? "equal" : "DIFFERENT", static_cast<unsigned long long>(logits));
+  const bool plans = simt::check_plans();
+  printf("plans: %s\n", plans ? "as they should be" : "WRONG");
+  return ok && plans;
+}
+
 int test(const char* directory, bool quick) {
   simt::EngineOptions options;
   options.load_threads = quick ? 2 : 8;
@@ -246,6 +269,9 @@ int test(const char* directory, bool quick) {
     equal += same;
     ok = same && ok;
   }
+  if (quick) setenv("ZG_EMULATED_DEVICES", "3", 1);
+  std::string none_here;
+  ok = compare_splits(files, static_cast<uint32_t>(simt::list_devices(&none_here).size()), options.load_threads) && ok;
   printf("%zu of %zu files equal (or without a model), %llu logits, %llu different\n", equal, files.size(),
          static_cast<unsigned long long>(tally.logits), static_cast<unsigned long long>(tally.different));
   return ok && !files.empty() ? 0 : 1;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <string>
 #include <unordered_map>
@@ -26,6 +27,8 @@ struct DeviceInfo {
 
 // Devices here; empty, with the reason, where there are none.
 std::vector<DeviceInfo> list_devices(std::string* why);
+// Memory of a device that nobody has taken, and all of it. False with the reason.
+bool device_memory(uint32_t index, uint64_t* free, uint64_t* total, std::string* why);
 
 class Device {
  public:
@@ -64,6 +67,13 @@ class Device {
   void fill(void* to, uint8_t value, size_t bytes);
   void wait();
 
+  // What is launched or copied here from now on comes after all that the other device was told so far.
+  void wait_for(Device* other);
+  // Copies between the two go without the host's memory.
+  bool reaches(const Device& other);
+  // In the order of the launches of both; whatever it was that reaches() said.
+  void copy_from_device(void* to, Device* other, const void* from, size_t bytes);
+
   // Two pinned buffers of kStaging bytes for loading: staging(i) waits until the last copy out of buffer i is done.
   uint8_t* staging(unsigned i);
   void copy_staged(void* to, unsigned i, size_t bytes);
@@ -83,7 +93,9 @@ class Device {
   float between(unsigned from, unsigned to);
 
  private:
+#ifdef __CUDACC__
   bool check(int code, const char* what);
+#endif
 
   DeviceInfo info_;
   uint32_t index_ = 0;
@@ -97,8 +109,20 @@ class Device {
   cudaStream_t copies_ = nullptr;
   cudaEvent_t staged_[2] = {nullptr, nullptr};
   cudaEvent_t marks_[4] = {nullptr, nullptr, nullptr, nullptr};
+  cudaEvent_t told_ = nullptr;
+  // Devices that were asked about, and the answer.
+  std::unordered_map<uint32_t, bool> reached_;
   std::vector<cudaGraphExec_t> graphs_;
   std::unordered_map<const void*, size_t> shared_allowed_;
+#else
+  // Copies to the host that nobody waited for yet.
+  struct Out {
+    void* to;
+    std::vector<uint8_t> bytes;
+  };
+  std::vector<Out> outs_;
+  bool lies(const void* device, const void* host, size_t bytes);
+  bool before_launch();
 #endif
 };
 
@@ -129,7 +153,7 @@ void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint
 
 template <class Args>
 void Device::launch(void (*kernel)(Args), uint32_t grid_x, uint32_t grid_y, uint32_t threads, size_t shared, const Args& args) {
-  if (!ok()) return;
+  if (!before_launch()) return;
   struct Call {
     void (*kernel)(Args);
     const Args* args;

@@ -22,6 +22,21 @@ std::vector<DeviceInfo> list_devices(std::string* why) {
   return out;
 }
 
+bool device_memory(uint32_t index, uint64_t* free, uint64_t* total, std::string* why) {
+  size_t left = 0;
+  size_t all = 0;
+  cudaError_t code = cudaSetDevice(static_cast<int>(index));
+  if (code == cudaSuccess) code = cudaMemGetInfo(&left, &all);
+  if (code != cudaSuccess) {
+    *why = "CUDA device " + std::to_string(index) + ": " + cudaGetErrorString(code);
+    cudaGetLastError();
+    return false;
+  }
+  *free = left;
+  *total = all;
+  return true;
+}
+
 bool Device::check(int code, const char* what) {
   if (code == cudaSuccess) return true;
   if (error_.empty()) error_ = std::string("CUDA, ") + what + ": " + cudaGetErrorString(static_cast<cudaError_t>(code));
@@ -47,6 +62,7 @@ bool Device::open(uint32_t index) {
   check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "stream");
   for (cudaEvent_t& e : staged_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "event");
   for (cudaEvent_t& e : marks_) check(cudaEventCreate(&e), "event");
+  check(cudaEventCreateWithFlags(&told_, cudaEventDisableTiming), "event");
   return ok();
 }
 
@@ -68,6 +84,7 @@ Device::~Device() {
   for (cudaEvent_t e : marks_) {
     if (e != nullptr) cudaEventDestroy(e);
   }
+  if (told_ != nullptr) cudaEventDestroy(told_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
   if (copies_ != nullptr) cudaStreamDestroy(copies_);
 }
@@ -124,6 +141,36 @@ void Device::fill(void* to, uint8_t value, size_t bytes) {
 }
 void Device::wait() {
   if (ok()) check(cudaStreamSynchronize(stream_), "step");
+}
+
+void Device::wait_for(Device* other) {
+  if (!ok()) return;
+  if (!other->ok()) {
+    error_ = other->error();
+    return;
+  }
+  // An event belongs to its stream's device, which need not be the current one; a stream of any device may wait for it.
+  if (check(cudaEventRecord(other->told_, other->stream_), "event")) check(cudaStreamWaitEvent(stream_, other->told_, 0), "event");
+}
+bool Device::reaches(const Device& other) {
+  if (index_ == other.index_) return true;
+  const auto known = reached_.find(other.index_);
+  if (known != reached_.end()) return known->second;
+  int can = 0;
+  use();
+  if (cudaDeviceCanAccessPeer(&can, static_cast<int>(index_), static_cast<int>(other.index_)) != cudaSuccess) can = 0;
+  if (can != 0) {
+    const cudaError_t code = cudaDeviceEnablePeerAccess(static_cast<int>(other.index_), 0);
+    can = code == cudaSuccess || code == cudaErrorPeerAccessAlreadyEnabled ? 1 : 0;
+  }
+  // A no is no fault: copies take the way over the host.
+  cudaGetLastError();
+  return reached_[other.index_] = can != 0;
+}
+void Device::copy_from_device(void* to, Device* other, const void* from, size_t bytes) {
+  wait_for(other);
+  if (!ok() || bytes == 0) return;
+  check(cudaMemcpyPeerAsync(to, static_cast<int>(index_), from, static_cast<int>(other->index_), bytes, stream_), "copy between devices");
 }
 
 uint8_t* Device::staging(unsigned i) {

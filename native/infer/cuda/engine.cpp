@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include "attention_tile.h"
 #include "bench_kernels.h"
-#include "device.h"
-#include "launch.h"
+#include "state.h"
 
 namespace zg::simt {
 namespace {
@@ -15,239 +13,7 @@ namespace {
 // Recorded steps that are kept: a few hundred nodes each.
 constexpr size_t kGraphs = 96;
 
-uint64_t quotient64(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
-
-struct DeviceMatrix {
-  Type type = Type::kF32;
-  uint8_t* tiles = nullptr;
-  uint32_t rows = 0;
-  uint32_t columns = 0;
-  uint32_t segments = 0;
-  uint64_t expert_bytes = 0;
-  uint64_t bytes = 0;
-};
-
-struct DeviceLayer {
-  float *attention_norm, *feed_norm, *q_norm, *k_norm, *post_attention_norm, *post_feed_norm;
-  float *q_bias, *k_bias, *v_bias, *o_bias;
-  DeviceMatrix q, k, v, o, gate, up, down, router;
-};
-
-// Where a product's activations come from and where its results go.
-struct Flow {
-  Source source = Source::kQuants;
-  const float* floats = nullptr;
-  const float* norm = nullptr;
-  Sink sink = Sink::kStore;
-  uint32_t layer = 0;
-  const uint32_t* experts = nullptr;
-  uint32_t share = 1;
-};
-
 }  // namespace
-
-struct Engine::State {
-  const det::Model* model = nullptr;
-  EngineOptions options;
-  Device device;
-  std::vector<DeviceLayer> layers;
-  DeviceMatrix embedding, output;
-  float* output_norm = nullptr;
-  std::vector<float*> tables;
-  uint16_t* cache = nullptr;
-  uint64_t page_stride = 0;
-  // Activations.
-  float *x, *h, *q, *k, *v, *o, *gate, *up, *y, *logits, *hidden, *expert_out, *route_weights, *router_out;
-  Quants quants{};
-  uint32_t *chosen, *page_table, *done;
-  // What a step is told, in one piece that one copy brings: rows, then their failures (UINT32_MAX: none), which row each row of logits is,
-  // rows for attention one by one, tiles of rows for attention together. Behind it, best. The host has the same.
-  uint32_t *block = nullptr, *host_block = nullptr;
-  struct Places {
-    uint32_t failed, row_of, list, tiles, words, best;
-  };
-  StepRow* rows = nullptr;
-  uint32_t *failed = nullptr, *row_of = nullptr, *list = nullptr, *best = nullptr;
-  AttentionTile* tiles = nullptr;
-  float* scratch = nullptr;
-  size_t scratch_floats = 0;
-  uint32_t logit_rows = 0;
-  // Host side of the cache: the table that the device has, in places of one sequence each, and who has a place since which step.
-  uint32_t pages_per_sequence = 0;
-  uint32_t* host_table = nullptr;
-  struct Place {
-    const std::vector<uint32_t>* owner = nullptr;
-    uint64_t used = 0;
-    uint32_t count = 0;
-  };
-  std::vector<Place> table_places;
-  uint64_t steps = 0;
-  // Pinned results, as large as was wanted so far.
-  float *host_logits = nullptr, *host_hidden = nullptr;
-  size_t host_logits_floats = 0, host_hidden_floats = 0;
-  // Sequences of callers that keep no pages themselves.
-  std::vector<uint32_t> free_pages;
-  std::vector<std::vector<uint32_t>> sequences;
-  // How a step's attention is done.
-  struct Shape {
-    uint32_t n = 0, wants = 0, blocks = 1, singles = 0, tile_count = 0;
-    bool fused = false;
-  } shape;
-  // Recorded steps by rows and bucket of blocks.
-  std::vector<std::pair<uint64_t, int>> graphs;
-  std::string error;
-  uint64_t weight_bytes = 0;
-  double load_ms = 0;
-  float step_ms = 0;
-
-  bool load(std::string* why);
-  bool upload(const det::Matrix& m, uint32_t experts, infer::Pool* pool, DeviceMatrix* out);
-  float* upload(const std::vector<float>& v);
-  void multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n, const Flow& flow);
-  void normalize_rows(const float* x, const float* weight, uint32_t columns, uint32_t n, float* floats, bool quants, uint32_t layer,
-                      const uint32_t* list = nullptr);
-  void attention(size_t layer, uint32_t n);
-  void feed_forward(size_t layer, uint32_t n);
-  void experts(size_t layer, uint32_t n);
-  void step();
-  bool describe(const std::vector<PagedRow>& rows);
-  bool place(const std::vector<uint32_t>* pages, uint32_t positions, uint32_t* at);
-  float* host_floats(float** memory, size_t* has, size_t wanted);
-  bool fail(std::string message) {
-    error = std::move(message);
-    return false;
-  }
-};
-
-float* Engine::State::upload(const std::vector<float>& v) {
-  if (v.empty()) return nullptr;
-  auto* p = device.allocate_of<float>(v.size());
-  if (p != nullptr) device.copy_in(p, v.data(), v.size() * sizeof(float));
-  device.wait();
-  return p;
-}
-
-// Lays a matrix out in pinned pieces while the piece before is on its way.
-bool Engine::State::upload(const det::Matrix& m, uint32_t experts, infer::Pool* pool, DeviceMatrix* out) {
-  const auto rows = static_cast<uint32_t>(m.rows / experts);
-  out->type = m.type;
-  out->rows = rows;
-  out->columns = static_cast<uint32_t>(m.columns);
-  out->segments = quotient(out->columns, kSegment);
-  out->expert_bytes = tiled_bytes(m.type, rows, m.columns);
-  out->bytes = out->expert_bytes * experts;
-  out->tiles = device.allocate_of<uint8_t>(out->bytes);
-  if (out->tiles == nullptr) return false;
-  const uint64_t tile_bytes = out->expert_bytes / quotient(rows, kRows);
-  const uint64_t per_piece = std::max<uint64_t>(1, Device::kStaging / tile_bytes);
-  if (tile_bytes > Device::kStaging) return fail("a row of weights is too long for the device's buffers");
-  unsigned buffer = 0;
-  for (uint32_t e = 0; e < experts; e++) {
-    const uint32_t tiles = quotient(rows, kRows);
-    for (uint64_t first = 0; first < tiles; first += per_piece) {
-      const uint64_t count = std::min<uint64_t>(per_piece, tiles - first);
-      uint8_t* to = device.staging(buffer);
-      if (to == nullptr) return false;
-      pool->run(count, 1, [&](size_t begin, size_t end) {
-        for (size_t t = begin; t < end; t++) {
-          const size_t row = (first + t) * kRows;
-          lay_tiles(m.type, m.row(size_t{e} * rows + row), std::min<size_t>(kRows, rows - row), m.columns, m.row_bytes, to + t * tile_bytes);
-        }
-      });
-      device.copy_staged(out->tiles + e * out->expert_bytes + first * tile_bytes, buffer, count * tile_bytes);
-      buffer ^= 1u;
-    }
-  }
-  return device.ok();
-}
-
-bool Engine::State::load(std::string* why) {
-  const auto started = std::chrono::steady_clock::now();
-  const det::Model& m = *model;
-  infer::Pool pool(options.load_threads);
-  const uint32_t experts = std::max(m.experts, 1u);
-  bool ok = upload(m.embedding, 1, &pool, &embedding);
-  if (m.output.data == m.embedding.data) {
-    output = embedding;
-  } else {
-    ok = ok && upload(m.output, 1, &pool, &output);
-  }
-  weight_bytes = output.bytes;
-  for (const det::Layer& l : m.layers) {
-    if (!ok) break;
-    DeviceLayer d{};
-    d.attention_norm = upload(l.attention_norm);
-    d.feed_norm = upload(l.feed_norm);
-    d.q_norm = upload(l.q_norm);
-    d.k_norm = upload(l.k_norm);
-    d.post_attention_norm = upload(l.post_attention_norm);
-    d.post_feed_norm = upload(l.post_feed_norm);
-    d.q_bias = upload(l.q_bias);
-    d.k_bias = upload(l.k_bias);
-    d.v_bias = upload(l.v_bias);
-    d.o_bias = upload(l.o_bias);
-    ok = upload(l.q, 1, &pool, &d.q) && upload(l.k, 1, &pool, &d.k) && upload(l.v, 1, &pool, &d.v) && upload(l.o, 1, &pool, &d.o) &&
-         upload(l.gate, experts, &pool, &d.gate) && upload(l.up, experts, &pool, &d.up) && upload(l.down, experts, &pool, &d.down) &&
-         (m.experts == 0 || upload(l.router, 1, &pool, &d.router));
-    for (const DeviceMatrix* w : {&d.q, &d.k, &d.v, &d.o, &d.router}) weight_bytes += w->bytes;
-    for (const DeviceMatrix* w : {&d.gate, &d.up, &d.down}) {
-      weight_bytes += m.experts == 0 ? w->bytes : w->expert_bytes * m.experts_used;
-    }
-    layers.push_back(d);
-  }
-  output_norm = upload(m.output_norm);
-  for (const det::RopeParameters& p : m.rope) tables.push_back(upload(det::rope_table(p, options.positions)));
-
-  const uint64_t n = options.rows;
-  const uint64_t pairs = n * std::max(m.experts_used, 1u);
-  pages_per_sequence = quotient(options.positions, det::kPage);
-  const uint64_t plane = uint64_t{det::kPage} * m.kv_width();
-  page_stride = plane * 2 * m.layers.size();
-  const uint64_t widest = quotient64(std::max<uint64_t>({m.width, m.feed, m.q_width()}), kSegment) * kSegment;
-  x = device.allocate_of<float>(n * m.width);
-  h = device.allocate_of<float>(n * m.width);
-  y = device.allocate_of<float>(n * m.width);
-  q = device.allocate_of<float>(n * m.q_width());
-  o = device.allocate_of<float>(n * m.q_width());
-  k = device.allocate_of<float>(n * m.kv_width());
-  v = device.allocate_of<float>(n * m.kv_width());
-  gate = device.allocate_of<float>(pairs * m.feed);
-  up = device.allocate_of<float>(pairs * m.feed);
-  quants.q = device.allocate_of<int8_t>(pairs * widest);
-  quants.d = device.allocate_of<float>(pairs * widest / 32);
-  quants.sums = device.allocate_of<uint32_t>(pairs * widest / 32);
-  // Logits of at most this many rows of a step.
-  logit_rows = std::min(options.rows, options.logit_rows);
-  logits = device.allocate_of<float>(uint64_t{logit_rows} * m.vocabulary);
-  hidden = device.allocate_of<float>(uint64_t{logit_rows} * m.width);
-  expert_out = device.allocate_of<float>(m.experts == 0 ? 1 : pairs * m.width);
-  route_weights = device.allocate_of<float>(pairs);
-  router_out = device.allocate_of<float>(n * experts);
-  chosen = device.allocate_of<uint32_t>(pairs);
-  done = device.allocate_of<uint32_t>(n * m.kv_heads);
-  device.fill(done, 0, n * m.kv_heads * sizeof(uint32_t));
-  // Rows, failures, rows of logits, list, tiles, best.
-  block = device.allocate_of<uint32_t>(n * 10);
-  host_block = static_cast<uint32_t*>(device.pinned(n * 10 * sizeof(uint32_t)));
-  const uint64_t table = uint64_t{options.sequences} * pages_per_sequence;
-  page_table = device.allocate_of<uint32_t>(table);
-  host_table = static_cast<uint32_t*>(device.pinned(table * sizeof(uint32_t)));
-  table_places.resize(options.sequences);
-  sequences.resize(options.sequences);
-  device.wait();
-  if (options.pages == 0) {
-    const uint64_t left = device.free_bytes();
-    options.pages = static_cast<uint32_t>(std::min<uint64_t>(left / 10 * 9 / (page_stride * sizeof(uint16_t)), UINT32_MAX));
-    if (options.pages == 0 && device.ok() && ok) return *why = "no memory of the device is left for keys and values", false;
-  }
-  cache = device.allocate_of<uint16_t>(page_stride * options.pages);
-  for (uint32_t i = options.pages; i > 0; i--) free_pages.push_back(i - 1);
-  device.wait();
-  load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
-  if (!device.ok()) *why = device.error();
-  if (!error.empty()) *why = error;
-  return device.ok() && error.empty() && ok;
-}
 
 // One launch for each run of matrices of one type. n: rows of activations (pairs of rows and experts, where there are experts).
 void Engine::State::multiply(const std::vector<std::pair<const DeviceMatrix*, std::pair<const float*, float*>>>& w, uint32_t n,
@@ -305,7 +71,7 @@ void Engine::State::attention(size_t index, uint32_t n) {
                       l.q_norm,
                       l.k_norm,
                       m.epsilon,
-                      tables[m.layers[index].rope],
+                      tables[m.layers[first + index].rope],
                       rows,
                       page_table,
                       cache,
@@ -328,7 +94,7 @@ void Engine::State::attention(size_t index, uint32_t n) {
   a.heads = m.heads;
   a.kv_heads = m.kv_heads;
   a.head_size = m.head_size;
-  a.window = m.layers[index].window;
+  a.window = m.layers[first + index].window;
   a.scale = m.score_scale;
   a.cap = m.score_cap;
   a.scratch = scratch;
@@ -359,7 +125,7 @@ void Engine::State::feed_forward(size_t index, uint32_t n) {
   const det::Model& m = *model;
   const DeviceLayer& l = layers[index];
   const bool matrix = n >= options.matrix_rows;
-  const auto last = static_cast<uint32_t>(index) + 1;
+  const uint32_t last = first + static_cast<uint32_t>(index) + 1;
   const uint32_t parts = quotient(m.width, 256);
   // Adds a branch to the residual.
   const auto finish = [&](const float* post, uint32_t layer) {
@@ -417,15 +183,17 @@ void Engine::State::step() {
   const det::Model& m = *model;
   const uint32_t n = shape.n;
   const uint32_t wants = shape.wants;
-  with_type(embedding.type, [&]<Type T>() {
-    launch_embed<T>(device, n, {embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
-  });
+  if (begins()) {
+    with_type(embedding.type, [&]<Type T>() {
+      launch_embed<T>(device, n, {embedding.tiles, rows, x, m.width, embedding.segments, m.embedding_scale, m.architecture.gemma});
+    });
+  }
   for (size_t i = 0; i < layers.size(); i++) {
     attention(i, n);
     feed_forward(i, n);
   }
   if (wants == 0) return;
-  const auto last = static_cast<uint32_t>(layers.size()) + 1;
+  const auto last = static_cast<uint32_t>(m.layers.size()) + 1;
   normalize_rows(x, output_norm, m.width, wants, hidden, !det::is_float_type(output.type), last, row_of);
   multiply({{&output, {nullptr, logits}}}, wants, {Source::kQuants, hidden, nullptr});
   device.launch(finish_logits, wants, 1, 1024, 8192, LogitArgs{logits, m.vocabulary, m.logit_cap, failed, row_of, last, best});
@@ -498,6 +266,8 @@ bool Engine::State::describe(const std::vector<PagedRow>& list_of_rows) {
     alone = alone && end == i + 1;
     i = end;
   }
+  shape.decodes = wanted.size() == n;
+  if (!ends()) wanted.clear();
   shape.wants = static_cast<uint32_t>(wanted.size());
   shape.singles = static_cast<uint32_t>(singles.size());
   shape.tile_count = static_cast<uint32_t>(parts.size());
@@ -537,19 +307,6 @@ float* Engine::State::host_floats(float** memory, size_t* has, size_t wanted) {
   return *memory;
 }
 
-std::unique_ptr<Engine> Engine::open(const det::Model& model, const EngineOptions& options, std::string* error) {
-  std::unique_ptr<Engine> e(new Engine());
-  e->s_ = std::make_unique<State>();
-  e->s_->model = &model;
-  e->s_->options = options;
-  if (!e->s_->device.open(options.device)) {
-    *error = e->s_->device.error();
-    return nullptr;
-  }
-  if (!e->s_->load(error)) return nullptr;
-  return e;
-}
-
 Engine::~Engine() = default;
 
 void Engine::cut(uint32_t sequence, uint32_t position) {
@@ -562,15 +319,40 @@ void Engine::cut(uint32_t sequence, uint32_t position) {
   }
 }
 
-bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResults* out) {
+// States of the stage before into x.
+bool Engine::State::receive(const StepInput& input) {
+  const size_t bytes = size_t{shape.n} * model->width * sizeof(float);
+  if (begins()) return input.before == nullptr && input.host == nullptr ? true : fail("a first stage takes no states");
+  if (input.before == nullptr && input.host == nullptr) return fail("a stage behind the first wants states");
+  if (input.before == nullptr) {
+    device.copy_in(x, input.host, bytes);
+    return device.ok() || fail(device.error());
+  }
+  State& b = *input.before->s_;
+  if (b.shape.n != shape.n || b.first + b.layers.size() != first) return fail("states of another step, or of other layers");
+  if (device.reaches(b.device)) {
+    device.copy_from_device(x, &b.device, b.x, bytes);
+  } else {
+    b.device.use();
+    b.device.copy_out(host_states, b.x, bytes);
+    device.use();
+    device.wait_for(&b.device);
+    device.copy_in(x, host_states, bytes);
+  }
+  return device.ok() || fail(device.error());
+}
+
+bool Engine::start(const std::vector<PagedRow>& list, bool values, const StepInput& input) {
   State& s = *s_;
   const det::Model& m = *s.model;
   s.error.clear();
   if (!s.device.ok()) return s.fail(s.device.error());
-  *out = {};
+  if (s.cache == nullptr) return s.fail("the engine has no cache yet");
+  s.shape = {};
   if (list.empty()) return true;
   s.device.use();
   if (!s.describe(list)) return false;
+  s.shape.values = values;
   const uint32_t n = s.shape.n;
   const uint32_t wants = s.shape.wants;
   const size_t scratch = size_t{s.shape.singles} * m.heads * s.shape.blocks * (m.head_size + 2);
@@ -584,7 +366,7 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
   }
   // A step of decoding is recorded: all rows want logits, and what changes lies in device memory.
   int graph = -1;
-  const bool recordable = s.options.graphs && s.device.info().capability != 0 && wants == n && s.shape.singles == n && n <= 64;
+  const bool recordable = s.options.graphs && s.device.info().capability != 0 && s.shape.decodes && s.shape.singles == n && n <= 64;
   if (recordable) {
     const uint64_t key = uint64_t{s.shape.blocks} << 32 | n << 1 | (s.shape.fused ? 1 : 0);
     for (const auto& g : s.graphs) {
@@ -601,6 +383,7 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
       if (graph >= 0) s.graphs.emplace_back(key, graph);
     }
   }
+  if (!s.receive(input)) return false;
   s.device.mark(0);
   if (graph >= 0) {
     s.device.replay(graph);
@@ -608,25 +391,40 @@ bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResul
     s.step();
   }
   s.device.mark(1);
-  uint32_t* failed = s.host_block + 4 * size_t{n};
-  uint32_t* best = s.host_block + 10 * size_t{s.options.rows} - n;
-  s.device.copy_out(failed, s.failed, n * sizeof(uint32_t));
-  s.device.copy_out(best, s.best, wants * sizeof(uint32_t));
+  s.device.copy_out(s.host_failed(), s.failed, n * sizeof(uint32_t));
+  s.device.copy_out(s.host_best(), s.best, wants * sizeof(uint32_t));
   if (values && wants > 0) {
     float* logits = s.host_floats(&s.host_logits, &s.host_logits_floats, size_t{wants} * m.vocabulary);
     float* hidden = s.host_floats(&s.host_hidden, &s.host_hidden_floats, size_t{wants} * m.width);
     if (logits == nullptr || hidden == nullptr) return s.fail(s.device.error());
     s.device.copy_out(logits, s.logits, size_t{wants} * m.vocabulary * sizeof(float));
     s.device.copy_out(hidden, s.hidden, size_t{wants} * m.width * sizeof(float));
-    out->logits = logits;
-    out->hidden = hidden;
   }
+  return s.device.ok() || s.fail(s.device.error());
+}
+
+bool Engine::finish(StepResults* out) {
+  State& s = *s_;
+  *out = {};
+  if (s.shape.n == 0) return s.error.empty();
+  s.device.use();
   s.step_ms = s.device.between(0, 1);
+  s.device.wait();
   if (!s.device.ok()) return s.fail(s.device.error());
-  for (uint32_t i = 0; i < n; i++) failed[i] = failed[i] == UINT32_MAX ? 0 : failed[i];
+  uint32_t* failed = s.host_failed();
+  for (uint32_t i = 0; i < s.shape.n; i++) failed[i] = failed[i] == UINT32_MAX ? 0 : failed[i];
+  if (s.shape.values && s.shape.wants > 0) {
+    out->logits = s.host_logits;
+    out->hidden = s.host_hidden;
+  }
   out->failed = failed;
-  out->best = best;
+  out->best = s.host_best();
   return true;
+}
+
+bool Engine::run_paged(const std::vector<PagedRow>& list, bool values, StepResults* out) {
+  *out = {};
+  return start(list, values, {}) && finish(out);
 }
 
 bool Engine::run(const std::vector<det::Row>& list, std::vector<float>* logits, std::vector<float>* hidden, std::vector<uint32_t>* failed,

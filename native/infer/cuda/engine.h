@@ -11,7 +11,13 @@
 namespace zg::simt {
 
 struct EngineOptions {
+  // Pages are said later (make_cache).
+  static constexpr uint32_t kNoPages = UINT32_MAX;
   uint32_t device = 0;
+  // The model's layers that this engine has, as a stage of several: from, and to but without. The first stage embeds tokens, others take
+  // states; the last one has the output.
+  uint32_t first_layer = 0;
+  uint32_t last_layer = UINT32_MAX;
   // Longest sequence, sequences at once, rows of a step, rows of a step that may want logits, pages of the cache (16 positions each; 0:
   // what is left of the device's memory, but for a tenth).
   uint32_t positions = 2048;
@@ -48,6 +54,26 @@ struct StepResults {
   const uint32_t* failed = nullptr;
 };
 
+class Engine;
+
+// States of a step's rows as the stage before left them, one behind the other: in memory of the host that stays as it is until finish, or
+// in the engine whose step of the same rows was started before.
+struct StepInput {
+  const float* host = nullptr;
+  Engine* before = nullptr;
+};
+
+// Bytes of a device that an engine takes: of the layers one by one, embedding, output with its results, what every step works in, and a
+// page of a layer. Attention's scratch memory of long sequences comes on top.
+struct Need {
+  std::vector<uint64_t> layers;
+  uint64_t embedding = 0;
+  uint64_t output = 0;
+  uint64_t work = 0;
+  uint64_t page_layer = 0;
+};
+Need need_of(const det::Model& model, const EngineOptions& options);
+
 class Engine {
  public:
   // model outlives the engine (its norms are copied, its weights are not read again). nullptr with the reason in error.
@@ -57,6 +83,13 @@ class Engine {
   // Computes the rows; values: logits and states are copied to the host, too. False with error(): more rows, positions or pages than there
   // is room for, or a device error, which stays (lost()).
   bool run_paged(const std::vector<PagedRow>& rows, bool values, StepResults* out);
+  // The same in two halves: what the device is to do is handed to it, and waited for. A stage is finished after those before it, and started
+  // again after those behind it were finished.
+  bool start(const std::vector<PagedRow>& rows, bool values, const StepInput& input);
+  bool finish(StepResults* out);
+  // Pages that what is left of the device has room for, but for a tenth; and the cache, once, where options.pages was kNoPages.
+  uint32_t pages_left();
+  bool make_cache(uint32_t pages);
 
   // The same for sequences whose pages the engine keeps itself, with copies of the results; logits and hidden may be nullptr.
   void cut(uint32_t sequence, uint32_t position);

@@ -1,4 +1,5 @@
-// Launches of the kernels that know a type of weights. nvcc compiles them type by type, in files of their own (types_*.cu), side by side.
+// Launches of the kernels that know a type of weights. They are compiled in files of their own (types_*.cu, for the emulation two that
+// include those), side by side.
 #pragma once
 
 #include <algorithm>
@@ -55,7 +56,6 @@ void launch_embed(Device& device, uint32_t n, const EmbedArgs& a) {
   PREFIX template void launch_product<Type::T>(Device&, ProductArgs*, uint32_t, uint32_t, uint32_t, uint32_t); \
   PREFIX template void launch_embed<Type::T>(Device&, uint32_t, const EmbedArgs&);
 
-#ifdef __CUDACC__
 ZG_LAUNCHES(extern, kQ8_0)
 ZG_LAUNCHES(extern, kQ4_0)
 ZG_LAUNCHES(extern, kQ4_K)
@@ -70,7 +70,6 @@ ZG_LAUNCHES(extern, kQ5_K)
 ZG_LAUNCHES(extern, kIQ4_NL)
 ZG_LAUNCHES(extern, kIQ4_XS)
 ZG_LAUNCHES(extern, kMXFP4)
-#endif
 #endif
 
 }  // namespace zg::simt

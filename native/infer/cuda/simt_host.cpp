@@ -265,22 +265,48 @@ void load_matrices(uint32_t* d, const void* row) {
   }
 }
 
+namespace {
+
+// Thirty-two signed bytes from the words that four lanes of the warp published.
+using Bytes = int8_t __attribute__((vector_size(32)));
+using Halves = int16_t __attribute__((vector_size(64)));
+
+void gather(const Fiber* lanes, uint32_t parity, uint32_t first_lane, uint32_t word, uint32_t next, Halves* out) {
+  uint32_t words[8];
+  for (uint32_t k = 0; k < 4; k++) {
+    const uint8_t* slot = lanes[first_lane + k].slot[parity];
+    memcpy(&words[k], slot + 4 * word, 4);
+    memcpy(&words[4 + k], slot + 4 * next, 4);
+  }
+  Bytes bytes;
+  memcpy(&bytes, words, sizeof bytes);
+  *out = __builtin_convertvector(bytes, Halves);
+}
+
+// A product of two signed bytes has room in 16 bits, a sum of two of them in 17.
+int32_t dot(const Halves& a, const Halves& b) {
+  const Halves products = a * b;
+  int32_t sum = 0;
+  for (int i = 0; i < 32; i++) sum += products[i];
+  return sum;
+}
+
+}  // namespace
+
 void mma_k32(int32_t* d, const uint32_t* a, const uint32_t* b, int32_t c) {
   const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
   exchange(mine, sizeof mine);
+  const Fiber* lanes = &machine.fibers[machine.running & ~31u];
+  const uint32_t parity = machine.fibers[machine.running].parity;
   const uint32_t g = lane() / 4;
   const uint32_t t = lane() % 4;
-  for (uint32_t i = 0; i < 4; i++) {
-    const uint32_t row = g + 8 * (i / 2);
-    const uint32_t column = 2 * t + i % 2;
-    int32_t sum = c;
-    for (uint32_t k = 0; k < 8; k++) {
-      const auto* left = static_cast<const uint32_t*>(of_lane(row % 8 * 4 + k % 4));
-      const auto* right = static_cast<const uint32_t*>(of_lane(column * 4 + k % 4));
-      sum = dp4a(left[row / 8 + 2 * (k / 4)], right[4 + k / 4], sum);
-    }
-    d[i] = sum;
+  // Rows g and g + 8 lie in the same four lanes, as words 0, 2 and 1, 3; columns 2t and 2t + 1 in words 4, 5 of two groups of lanes.
+  Halves rows[2], columns[2];
+  for (uint32_t i = 0; i < 2; i++) {
+    gather(lanes, parity, 4 * g, i, i + 2, &rows[i]);
+    gather(lanes, parity, 8 * t + 4 * i, 4, 5, &columns[i]);
   }
+  for (uint32_t i = 0; i < 4; i++) d[i] = c + dot(rows[i / 2], columns[i % 2]);
 }
 
 void mma_k16(int32_t* d, uint32_t a0, uint32_t a1, uint32_t b0, int32_t c) {

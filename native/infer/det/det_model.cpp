@@ -43,14 +43,11 @@ class Loader {
     std::string_view name;
     if (!file_.get("general.architecture", &name, error_)) return false;
     if (name.empty()) return fail(error_, "metadata 'general.architecture' is missing: not a language model");
-    std::string known;
-    for (const Architecture& a : kArchitectures) {
-      if (name == a.name) m_.architecture = a;
-      known += (known.empty() ? "" : ", ") + std::string(a.name);
+    const Architecture* known = architecture_by_name(name);
+    if (known == nullptr) {
+      return fail(error_, "architecture '" + gguf::printable(name) + "' is not known; known are " + architecture_names());
     }
-    if (m_.architecture.name == nullptr) {
-      return fail(error_, "architecture '" + gguf::printable(name) + "' is not known; known are " + known);
-    }
+    m_.architecture = *known;
     std::string_view title;
     if (!file_.get("general.name", &title, error_)) return false;
     m_.name = title;
@@ -308,6 +305,19 @@ void put_half(uint8_t* p, float v) {
 }
 
 }  // namespace
+
+const Architecture* architecture_by_name(std::string_view name) noexcept {
+  for (const Architecture& a : kArchitectures) {
+    if (name == a.name) return &a;
+  }
+  return nullptr;
+}
+
+std::string architecture_names() {
+  std::string names;
+  for (const Architecture& a : kArchitectures) names += (names.empty() ? "" : ", ") + std::string(a.name);
+  return names;
+}
 
 std::unique_ptr<Model> Model::open(const char* path, gguf::Error* error) noexcept {
   auto file = File::open(path, error);

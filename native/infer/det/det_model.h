@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../gguf.h"
@@ -42,6 +43,11 @@ struct Architecture {
   uint32_t window_full;
   bool local_base;
 };
+
+// The rules of an architecture by its name in files, or nullptr.
+const Architecture* architecture_by_name(std::string_view name) noexcept;
+// Names of all, with commas between.
+std::string architecture_names();
 
 struct Layer {
   std::vector<float> attention_norm, feed_norm;

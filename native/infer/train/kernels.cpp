@@ -20,6 +20,15 @@ std::vector<std::string> available_levels() {
   return levels;
 }
 
+bool has_bf16() {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  return available_levels().back() == "avx512" && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 template <class T>
 const Kernels<T>* kernels_for(const std::string& level) {
   const std::vector<std::string> levels = available_levels();
@@ -28,6 +37,7 @@ const Kernels<T>* kernels_for(const std::string& level) {
     const char* forced = std::getenv("ZG_CPU");
     name = forced != nullptr && *forced != '\0' ? forced : levels.back();
   }
+  if (name == "bf16") return has_bf16() ? &kernels_bf16<T>() : nullptr;
   for (const std::string& one : levels) {
     if (one != name) continue;
     if (name == "avx512") return &kernels_avx512<T>();

@@ -25,6 +25,9 @@ struct Kernels {
   /// c[m][n] (+)= sum over k of a(i, k) * b(k, j); a(i,k) = a[i*ars + k*acs], b(k,j) = b[k*brs + j*bcs], rows of c at ldc.
   void (*gemm)(long m, long n, long k, const T* a, long ars, long acs, const T* b, long brs, long bcs, T* c, long ldc,
                bool add);
+  /// The same without rounding to BF16 on any level: for what decides (routers).
+  void (*gemm_exact)(long m, long n, long k, const T* a, long ars, long acs, const T* b, long brs, long bcs, T* c, long ldc,
+                     bool add);
   /// s = soft-max of scale * s over n entries; returns the logarithm of the sum of exponentials.
   T (*softmax)(T* s, long n, T scale);
   /// s = exp(scale * s - log_sum): the soft-max again from its saved logarithm.
@@ -35,12 +38,19 @@ struct Kernels {
   void (*silu_mul)(const T* g, const T* u, T* out, long n);
   /// From d(out): dg and du.
   void (*silu_mul_back)(const T* g, const T* u, const T* dout, T* dg, T* du, long n);
+  /// The same with the tanh form of GELU.
+  void (*gelu_mul)(const T* g, const T* u, T* out, long n);
+  void (*gelu_mul_back)(const T* g, const T* u, const T* dout, T* dg, T* du, long n);
+  /// s = limit * tanh(scale * s / limit).
+  void (*cap)(T* s, long n, T scale, T limit);
   /// y = x * r * w with r = 1 / sqrt(mean(x*x) + epsilon); returns r.
   T (*rms)(const T* x, const T* w, T* y, long n, T epsilon);
-  /// dx += the gradient through rms; dw += its gradient.
+  /// dx += the gradient through rms; dw += its gradient, unless null.
   void (*rms_back)(const T* x, const T* w, const T* dy, T r, T* dx, T* dw, long n);
   T (*dot)(const T* a, const T* b, long n);
   void (*add_to)(T* y, const T* x, long n);
+  /// y += factor * x.
+  void (*add_times)(T* y, const T* x, long n, T factor);
   void (*adam)(T* p, T* m, T* v, const T* g, long n, const AdamStep& step);
 };
 
@@ -50,9 +60,14 @@ template <class T>
 const Kernels<T>& kernels_avx2();
 template <class T>
 const Kernels<T>& kernels_avx512();
+/// As avx512, but the products of floats take their factors as BF16 (sums in float); doubles as ever.
+template <class T>
+const Kernels<T>& kernels_bf16();
 
-/// Names of the levels this processor can run, narrowest first.
+/// Names of the levels this processor can run in full precision, narrowest first.
 std::vector<std::string> available_levels();
+/// True when it has products of BF16 pairs (level "bf16").
+bool has_bf16();
 
 /// The table for `level`; "" takes ZG_CPU from the environment, else the widest available. Null when it cannot run here.
 template <class T>

@@ -11,4 +11,6 @@
 #define ZG_BYTES 16
 #define ZG_ROWS 4
 #endif
+#define ZG_VECTORS 2
+#define ZG_DEPTH 256
 #include "kernels.inc"

@@ -5,4 +5,6 @@
 #define ZG_FN
 #define ZG_BYTES 16
 #define ZG_ROWS 4
+#define ZG_VECTORS 2
+#define ZG_DEPTH 256
 #include "kernels.inc"

@@ -1,46 +1,19 @@
 #include "model_file.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <fstream>
 
+#include "../convert.h"
 #include "../gguf.h"
 #include "../tensor_type.h"
+#include "checkpoint.h"
 
 namespace zg::train {
 
 namespace {
 
-constexpr long kBlock = 32;
 constexpr size_t kAlignment = 32;
-
-/// Nearest half, ties to even; for finite values of at most 65504.
-uint16_t to_half(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
-  const float size = std::fabs(value);
-  if (size < 0x1p-14f) return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::lrint(size * 0x1p24f)));
-  const uint32_t plain = bits & 0x7fffffff;
-  const uint32_t rounded = plain + 0x0fff + (plain >> 13 & 1);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
-}
-
-/// One Q8_0 block: the scale as half, then 32 values as multiples of what that half stands for.
-void pack(const float* x, uint8_t* block) {
-  float top = 0;
-  for (long i = 0; i < kBlock; i++) top = std::max(top, std::fabs(x[i]));
-  const uint16_t half = to_half(top / 127);
-  const float scale = half_to_float(half);
-  std::memcpy(block, &half, 2);
-  for (long i = 0; i < kBlock; i++) {
-    const long q = scale == 0 ? 0 : std::lrint(x[i] / scale);
-    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::clamp(q, -127l, 127l)));
-  }
-}
 
 class Bytes {
  public:
@@ -73,6 +46,15 @@ class Metadata {
     array(key, gguf::ValueType::kI32, values.size());
     for (const int32_t v : values) bytes_.number(v);
   }
+  /// An entry of another file as it is.
+  void copy(const gguf::Value& v) {
+    head(v.key, v.type);
+    if (v.type == gguf::ValueType::kArray) {
+      bytes_.number(static_cast<uint32_t>(v.element));
+      bytes_.number<uint64_t>(v.count);
+    }
+    bytes_.data.insert(bytes_.data.end(), v.data, v.data + v.size);
+  }
   uint64_t count() const { return count_; }
   const Bytes& bytes() const { return bytes_; }
 
@@ -103,7 +85,7 @@ std::string unescape(const std::string& text) {
   return out;
 }
 
-std::string read_metadata(const std::string& path, long vocab, Metadata* out) {
+std::string read_metadata(const std::string& path, long vocab, Metadata* out, long* found = nullptr) {
   std::ifstream in(path);
   if (!in) return "cannot open " + path;
   std::vector<std::string> tokens, merges;
@@ -125,131 +107,167 @@ std::string read_metadata(const std::string& path, long vocab, Metadata* out) {
       default: return path + ":" + std::to_string(number) + ": unknown kind " + line[0];
     }
   }
-  if (static_cast<long>(tokens.size()) != vocab) return path + ": " + std::to_string(tokens.size()) + " tokens, the model has " + std::to_string(vocab);
+  if (vocab >= 0 && static_cast<long>(tokens.size()) != vocab) return path + ": " + std::to_string(tokens.size()) + " tokens, the model has " + std::to_string(vocab);
+  if (found != nullptr) *found = static_cast<long>(tokens.size());
   out->texts("tokenizer.ggml.tokens", tokens);
   out->numbers("tokenizer.ggml.token_type", types);
   out->texts("tokenizer.ggml.merges", merges);
   return "";
 }
 
-}  // namespace
+/// One tensor of a file to be written: bytes that live until then.
+struct Part {
+  std::string name;
+  uint32_t type;
+  std::vector<uint64_t> dims;
+  const void* data;
+  size_t size;
+};
 
-void round_to_blocks(const Layout& layout, std::vector<float>& parameters) {
-  for (const Tensor& t : layout.tensors) {
-    if (t.norm) continue;
-    uint8_t block[2 + kBlock];
-    for (long at = 0; at < t.rows * t.columns; at += kBlock) {
-      float* x = parameters.data() + t.offset + at;
-      pack(x, block);
-      uint16_t half;
-      std::memcpy(&half, block, 2);
-      for (long i = 0; i < kBlock; i++) x[i] = half_to_float(half) * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-    }
+std::string write_gguf(const std::string& path, const Metadata& meta, const std::vector<Part>& parts) {
+  Bytes head;
+  head.data.insert(head.data.end(), {'G', 'G', 'U', 'F'});
+  head.number<uint32_t>(3);
+  head.number<uint64_t>(parts.size());
+  head.number<uint64_t>(meta.count());
+  head.data.insert(head.data.end(), meta.bytes().data.begin(), meta.bytes().data.end());
+  uint64_t offset = 0;
+  for (const Part& p : parts) {
+    head.string(p.name);
+    head.number(static_cast<uint32_t>(p.dims.size()));
+    for (const uint64_t d : p.dims) head.number(d);
+    head.number(p.type);
+    head.number(offset);
+    offset += (p.size + kAlignment - 1) / kAlignment * kAlignment;
   }
+  head.pad();
+  static const char kZeros[kAlignment] = {};
+  std::vector<Piece> pieces = {{head.data.data(), head.data.size()}};
+  for (const Part& p : parts) {
+    pieces.push_back({p.data, p.size});
+    pieces.push_back({kZeros, (kAlignment - p.size % kAlignment) % kAlignment});
+  }
+  return write_whole(path, pieces);
 }
 
-std::string write_model(const std::string& path, const std::string& metadata, const Config& c,
-                        const std::vector<float>& parameters) {
-  if (c.width % kBlock != 0 || c.hidden % kBlock != 0) return "Q8_0 needs widths that are multiples of 32";
+Part float_part(const Tensor& t, const float* values, bool is_stack) {
+  Part part{t.name, static_cast<uint32_t>(TensorType::kF32), {static_cast<uint64_t>(t.columns)}, values + t.offset,
+            static_cast<size_t>(t.count()) * sizeof(float)};
+  if (t.kind == Kind::kMatrix) part.dims.push_back(static_cast<uint64_t>(t.rows));
+  if (is_stack) part.dims.push_back(static_cast<uint64_t>(t.depth));
+  return part;
+}
+
+std::vector<Part> float_parts(const std::vector<Tensor>& tensors, const float* values) {
+  std::vector<Part> parts;
+  for (const Tensor& t : tensors) parts.push_back(float_part(t, values, t.name.find("_exps.") != std::string::npos));
+  return parts;
+}
+
+}  // namespace
+
+std::string count_tokens(const std::string& metadata, const std::string& vocabulary, long* count) {
+  if (!metadata.empty()) {
+    Metadata ignored;
+    return read_metadata(metadata, -1, &ignored, count);
+  }
+  gguf::Error error;
+  const auto file = gguf::File::open(vocabulary.c_str(), &error);
+  if (file == nullptr) return vocabulary + ": " + error.message;
+  const gguf::Value* tokens = file->find("tokenizer.ggml.tokens");
+  if (tokens == nullptr) return vocabulary + ": no vocabulary in this file";
+  *count = static_cast<long>(tokens->count);
+  return "";
+}
+
+std::string write_new_model(const std::string& path, const std::string& metadata, const std::string& vocabulary, const Config& c,
+                            const std::vector<float>& parameters) {
   Metadata meta;
-  meta.text("general.architecture", "llama");
-  meta.number("general.quantization_version", 2);
-  meta.number("general.file_type", 7);  // mostly Q8_0
+  const std::string a = c.architecture.name;
+  meta.text("general.architecture", a);
+  meta.number("general.file_type", 0);
   meta.number("general.alignment", static_cast<uint32_t>(kAlignment));
-  const auto shape = [&](const char* key, long value) { meta.number(std::string("llama.") + key, static_cast<uint32_t>(value)); };
+  const auto shape = [&](const char* key, long value) { meta.number(a + "." + key, static_cast<uint32_t>(value)); };
   shape("block_count", c.layers);
   shape("context_length", c.context);
   shape("embedding_length", c.width);
   shape("feed_forward_length", c.hidden);
   shape("attention.head_count", c.heads);
   shape("attention.head_count_kv", c.kv_heads);
-  shape("rope.dimension_count", c.head_size());
+  shape("attention.key_length", c.head_size);
+  shape("attention.value_length", c.head_size);
+  shape("rope.dimension_count", c.rope_dims());
   shape("vocab_size", c.vocab);
-  meta.real("llama.rope.freq_base", static_cast<float>(c.rope_base));
-  meta.real("llama.attention.layer_norm_rms_epsilon", static_cast<float>(c.epsilon));
-  const std::string fault = read_metadata(metadata, c.vocab, &meta);
-  if (!fault.empty()) return fault;
-
-  const Layout layout = layout_of(c);
-  Bytes file;
-  file.data.insert(file.data.end(), {'G', 'G', 'U', 'F'});
-  file.number<uint32_t>(3);
-  file.number<uint64_t>(layout.tensors.size());
-  file.number<uint64_t>(meta.count());
-  file.data.insert(file.data.end(), meta.bytes().data.begin(), meta.bytes().data.end());
-  Bytes body;
-  for (const Tensor& t : layout.tensors) {
-    file.string(t.name);
-    file.number<uint32_t>(t.norm ? 1 : 2);
-    file.number<uint64_t>(static_cast<uint64_t>(t.columns));
-    if (!t.norm) file.number<uint64_t>(static_cast<uint64_t>(t.rows));
-    file.number<uint32_t>(static_cast<uint32_t>(t.norm ? TensorType::kF32 : TensorType::kQ8_0));
-    file.number<uint64_t>(body.data.size());
-    const float* x = parameters.data() + t.offset;
-    for (long at = 0; at < t.rows * t.columns; at += t.norm ? 1 : kBlock) {
-      if (t.norm) {
-        body.number(x[at]);
-      } else {
-        uint8_t block[2 + kBlock];
-        pack(x + at, block);
-        body.data.insert(body.data.end(), block, block + sizeof block);
-      }
+  meta.real(a + ".rope.freq_base", c.rope[0].base);
+  meta.real(a + ".attention.layer_norm_rms_epsilon", static_cast<float>(c.epsilon));
+  if (c.experts > 0) {
+    shape("expert_count", c.experts);
+    shape("expert_used_count", c.experts_used);
+    shape("expert_feed_forward_length", c.hidden);
+  }
+  if (c.score_cap != 0) meta.real(a + ".attn_logit_softcapping", static_cast<float>(c.score_cap));
+  if (c.logit_cap != 0) meta.real(a + ".final_logit_softcapping", static_cast<float>(c.logit_cap));
+  const long window = *std::max_element(c.window_of.begin(), c.window_of.end());
+  if (window > 0) shape("attention.sliding_window", window);
+  const auto file = [&]() -> std::unique_ptr<gguf::File> {
+    gguf::Error error;
+    return vocabulary.empty() ? nullptr : gguf::File::open(vocabulary.c_str(), &error);
+  }();
+  if (!metadata.empty()) {
+    const std::string fault = read_metadata(metadata, c.vocab, &meta);
+    if (!fault.empty()) return fault;
+  } else {
+    if (file == nullptr) return vocabulary + ": cannot be read";
+    for (const gguf::Value& v : file->metadata()) {
+      if (v.key.starts_with("tokenizer.")) meta.copy(v);
     }
-    body.pad();
   }
-  file.pad();
-  const std::string part = path + ".part";
-  {
-    std::ofstream out(part, std::ios::binary | std::ios::trunc);
-    out.write(file.data.data(), static_cast<std::streamsize>(file.data.size()));
-    out.write(body.data.data(), static_cast<std::streamsize>(body.data.size()));
-    out.flush();
-    if (!out) return "cannot write " + part;
-  }
-  std::error_code error;
-  std::filesystem::rename(part, path, error);
-  return error ? "cannot replace " + path + ": " + error.message() : "";
+  return write_gguf(path, meta, float_parts(layout_of(c).tensors, parameters.data()));
 }
 
-std::string read_model(const std::string& path, Config* config, std::vector<float>* parameters) {
+std::string write_model(const std::string& path, const det::Model& model, const Layout& layout, const std::vector<float>& parameters,
+                        const std::string& recipe, unsigned threads) {
+  const Recipe* wanted = recipe == "F32" ? nullptr : recipe_by_name(recipe);
+  if (recipe != "F32" && wanted == nullptr) return "type '" + recipe + "' is not known";
+  Metadata meta;
+  for (const gguf::Value& v : model.file->metadata()) {
+    if (v.key == "general.file_type" || v.key == "general.alignment" || v.key == "general.quantization_version" || v.key.starts_with("split.")) continue;
+    meta.copy(v);
+  }
+  meta.number("general.file_type", 0);
+  meta.number("general.alignment", static_cast<uint32_t>(kAlignment));
+  std::vector<Part> parts = float_parts(layout.tensors, parameters.data());
+  // What is not trained (rope_freqs) stays as it is.
+  for (const gguf::Tensor& t : model.file->tensors()) {
+    const auto same = [&](const Part& p) { return p.name == t.name; };
+    if (std::any_of(parts.begin(), parts.end(), same)) continue;
+    parts.push_back({std::string(t.name), t.type->id, {t.dims, t.dims + t.dim_count}, t.data, t.size_bytes});
+  }
+  if (wanted == nullptr) return write_gguf(path, meta, parts);
+  const std::string plain = path + ".f32", made = path + ".made";
+  std::string fault = write_gguf(plain, meta, parts);
+  if (!fault.empty()) return fault;
   gguf::Error error;
-  const auto file = gguf::File::open(path.c_str(), &error);
-  if (file == nullptr) return path + ": " + error.message;
-  std::string_view architecture;
-  if (!file->get("general.architecture", &architecture, &error)) return path + ": " + error.message;
-  if (architecture != "llama" || file->tensor("output.weight") != nullptr) return path + ": not a llama model with a tied output";
-  const auto number = [&](const char* key, long* out) {
-    uint32_t value = 0;
-    if (!file->get(std::string("llama.") + key, &value, &error)) return false;
-    *out = value;
-    return true;
-  };
-  Config c;
-  float base = 10000, epsilon = 0;
-  if (!number("block_count", &c.layers) || !number("context_length", &c.context) || !number("embedding_length", &c.width) ||
-      !number("feed_forward_length", &c.hidden) || !number("attention.head_count", &c.heads) ||
-      !number("attention.head_count_kv", &c.kv_heads) || !file->get("llama.rope.freq_base", &base, &error) ||
-      !file->get("llama.attention.layer_norm_rms_epsilon", &epsilon, &error)) {
-    return path + ": " + error.message;
-  }
-  if (c.kv_heads == 0) c.kv_heads = c.heads;
-  c.rope_base = static_cast<double>(base);
-  c.epsilon = static_cast<double>(epsilon);
-  if (const gguf::Tensor* embedding = file->tensor("token_embd.weight")) c.vocab = static_cast<long>(embedding->dims[1]);
-  if (const char* fault = c.fault()) return path + ": " + fault;
-  const Layout layout = layout_of(c);
-  parameters->resize(static_cast<size_t>(layout.count));
-  for (const Tensor& t : layout.tensors) {
-    const gguf::Tensor* from = file->tensor(t.name);
-    if (from == nullptr || from->dims[0] != static_cast<uint64_t>(t.columns) ||
-        from->dims[1] != static_cast<uint64_t>(t.rows) || from->values != static_cast<uint64_t>(t.rows * t.columns)) {
-      return path + ": tensor " + t.name + " is missing or has another shape";
-    }
-    if (from->type->dequantize == nullptr) return path + ": tensor " + t.name + " has type " + from->type->name;
-    from->type->dequantize(from->data, from->values, parameters->data() + t.offset);
-  }
-  *config = c;
-  return "";
+  const auto file = gguf::File::open(plain.c_str(), &error);
+  Conversion state;
+  if (file == nullptr) fault = error.message;
+  else convert(*file, *wanted, made.c_str(), threads, &state, &fault);
+  std::remove(plain.c_str());
+  if (fault.empty() && std::rename(made.c_str(), path.c_str()) != 0) fault = "cannot replace " + path;
+  if (!fault.empty()) std::remove(made.c_str());
+  return fault;
+}
+
+std::string write_adapter(const std::string& path, const det::Model& model, const std::string& name, const AdapterConfig& adapter,
+                          const AdapterLayout& layout, const std::vector<float>& parameters) {
+  Metadata meta;
+  meta.text("general.architecture", model.architecture.name);
+  meta.text("general.type", "adapter");
+  meta.text("adapter.type", "lora");
+  if (!name.empty()) meta.text("general.name", name);
+  meta.real("adapter.lora.alpha", static_cast<float>(adapter.alpha));
+  meta.number("general.alignment", static_cast<uint32_t>(kAlignment));
+  return write_gguf(path, meta, float_parts(layout.tensors, parameters.data()));
 }
 
 }  // namespace zg::train

@@ -1,24 +1,28 @@
-// Between the trainer's flat parameters and GGUF files. Written: version 3, matrices Q8_0, norms F32. Read: through the
-// engine's own reader, so what is measured on a file is what the engine will see.
+// Between the trainer's flat parameters and GGUF files. What is written first is float; other types are made by the engine's own
+// quantizer, so that a trained model is the same as one that `models quantize` made of it.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "model.h"
+#include "shape.h"
 
 namespace zg::train {
 
-/// Replaces every matrix value by what its Q8_0 block gives back.
-void round_to_blocks(const Layout& layout, std::vector<float>& parameters);
+/// Writes a new model in F32. The vocabulary comes from `metadata`: a text file of lines "kind key value", kinds: s string, u u32, f f32,
+/// b bool (0 or 1), and without a key: "t TYPE TOKEN" a token with its type number, "m LEFT RIGHT" a merge, in order; \n and \\ are
+/// escapes of s values. Or, where that is empty, from the GGUF file `vocabulary`. Keys of the shape are added. The fault, or empty.
+std::string write_new_model(const std::string& path, const std::string& metadata, const std::string& vocabulary, const Config& config,
+                            const std::vector<float>& parameters);
+/// Tokens that such a vocabulary has; the fault, or empty.
+std::string count_tokens(const std::string& metadata, const std::string& vocabulary, long* count);
 
-/// Writes a model file. `metadata` is a text file of lines "kind key value", kinds: s string, u u32, f f32, b bool (0 or
-/// 1), and without a key: "t TYPE TOKEN" a token with its type number, "m LEFT RIGHT" a merge, in order; \n and \\ are
-/// escapes of s values. Keys of the shape are added from the configuration. The fault, or empty.
-std::string write_model(const std::string& path, const std::string& metadata, const Config& config,
-                        const std::vector<float>& parameters);
+/// Writes the model that `model` is, with other values, as `recipe` (a name of zg::recipes, or F32). The fault, or empty.
+std::string write_model(const std::string& path, const det::Model& model, const Layout& layout, const std::vector<float>& parameters,
+                        const std::string& recipe, unsigned threads);
 
-/// Reads the parameters of a llama model with a tied output; any tensor type that the engine can expand. The fault, or empty.
-std::string read_model(const std::string& path, Config* config, std::vector<float>* parameters);
+/// Writes an adapter as inference.md section 12 and the engine's reader want it. The fault, or empty.
+std::string write_adapter(const std::string& path, const det::Model& model, const std::string& name, const AdapterConfig& adapter,
+                          const AdapterLayout& layout, const std::vector<float>& parameters);
 
 }  // namespace zg::train

@@ -1,8 +1,11 @@
-// Writes what the trainer reads: the token file (layout in corpus.h) and the metadata lines (model_file.h).
+// Writes what the trainer reads: the token file (layout in corpus.h). Imports TypeScript: run with `node --import tsx`.
 
-import { END, encoderOf, learnVocabulary, OPENING, PIECES } from './vocabulary.mjs'
+import { END, encoderOf, learnVocabulary, OPENING, PIECES } from '../lib/infer/train/vocabulary.ts'
 
 const BREAK = '\n\n'
+/** Of corpus.h: the mark of a target, and the kind of file. */
+const COUNTS = 0x80000000
+const STREAMS = 0
 
 /** Counts pieces of the training text; each set counts as much as its weight says. */
 const countPieces = sets => {
@@ -46,8 +49,17 @@ export const makeCorpus = (sets, size) => {
   const encode = encoderOf(vocabulary)
   const u32 = value => Buffer.from(Uint32Array.of(value).buffer)
   const u64 = value => Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
-  const u16s = values => Buffer.from(Uint16Array.from(values).buffer)
-  const parts = [Buffer.from('ZGTOKENS'), u32(1), u32(vocabulary.tokens.length), u32(OPENING), u32(sets.length)]
+  const u32s = values => Buffer.from(Uint32Array.from(values).buffer)
+  // Every token of a text is learnt.
+  const learnt = tokens => u32s(tokens.map(id => id + COUNTS))
+  const parts = [
+    Buffer.from('ZGTOKENS'),
+    u32(2),
+    u32(vocabulary.tokens.length),
+    u32(OPENING),
+    u32(STREAMS),
+    u32(sets.length)
+  ]
   const summary = []
   for (const set of sets) {
     const training = streamOf(set.training, encode)
@@ -59,10 +71,12 @@ export const makeCorpus = (sets, size) => {
       u64(training.tokens.length),
       u64(training.starts.length),
       u64(heldOut.tokens.length),
+      u64(heldOut.starts.length),
       u64(heldOut.bytes),
-      u16s(training.tokens),
-      Buffer.from(Uint32Array.from(training.starts).buffer),
-      u16s(heldOut.tokens)
+      learnt(training.tokens),
+      u32s(training.starts),
+      learnt(heldOut.tokens),
+      u32s(heldOut.starts)
     )
     summary.push({
       set: set.name,
@@ -75,26 +89,6 @@ export const makeCorpus = (sets, size) => {
     })
   }
   return { vocabulary, file: Buffer.concat(parts), summary }
-}
-
-const escaped = text => text.replace(/[\\\n]/g, c => (c === '\n' ? '\\n' : '\\\\'))
-
-/**
- * Lines for `zg-train export --metadata`.
- * @param vocabulary from makeCorpus
- * @param {Record<string, string | number | boolean>} entries keys and values; numbers with a fraction become floats
- */
-export const metadataLines = (vocabulary, entries) => {
-  const lines = Object.entries(entries).map(([key, value]) => {
-    if (typeof value === 'boolean') return `b ${key} ${value ? 1 : 0}`
-    if (typeof value === 'number') return `${Number.isInteger(value) ? 'u' : 'f'} ${key} ${value}`
-    return `s ${key} ${escaped(value)}`
-  })
-  vocabulary.tokens.forEach((token, id) => {
-    lines.push(`t ${vocabulary.types[id]} ${token}`)
-  })
-  for (const [left, right] of vocabulary.merges) lines.push(`m ${vocabulary.tokens[left]} ${vocabulary.tokens[right]}`)
-  return `${lines.join('\n')}\n`
 }
 
 /** Lower-case words of the training text that occur at least `least` times, sorted. */
