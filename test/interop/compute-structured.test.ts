@@ -285,7 +285,7 @@ t.test('schemas that are bombs, nonsense or out of reach are refused in the APIâ
           e => e as InstanceType<typeof OpenAI.APIError>
         )
       t.equal(err?.status, 400, `${keyword} at ${at}, strict ${strict}`)
-      t.ok(err?.message.includes(`'${keyword}' at ${at} `), err?.message)
+      t.ok(err?.message.includes(`'${keyword}' at ${at} `), String(err?.message))
       t.equal(err?.code, 'invalid_schema')
     }
   }
