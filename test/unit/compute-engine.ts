@@ -55,7 +55,11 @@ export function testEngine(): TestEngine {
           return
         }
         await new Promise(resolve => setImmediate(resolve))
-        yield { id: 1, text: `w${i} ${engine.padding}`, ...(i === request.maxTokens - 1 ? { finish: 'length' as const } : {}) }
+        yield {
+          id: 1,
+          text: `w${i} ${engine.padding}`,
+          ...(i === request.maxTokens - 1 ? { finish: 'length' as const } : {})
+        }
       }
     },
     close: async () => {}
