@@ -242,3 +242,30 @@ t.test('a rate set by the operator bounds what repair moves, and each lost byte 
   t.equal(await g.read(2, seq), 'same')
   await g.close()
 })
+
+t.test('a repair that takes longer than a shard counts as bad comes to its end', async t => {
+  const stripes = 72
+  const g = await SimGroup.start(6, `${SEED}/long`, { times: { repairBytesPerSecond: 1_048_576 } })
+  const { seq } = await g.put(0, content('long', stripes * 1_048_576))
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  await g.kill(2)
+  g.wipe(2)
+  const before = g.clock.monotonic()
+  await g.up(2)
+  const { group } = g.members[2]!
+  const { stats } = group
+  // Each stripe waits until it was made again: none is given up on the way, to be found again by somebody's reading or a comparison.
+  let least = stripes
+  const whole = await g.until(async () => {
+    const known = stats.repairedShards + group.pendingRepairs
+    if (stats.repairedShards > 0) least = Math.min(least, known)
+    return stats.repairedShards === stripes
+  }, 300_000)
+  t.equal(least, stripes, 'stripes made again and those that wait')
+  const seconds = (g.clock.monotonic() - before) / 1000
+  t.ok(whole, `${stats.repairedShards} of ${stripes} stripes`)
+  // Marks of bad shards hold for 30 s.
+  t.ok(seconds > 45, `${seconds} s`)
+  t.ok(await g.until(() => g.sound([seq]), 60_000))
+  await g.close()
+})

@@ -216,13 +216,14 @@ export class Repairer {
     let n = 0
     for await (const m of this.#c.manifests.all()) {
       if (this.#c.stop.aborted) return
-      this.note(m)
+      if (!(await this.ownMissing(m))) this.note(m)
       if (++n % 256 === 0) await this.#c.clock.sleep(1, this.#c.stop).catch(() => {})
     }
   }
 
-  /** Own shards that the log does not have: after a wipe, or a found rot. */
-  async ownMissing(m: Manifest): Promise<void> {
+  /** Own shards that the log does not have: after a wipe, or a found rot. True when there is one. */
+  async ownMissing(m: Manifest): Promise<boolean> {
+    let missing = false
     for (const [j, claim] of m.claims.entries()) {
       if (claim === undefined || !equalBytes(claim.holder, this.#c.id)) continue
       const shard = heldOf(m, j)
@@ -231,8 +232,10 @@ export class Repairer {
         continue
       }
       this.#c.bad.mark(m, j, this.#c.id)
-      this.note(m)
+      missing = true
     }
+    if (missing) this.note(m)
+    return missing
   }
 
   #watch(m: Manifest, plan: RepairPlan): void {
@@ -310,7 +313,9 @@ export class Repairer {
     const inMs = (ms: number): number => c.clock.monotonic() + ms
     try {
       const m = await c.manifests.get(job.root, job, job.stripe)
-      const plan = m === undefined ? undefined : this.plan(m)
+      let plan = m === undefined ? undefined : this.plan(m)
+      // What was found missing here counts as missing for a while only, and the job may have waited longer: the log knows.
+      if (m !== undefined && plan?.moves.length === 0 && (await this.ownMissing(m))) plan = this.plan(m)
       if (m === undefined || plan === undefined || plan.moves.length === 0) {
         this.#queue.delete(job.key)
         return
@@ -571,7 +576,10 @@ export class Repairer {
 
   /** Tells a live member that it lacks a shard; it makes it again itself. */
   async tellHolder(m: Manifest, j: number, holder: Uint8Array): Promise<void> {
-    if (equalBytes(holder, this.#c.id)) return this.ownMissing(m)
+    if (equalBytes(holder, this.#c.id)) {
+      await this.ownMissing(m)
+      return
+    }
     if (this.#c.members.health(holder) !== 'live') return
     await ask(this.#c, holder, OP.lacks, concat(encodeStripeName(m.root, m, m.stripe), Uint8Array.of(j))).catch(
       () => {}
