@@ -113,7 +113,6 @@ export function exp(x: number): number {
   return floatOf((bitsOf(p) + (n << 23)) >>> 0)
 }
 
-export const sigmoid = (x: number): number => div(1, add(1, exp(-x)))
 export const silu = (x: number): number => div(x, add(1, exp(-x)))
 
 export function tanh(x: number): number {

@@ -1,6 +1,6 @@
 /**
  * The forward pass of the deterministic mode zg-k1 (inference.md section 12), one token at a time and one operation after another:
- * what every path of the engine must equal bit for bit. Some thousand times slower than they are, so for checks alone.
+ * what every path of the engine must equal bit for bit. Far slower than they are, so for checks alone.
  */
 import { ZgError } from '../../base/errors.ts'
 import { dequantize, floatProduct, isFloat, quantizeActivations, quantizedProduct } from './blocks.ts'
