@@ -26,10 +26,10 @@ const STEPS = ['prepare', 'check', 'train', 'export']
 /** The recipe of the committed model. */
 const RECIPE = {
   vocabulary: 4096,
-  label: '6.9M',
-  steps: 3000,
-  shape: ['--width', '256', '--layers', '8', '--heads', '8', '--kv-heads', '4', '--hidden', '704', '--context', '512'],
-  training: ['--batch', '16', '--rate', '2.5e-3', '--warmup', '100', '--decay', '0.1', '--clip', '1']
+  label: '5.2M',
+  steps: 4000,
+  shape: ['--width', '256', '--layers', '6', '--heads', '8', '--kv-heads', '4', '--hidden', '640', '--context', '512'],
+  training: ['--batch', '8', '--rate', '2e-3', '--warmup', '200', '--decay', '0.1', '--clip', '1']
 }
 
 /** What users wrote and what was answered, joined: the model goes on with the text. It takes no instructions. */

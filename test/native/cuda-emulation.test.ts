@@ -1,7 +1,7 @@
 /**
  * Proves that the deterministic reference meets the fixtures' exact logits within their tolerances and the published facts about its
  * elementary functions, and that every CUDA kernel, emulated on the host, gives the reference's bits: for each tensor type and for whole
- * forward passes of every fixture model, alone, in pieces and beside others, on one device and split over several and the CPU.
+ * forward passes of every fixture model, alone, in pieces and beside others, on one device and split over several and the CPU. `npm run test:infer-determinism` runs longer.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -16,8 +16,11 @@ const noBuild = ['infer_det_check', 'infer_emulation'].every(n => existsSync(pro
   ? false
   : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
-// 30 s of processor time on a free machine.
-t.setTimeout(600_000)
+const tokens = Number(process.env.TOKENS ?? 500)
+const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
+t.comment(`seed ${seed}`)
+// A short run takes 30 s of processor time on a free machine.
+t.setTimeout(Math.max(600_000, tokens * 100))
 
 const run = (name: string, args: string[], input = ''): { status: number | null; stdout: string } => {
   const r = spawnSync(program(name), args, { encoding: 'utf8', input, maxBuffer: 16 << 20 })
@@ -73,6 +76,15 @@ t.test('emulated kernels give the bits of the reference', { skip }, t => {
   t.match(r.stdout, /splits over devices and the CPU: equal, [5-9]\d{5} logits/)
   t.match(r.stdout, /plans: as they should be/)
   t.match(r.stdout, /28 of 28 files equal .* 0 different/)
+  t.end()
+})
+
+t.test('steps of many sequences at mixed positions, some of hundreds, give the bits of the reference', { skip }, t => {
+  const r = run('infer_emulation', ['long', FIXTURES!, String(tokens), String(seed)])
+  t.equal(r.status, 0, r.stdout)
+  const said = /files: (\d+) tokens, \d+ logits, 0 steps different$/m.exec(r.stdout)
+  t.ok(said !== null && Number(said[1]) >= tokens, r.stdout.trim())
+  t.comment(r.stdout.trim())
   t.end()
 })
 

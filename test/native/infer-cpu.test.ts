@@ -1,7 +1,7 @@
 /**
  * Proves that the engine for CPUs computes the bits of the deterministic reference: for every tensor type over odd shapes and odd
  * activations, and for every fixture model on every level of CPU, with one and two threads, one sequence alone, whole prompts and many
- * sequences at mixed positions; and that ZG_CPU chooses the level. `npm run test:infer-determinism -- --tokens N` runs longer.
+ * sequences at mixed positions; and that ZG_CPU chooses the level. `TOKENS=N npm run test:infer-determinism` runs longer.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -14,8 +14,7 @@ const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fi
 const program = join(packageRoot(), 'build', 'Release', 'infer_cpu_check')
 const noBuild = existsSync(program) && existsSync(nativePath('infer')) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
-const at = process.argv.indexOf('--tokens')
-const tokens = at < 0 ? 5_000 : Number(process.argv[at + 1])
+const tokens = Number(process.env.TOKENS ?? 5_000)
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
 t.comment(`seed ${seed}`)
 // A short run takes about 15 s of processor time.

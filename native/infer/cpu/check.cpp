@@ -109,12 +109,13 @@ struct Reference {
   std::vector<std::vector<float>> logits, hidden;
 };
 
-Reference refer(const det::Model& model, Random* random, uint32_t count) {
+Reference refer(const det::Model& model, Random* random, uint32_t count, bool lengthy) {
   Reference out;
-  det::Forward forward(model, 160, 2);
+  const uint32_t most = std::min(model.context, lengthy ? 400u : 100u);
+  det::Forward forward(model, most, 2);
   for (uint32_t s = 0; s < count; s++) {
     // Some are longer than a block of attention.
-    const uint32_t length = s == 0 ? 70 + random->below(20) : 4 + random->below(30);
+    const uint32_t length = s == 0 ? most - 10 - random->below(20) : 4 + random->below(30);
     std::vector<det::Row> rows;
     out.tokens.emplace_back();
     for (uint32_t i = 0; i < length; i++) {
@@ -251,13 +252,13 @@ int test(const std::string& directory, uint64_t wanted, uint64_t seed) {
   while (all.tokens < wanted || rounds == 0) {
     rounds++;
     for (size_t i = 0; i < models.size(); i++) {
-      const Reference reference = refer(*models[i], &random, wanted < 20'000 ? 2 : 3);
+      const Reference reference = refer(*models[i], &random, wanted < 20'000 ? 2 : 3, wanted >= 20'000);
       for (const ZgLevel* const* level = cpu::available_levels(); *level != nullptr; level++) {
         for (const unsigned threads : {1u, 2u}) {
           cpu::Options options;
           options.level = *level;
           options.threads = threads;
-          options.pages = 400;
+          options.pages = 600;
           options.poison = true;
           std::string error;
           const auto engine = cpu::Engine::load(models[i], options, &error);

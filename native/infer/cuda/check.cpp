@@ -2,6 +2,8 @@
 //
 //   check test [DIRECTORY]     random models of each type, then every fixture model there: logits bit for bit, alone, in chunks and beside
 //                              others; and the scheduler over both engines
+//   check long DIRECTORY TOKENS SEED    every fixture model there: up to 32 sequences at mixed positions, prompts, pieces and single tokens,
+//                              bits of all logits and final states, over at least so many tokens
 //   check bench [PRESET…]      what the device reads and multiplies, then decode and prefill of random models
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +96,67 @@ bool compare_model(const std::string& path, const simt::EngineOptions& base, uin
            static_cast<unsigned long long>(own.logits));
   }
   return own.different == 0;
+}
+
+// Random steps of up to 32 sequences, of which some grow to hundreds of positions, until so many tokens were computed.
+bool compare_steps(const std::string& path, const simt::EngineOptions& base, uint64_t wanted, uint64_t seed, Tally* tally, uint64_t* tokens) {
+  gguf::Error error;
+  const auto model = det::Model::open(path.c_str(), &error);
+  // A vocabulary, or the container of the reader's tests.
+  if (model == nullptr) return true;
+  constexpr uint32_t kCrowd = 32;
+  simt::EngineOptions options = base;
+  options.positions = std::min(model->context, 400u);
+  options.sequences = kCrowd;
+  options.rows = options.logit_rows = 320;
+  options.pages = kCrowd * (options.positions / 16 + 1);
+  std::string why;
+  const auto engine = simt::Engine::open(*model, options, &why);
+  if (engine == nullptr) {
+    printf("%s: %s\n", path.c_str(), why.c_str());
+    return false;
+  }
+  det::Forward reference(*model, options.positions, options.load_threads);
+  const auto below = [&](uint32_t n) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<uint32_t>((seed >> 33) * n >> 31);
+  };
+  std::vector<uint32_t> length(kCrowd, 0), end(kCrowd, 0);
+  uint64_t different = 0;
+  for (uint64_t done = 0; done < wanted;) {
+    std::vector<det::Row> rows;
+    const uint32_t first = below(kCrowd);
+    for (uint32_t i = 0; i < kCrowd; i++) {
+      const uint32_t s = (first + i) % kCrowd;
+      if (length[s] == end[s]) {
+        reference.cut(s, 0);
+        engine->cut(s, 0);
+        length[s] = 0;
+        end[s] = below(8) == 0 ? options.positions - below(20) : 4 + below(40);
+      }
+      if (below(2) == 0) continue;
+      uint32_t take = below(4) == 0 ? 1 + below(below(4) == 0 ? 200 : 24) : 1;
+      take = std::min({take, end[s] - length[s], options.rows - static_cast<uint32_t>(rows.size())});
+      for (uint32_t j = 0; j < take; j++) rows.push_back({s, length[s]++, below(model->vocabulary), true});
+    }
+    if (rows.empty()) continue;
+    std::vector<float> want, got, want_hidden, got_hidden;
+    std::vector<uint32_t> want_failed, got_failed, best;
+    reference.run(rows, &want, &want_hidden, &want_failed);
+    if (!engine->run(rows, &got, &got_hidden, &got_failed, &best)) {
+      printf("%s: %s\n", path.c_str(), engine->error().c_str());
+      return false;
+    }
+    different += want.size() != got.size() || memcmp(want.data(), got.data(), want.size() * sizeof(float)) != 0;
+    different += want_hidden.size() != got_hidden.size() || memcmp(want_hidden.data(), got_hidden.data(), want_hidden.size() * sizeof(float)) != 0;
+    different += want_failed != got_failed;
+    tally->logits += want.size();
+    done += rows.size();
+    *tokens += rows.size();
+  }
+  tally->different += different;
+  if (different > 0) printf("%s: %llu steps differ\n", path.c_str(), static_cast<unsigned long long>(different));
+  return different == 0;
 }
 
 // One layer of a random model of each type, wide enough for several segments, against the reference.
@@ -277,6 +340,33 @@ int test(const char* directory, bool quick) {
   return ok && !files.empty() ? 0 : 1;
 }
 
+int test_long(const char* directory, uint64_t wanted, uint64_t seed) {
+  std::vector<std::string> files;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, none)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  Tally tally;
+  uint64_t tokens = 0;
+  bool ok = !files.empty();
+  for (uint64_t round = 0; ok && tokens < wanted; round++) {
+    const uint64_t before = tokens;
+    for (size_t i = 0; i < files.size(); i++) {
+      // A short run leaves files out: others with another seed.
+      if (wanted < 2'000 && (seed + i) % 3 != 0) continue;
+      // A missing barrier shows as other bits when threads run in another order.
+      simt::choose_thread_order(static_cast<uint32_t>((seed + round + i) % 4));
+      const uint64_t share = std::min<uint64_t>(wanted / files.size() + 1, 1'000);
+      ok = compare_steps(files[i], {}, share, seed * 1'000'003 + round * 1'009 + i, &tally, &tokens) && ok;
+    }
+    ok = ok && tokens > before;
+  }
+  printf("%zu files: %llu tokens, %llu logits, %llu steps different\n", files.size(), static_cast<unsigned long long>(tokens),
+         static_cast<unsigned long long>(tally.logits), static_cast<unsigned long long>(tally.different));
+  return ok && tally.different == 0 ? 0 : 1;
+}
+
 struct Preset {
   const char* name;
   det::RandomShape shape;
@@ -437,8 +527,11 @@ int main(int count, char** arguments) {
   }
   printf("device: %s, compute capability %u\n", devices[0].name.c_str(), devices[0].capability);
   if (count >= 2 && strcmp(arguments[1], "test") == 0) return test(count >= 3 ? arguments[2] : nullptr, devices[0].capability == 0);
+  if (count == 5 && strcmp(arguments[1], "long") == 0) {
+    return test_long(arguments[2], strtoull(arguments[3], nullptr, 10), strtoull(arguments[4], nullptr, 10));
+  }
   if (count >= 3 && strcmp(arguments[1], "profile") == 0) return profile(arguments[2]);
   if (count >= 2 && strcmp(arguments[1], "bench") == 0) return bench(count - 2, arguments + 2);
-  fprintf(stderr, "usage: check test [DIRECTORY] | check bench PRESET…\n");
+  fprintf(stderr, "usage: check test [DIRECTORY] | check long DIRECTORY TOKENS SEED | check bench PRESET…\n");
   return 2;
 }

@@ -71,8 +71,8 @@ const addresses = () => {
  */
 export const readSets = () =>
   [
-    { name: 'novel', weight: 0.2, documents: novel() },
-    { name: 'addresses', weight: 0.8, documents: addresses() }
+    { name: 'novel', weight: 0.12, documents: novel() },
+    { name: 'addresses', weight: 0.88, documents: addresses() }
   ].map(({ name, weight, documents }) => ({
     name,
     weight,
