@@ -340,7 +340,7 @@ t.test(
   'adapters are the first model’s: a model of another shape is opened without them',
   { skip: skipSmall },
   async t => {
-    const width = 160
+    const width = 256
     const ones = floatsOf(new Float32Array(width).fill(0.05))
     const adapter = join(dir, 'adapter.gguf')
     const type = TENSOR_TYPES.F32!
@@ -389,7 +389,7 @@ t.test('several models within a memory limit, opened on demand', async t => {
     '--cache',
     '8MiB',
     '--models-memory',
-    '12MiB',
+    '20MiB',
     '--model',
     `first=${TINY}`,
     '--model',
