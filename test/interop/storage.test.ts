@@ -45,14 +45,21 @@ function signer(index: number): ethers.Wallet {
   )
 }
 
+/** From a file when there is much: the newer SDK's MemData copies all of it for each segment that it reads. */
 async function upload(sdk: Sdk, data: Uint8Array, by: ethers.Wallet, opts?: object): Promise<string> {
-  const file = new sdk.MemData(data as never)
-  const [tree, treeError] = await file.merkleTree()
-  if (treeError !== null) throw treeError
-  const indexer = new sdk.Indexer(network.indexer)
-  const [, err] = await (indexer.upload as any)(file, network.rpc, by, opts)
-  if (err !== null) throw err
-  return tree!.rootHash()!
+  const path = network.box.path(`up-${Math.random().toString(36).slice(2)}`)
+  if (data.length >= MiB) writeFileSync(path, data)
+  const file = data.length >= MiB ? await sdk.ZgFile.fromFilePath(path) : new sdk.MemData(data as never)
+  try {
+    const [tree, treeError] = await file.merkleTree()
+    if (treeError !== null) throw treeError
+    const indexer = new sdk.Indexer(network.indexer)
+    const [, err] = await (indexer.upload as any)(file, network.rpc, by, opts)
+    if (err !== null) throw err
+    return tree!.rootHash()!
+  } finally {
+    if (file instanceof sdk.ZgFile) await file.close()
+  }
 }
 
 async function download(sdk: Sdk, root: string): Promise<Uint8Array> {
