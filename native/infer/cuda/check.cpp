@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,133 +31,150 @@ struct Tally {
   uint64_t different = 0;
 };
 
+// The engine and the plain reference with one model of a file.
+class Both {
+ public:
+  // False when the file cannot be used. A vocabulary, or the container of the reader's tests, has no model: there is nothing to compare.
+  bool open(const std::string& path, simt::EngineOptions options, uint32_t most_positions) {
+    path_ = path;
+    gguf::Error error;
+    model_ = det::Model::open(path.c_str(), &error);
+    if (model_ == nullptr) {
+      if (error.message.find("no tensors") != std::string::npos || path.find("container") != std::string::npos || error.message.find("not known") != std::string::npos) return true;
+      printf("%s: %s\n", path.c_str(), error.message.c_str());
+      return false;
+    }
+    options.positions = std::min(model_->context, most_positions);
+    std::string why;
+    engine_ = simt::Engine::open(*model_, options, &why);
+    if (engine_ == nullptr) {
+      printf("%s: %s\n", path.c_str(), why.c_str());
+      return false;
+    }
+    reference_ = std::make_unique<det::Forward>(*model_, options.positions, options.load_threads);
+    positions_ = options.positions;
+    return true;
+  }
+  bool empty() const { return model_ == nullptr; }
+  uint32_t vocabulary() const { return model_->vocabulary; }
+  uint32_t positions() const { return positions_; }
+  void cut(uint32_t sequence) {
+    reference_->cut(sequence, 0);
+    engine_->cut(sequence, 0);
+  }
+
+  // The rows through both: logits, final states, failures and arg-max. False when the engine cannot.
+  bool step(const std::vector<det::Row>& rows) {
+    std::vector<float> want, got, want_hidden, got_hidden;
+    std::vector<uint32_t> want_failed, got_failed, best;
+    reference_->run(rows, &want, &want_hidden, &want_failed);
+    if (!engine_->run(rows, &got, &got_hidden, &got_failed, &best)) {
+      printf("%s: %s\n", path_.c_str(), engine_->error().c_str());
+      return false;
+    }
+    own_.logits += want.size();
+    if (want.size() != got.size() || want_hidden.size() != got_hidden.size()) {
+      own_.different++;
+      return true;
+    }
+    for (size_t i = 0; i < want.size(); i++) own_.different += det::bits_of(want[i]) != det::bits_of(got[i]);
+    for (size_t i = 0; i < want_hidden.size(); i++) own_.different += det::bits_of(want_hidden[i]) != det::bits_of(got_hidden[i]);
+    own_.different += want_failed != got_failed;
+    for (size_t r = 0; r < best.size(); r++) {
+      const float* l = want.data() + r * model_->vocabulary;
+      own_.different += best[r] != static_cast<uint32_t>(std::max_element(l, l + model_->vocabulary) - l);
+    }
+    return true;
+  }
+
+  // Adds to the tally; false when something differs.
+  bool end(Tally* tally) const {
+    tally->logits += own_.logits;
+    tally->different += own_.different;
+    if (own_.different > 0) {
+      printf("%s: %llu of %llu differ\n", path_.c_str(), static_cast<unsigned long long>(own_.different),
+             static_cast<unsigned long long>(own_.logits));
+    }
+    return own_.different == 0;
+  }
+
+ private:
+  std::string path_;
+  std::shared_ptr<const det::Model> model_;
+  std::unique_ptr<simt::Engine> engine_;
+  std::unique_ptr<det::Forward> reference_;
+  uint32_t positions_ = 0;
+  Tally own_;
+};
+
 // A few sequences through both engines: whole prompts, then single tokens side by side.
 bool compare_model(const std::string& path, const simt::EngineOptions& base, uint32_t prompt, uint32_t decoded, Tally* tally) {
-  gguf::Error error;
-  const auto model = det::Model::open(path.c_str(), &error);
-  if (model == nullptr) {
-    if (error.message.find("no tensors") != std::string::npos || path.find("container") != std::string::npos || error.message.find("not known") != std::string::npos) return true;
-    printf("%s: %s\n", path.c_str(), error.message.c_str());
-    return false;
-  }
   simt::EngineOptions options = base;
-  options.positions = 256;
   options.sequences = 3;
   options.rows = 160;
   options.pages = 64;
-  std::string why;
-  const auto engine = simt::Engine::open(*model, options, &why);
-  if (engine == nullptr) {
-    printf("%s: %s\n", path.c_str(), why.c_str());
-    return false;
-  }
-  det::Forward reference(*model, options.positions, options.load_threads);
+  Both both;
+  if (!both.open(path, options, 256)) return false;
+  if (both.empty()) return true;
   uint32_t seed = 12345;
   const auto token = [&] {
     seed = seed * 1664525u + 1013904223u;
-    return seed / 65536u % model->vocabulary;
-  };
-  Tally own;
-  const auto both = [&](const std::vector<det::Row>& rows) {
-    std::vector<float> want, got, want_hidden, got_hidden;
-    std::vector<uint32_t> want_failed, got_failed, best;
-    reference.run(rows, &want, &want_hidden, &want_failed);
-    if (!engine->run(rows, &got, &got_hidden, &got_failed, &best)) {
-      printf("%s: %s\n", path.c_str(), engine->error().c_str());
-      return false;
-    }
-    own.logits += want.size();
-    for (size_t i = 0; i < want.size(); i++) own.different += det::bits_of(want[i]) != det::bits_of(got[i]);
-    for (size_t i = 0; i < want_hidden.size(); i++) own.different += det::bits_of(want_hidden[i]) != det::bits_of(got_hidden[i]);
-    own.different += want_failed != got_failed;
-    for (size_t r = 0; r < best.size(); r++) {
-      const float* l = want.data() + r * model->vocabulary;
-      own.different += best[r] != static_cast<uint32_t>(std::max_element(l, l + model->vocabulary) - l);
-    }
-    return true;
+    return seed / 65536u % both.vocabulary();
   };
   // Sequence 0 in one piece, 1 in two beside it.
   std::vector<det::Row> rows;
   for (uint32_t i = 0; i < prompt; i++) rows.push_back({0, i, token(), i % 8 == 7});
   for (uint32_t i = 0; i < prompt / 2; i++) rows.push_back({1, i, token(), false});
-  if (!both(rows)) return false;
+  if (!both.step(rows)) return false;
   rows.clear();
   for (uint32_t i = prompt / 2; i < prompt; i++) rows.push_back({1, i, token(), i + 1 == prompt});
   rows.push_back({0, prompt, token(), true});
-  if (!both(rows)) return false;
+  if (!both.step(rows)) return false;
   for (uint32_t i = 0; i < decoded; i++) {
     rows = {{0, prompt + 1 + i, token(), true}};
     if (i % 2 == 1) rows.push_back({1, prompt + i / 2, token(), true});
-    if (!both(rows)) return false;
+    if (!both.step(rows)) return false;
   }
-  tally->logits += own.logits;
-  tally->different += own.different;
-  if (own.different > 0) {
-    printf("%s: %llu of %llu differ\n", path.c_str(), static_cast<unsigned long long>(own.different),
-           static_cast<unsigned long long>(own.logits));
-  }
-  return own.different == 0;
+  return both.end(tally);
 }
 
 // Random steps of up to 32 sequences, of which some grow to hundreds of positions, until so many tokens were computed.
 bool compare_steps(const std::string& path, const simt::EngineOptions& base, uint64_t wanted, uint64_t seed, Tally* tally, uint64_t* tokens) {
-  gguf::Error error;
-  const auto model = det::Model::open(path.c_str(), &error);
-  // A vocabulary, or the container of the reader's tests.
-  if (model == nullptr) return true;
   constexpr uint32_t kCrowd = 32;
+  constexpr uint32_t kPositions = 400;
   simt::EngineOptions options = base;
-  options.positions = std::min(model->context, 400u);
   options.sequences = kCrowd;
   options.rows = options.logit_rows = 320;
-  options.pages = kCrowd * (options.positions / 16 + 1);
-  std::string why;
-  const auto engine = simt::Engine::open(*model, options, &why);
-  if (engine == nullptr) {
-    printf("%s: %s\n", path.c_str(), why.c_str());
-    return false;
-  }
-  det::Forward reference(*model, options.positions, options.load_threads);
+  options.pages = kCrowd * (kPositions / 16 + 1);
+  Both both;
+  if (!both.open(path, options, kPositions)) return false;
+  if (both.empty()) return true;
   const auto below = [&](uint32_t n) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return static_cast<uint32_t>((seed >> 33) * n >> 31);
   };
   std::vector<uint32_t> length(kCrowd, 0), end(kCrowd, 0);
-  uint64_t different = 0;
   for (uint64_t done = 0; done < wanted;) {
     std::vector<det::Row> rows;
     const uint32_t first = below(kCrowd);
     for (uint32_t i = 0; i < kCrowd; i++) {
       const uint32_t s = (first + i) % kCrowd;
       if (length[s] == end[s]) {
-        reference.cut(s, 0);
-        engine->cut(s, 0);
+        both.cut(s);
         length[s] = 0;
-        end[s] = below(8) == 0 ? options.positions - below(20) : 4 + below(40);
+        end[s] = below(8) == 0 ? both.positions() - below(20) : 4 + below(40);
       }
       if (below(2) == 0) continue;
       uint32_t take = below(4) == 0 ? 1 + below(below(4) == 0 ? 200 : 24) : 1;
       take = std::min({take, end[s] - length[s], options.rows - static_cast<uint32_t>(rows.size())});
-      for (uint32_t j = 0; j < take; j++) rows.push_back({s, length[s]++, below(model->vocabulary), true});
+      for (uint32_t j = 0; j < take; j++) rows.push_back({s, length[s]++, below(both.vocabulary()), true});
     }
     if (rows.empty()) continue;
-    std::vector<float> want, got, want_hidden, got_hidden;
-    std::vector<uint32_t> want_failed, got_failed, best;
-    reference.run(rows, &want, &want_hidden, &want_failed);
-    if (!engine->run(rows, &got, &got_hidden, &got_failed, &best)) {
-      printf("%s: %s\n", path.c_str(), engine->error().c_str());
-      return false;
-    }
-    different += want.size() != got.size() || memcmp(want.data(), got.data(), want.size() * sizeof(float)) != 0;
-    different += want_hidden.size() != got_hidden.size() || memcmp(want_hidden.data(), got_hidden.data(), want_hidden.size() * sizeof(float)) != 0;
-    different += want_failed != got_failed;
-    tally->logits += want.size();
+    if (!both.step(rows)) return false;
     done += rows.size();
     *tokens += rows.size();
   }
-  tally->different += different;
-  if (different > 0) printf("%s: %llu steps differ\n", path.c_str(), static_cast<unsigned long long>(different));
-  return different == 0;
+  return both.end(tally);
 }
 
 // One layer of a random model of each type, wide enough for several segments, against the reference.
@@ -362,7 +380,7 @@ int test_long(const char* directory, uint64_t wanted, uint64_t seed) {
     }
     ok = ok && tokens > before;
   }
-  printf("%zu files: %llu tokens, %llu logits, %llu steps different\n", files.size(), static_cast<unsigned long long>(tokens),
+  printf("%zu files: %llu tokens, %llu logits, %llu different\n", files.size(), static_cast<unsigned long long>(tokens),
          static_cast<unsigned long long>(tally.logits), static_cast<unsigned long long>(tally.different));
   return ok && tally.different == 0 ? 0 : 1;
 }
