@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "det/rules.h"
 
@@ -12,7 +13,150 @@ namespace {
 // ⌊p · 2³²⌋ for 0 ≤ p ≤ 1, exact.
 uint64_t fixed_point(float p) { return static_cast<uint64_t>(static_cast<double>(p) * 4294967296.0); }
 
-bool before(float a, uint32_t a_id, float b, uint32_t b_id) { return a > b || (a == b && a_id < b_id); }
+struct Candidate {
+  // Logit over temperature.
+  float value;
+  uint32_t id;
+  uint64_t weight;
+};
+
+bool before(const Candidate& a, const Candidate& b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// Steps 4 to 9 over n logits. Only as many candidates as a draw looks at are brought into order.
+class Draw {
+ public:
+  Draw(const SamplingOptions& options, const ZgLevel& level, const Largest& largest, const float* x, size_t n)
+      : options_(options), level_(level), largest_(largest), x_(x), n_(n), most_(largest.top() / options.temperature) {}
+
+  // The token; nothing when none may be drawn.
+  std::optional<uint32_t> token(uint64_t position) {
+    uint64_t sum = keep_first();
+    if (options_.top_p < 1) keep_sum(&sum);
+    if (options_.min_p > 0) keep_likely(&sum);
+    if (options_.typical_p < 1) keep_typical(&sum);
+    const uint64_t x = philox(options_.seed, static_cast<uint32_t>(position), options_.choice);
+    const auto r = static_cast<uint64_t>(static_cast<unsigned __int128>(x) * sum >> 64);
+    uint64_t running = 0;
+    for (size_t i = 0; has(i); i++) {
+      running += candidates_[i].weight;
+      if (running > r) return candidates_[i].id;
+    }
+    return candidates_.empty() ? std::nullopt : std::optional(candidates_.front().id);
+  }
+
+ private:
+  static constexpr size_t kFirst = 64;
+  static constexpr size_t kGrowth = 8;
+
+  // Candidate number i of the order, if there is one and it was kept.
+  bool has(size_t i) {
+    while (i >= candidates_.size() && !all_) grow(std::max(kFirst, kGrowth * candidates_.size()));
+    return i < candidates_.size();
+  }
+
+  void keep(size_t count) {
+    candidates_.resize(count);
+    all_ = true;
+  }
+
+  // At least the first k candidates, if there are so many.
+  void grow(size_t k) {
+    float bound = largest_.bound(k);
+    if (bound != kNever) {
+      // Division may round several logits to one value, and of these the order takes the lower id: they belong together.
+      constexpr int kMost = 64;
+      const float value = bound / options_.temperature;
+      int steps = 0;
+      for (; steps < kMost && bound / options_.temperature >= value; steps++) bound = std::nextafter(bound, kNever);
+      if (steps == kMost) bound = kNever;
+    }
+    all_ = bound == kNever;
+    candidates_.clear();
+    largest_.each(bound, [&](uint32_t i) {
+      // Neither allowed nor ever drawn.
+      if (x_[i] == kNever) return;
+      const float value = x_[i] / options_.temperature;
+      // At most 1, and the product with 2³² is exact. A logit so large that the division overflows gives no number: no weight.
+      const float e = det::zexp(value - most_);
+      candidates_.push_back({value, i, e >= 0 ? static_cast<uint64_t>(static_cast<double>(e) * 4294967296.0) : 0});
+    });
+    std::sort(candidates_.begin(), candidates_.end(), before);
+  }
+
+  // Top-k; the sum of what is left.
+  uint64_t keep_first() {
+    if (options_.top_k == 0 || options_.top_k >= n_) return level_.weigh(x_, n_, options_.temperature, most_, nullptr);
+    grow(options_.top_k);
+    keep(std::min<size_t>(options_.top_k, candidates_.size()));
+    uint64_t sum = 0;
+    for (const Candidate& c : candidates_) sum += c.weight;
+    return sum;
+  }
+
+  void keep_sum(uint64_t* sum) {
+    const unsigned __int128 least = static_cast<unsigned __int128>(fixed_point(options_.top_p)) * *sum;
+    uint64_t running = 0;
+    size_t kept = 0;
+    while (has(kept)) {
+      running += candidates_[kept++].weight;
+      if (static_cast<unsigned __int128>(running) << 32 >= least) break;
+    }
+    keep(kept);
+    *sum = running;
+  }
+
+  void keep_likely(uint64_t* sum) {
+    const uint64_t least = fixed_point(options_.min_p);
+    if (least == 0) return;
+    uint64_t running = 0;
+    size_t kept = 0;
+    while (has(kept) && (kept == 0 || candidates_[kept].weight >= least)) running += candidates_[kept++].weight;
+    keep(kept);
+    *sum = running;
+  }
+
+  // Locally typical sampling (Meister et al. 2023): tokens whose surprise lies nearest to the mean surprise, at least one, ties by id. All
+  // in one order, so that the sums have the same bits everywhere; the library's logarithm is not used.
+  void keep_typical(uint64_t* sum) {
+    if (*sum == 0) return;
+    if (!all_) grow(n_);
+    const auto surprise = [sum](const Candidate& c) {
+      return c.weight == 0 ? 1e30f : -det::zlog(static_cast<float>(static_cast<double>(c.weight) / static_cast<double>(*sum)));
+    };
+    double mean = 0;
+    for (const Candidate& c : candidates_) {
+      if (c.weight > 0) mean += static_cast<double>(c.weight) / static_cast<double>(*sum) * static_cast<double>(surprise(c));
+    }
+    std::vector<std::pair<double, Candidate>> by_shift;
+    by_shift.reserve(candidates_.size());
+    for (const Candidate& c : candidates_) by_shift.emplace_back(std::fabs(static_cast<double>(surprise(c)) - mean), c);
+    std::sort(by_shift.begin(), by_shift.end(),
+              [](const auto& a, const auto& b) { return a.first != b.first ? a.first < b.first : a.second.id < b.second.id; });
+    const unsigned __int128 least = static_cast<unsigned __int128>(fixed_point(options_.typical_p)) * *sum;
+    uint64_t running = 0;
+    size_t kept = 0;
+    while (kept < by_shift.size()) {
+      candidates_[kept] = by_shift[kept].second;
+      running += candidates_[kept++].weight;
+      if (static_cast<unsigned __int128>(running) << 32 >= least) break;
+    }
+    keep(kept);
+    std::sort(candidates_.begin(), candidates_.end(), before);
+    *sum = running;
+  }
+
+  const SamplingOptions& options_;
+  const ZgLevel& level_;
+  const Largest& largest_;
+  const float* x_;
+  size_t n_;
+  float most_;
+  // The first of the order; all_: there are no others, or they were cut off.
+  std::vector<Candidate> candidates_;
+  bool all_ = false;
+};
 
 }  // namespace
 
@@ -32,7 +176,7 @@ uint64_t philox(uint64_t seed, uint32_t position, uint32_t choice) noexcept {
   return uint64_t{c[0]} << 32 | c[1];
 }
 
-Sampler::Sampler(SamplingOptions options) : options_(std::move(options)) {
+Sampler::Sampler(SamplingOptions options, const ZgLevel& level) : options_(std::move(options)), level_(level) {
   if (options_.grammar != nullptr) constraint_ = std::make_unique<Constraint>(options_.grammar, options_.end_ids, options_.budget);
 }
 
@@ -48,21 +192,26 @@ void Sampler::saw(uint32_t token, bool output, bool before) {
   if (output) seen.output++;
 }
 
-// Steps 1 to 3: what is not allowed, bias, then the penalties.
+// What is not allowed, bias, then the penalties.
 void Sampler::adjust(const float* logits, size_t count) {
-  logits_.assign(logits, logits + count);
-  if (constraint_ != nullptr) constraint_->apply(logits_.data(), count);
-  if (drawn_ < options_.min_tokens) {
+  values_ = logits;
+  count_ = count;
+  const bool early = drawn_ < options_.min_tokens;
+  if (constraint_ == nullptr && !early && options_.bias.empty() && seen_.empty()) return;
+  changed_.assign(logits, logits + count);
+  values_ = changed_.data();
+  if (constraint_ != nullptr) constraint_->apply(changed_.data(), count);
+  if (early) {
     for (const uint32_t id : options_.end_ids) {
-      if (id < count) logits_[id] = -std::numeric_limits<float>::infinity();
+      if (id < count) changed_[id] = kNever;
     }
   }
   for (const auto& [id, bias] : options_.bias) {
-    if (id < count) logits_[id] += bias;
+    if (id < count) changed_[id] += bias;
   }
   for (const auto& [id, seen] : seen_) {
     if (id >= count) continue;
-    float& l = logits_[id];
+    float& l = changed_[id];
     if (options_.repetition_penalty != 1) {
       l = l > 0 ? l / options_.repetition_penalty : l * options_.repetition_penalty;
     }
@@ -75,146 +224,41 @@ void Sampler::adjust(const float* logits, size_t count) {
 
 uint32_t Sampler::next(const float* logits, size_t count, uint64_t position) {
   adjust(logits, count);
-  const uint32_t token = choose(count, position);
+  const Largest largest(level_, values_, count);
+  uint32_t token = 0;
+  if (options_.temperature < 1e-5f) {
+    token = largest.first();
+  } else {
+    const std::optional<uint32_t> drawn = Draw(options_, level_, largest, values_, count).token(position);
+    token = drawn ? *drawn : largest.first();
+  }
   return constraint_ == nullptr || constraint_->stuck() ? token : constraint_->settle(token);
 }
 
-uint32_t Sampler::choose(size_t count, uint64_t position) {
-  const auto largest = static_cast<uint32_t>(std::max_element(logits_.begin(), logits_.end()) - logits_.begin());
-  if (options_.temperature < 1e-5f) return largest;
-  candidates_.clear();
-  ordered_ = 0;
-  const float most = logits_[largest] / options_.temperature;
-  for (size_t i = 0; i < count; i++) {
-    // Neither allowed nor ever drawn.
-    if (logits_[i] == -std::numeric_limits<float>::infinity() && i != largest) continue;
-    const float value = logits_[i] / options_.temperature;
-    // At most 1, and the product with 2³² is exact. A logit so large that the division overflows gives no number: no weight.
-    const float e = det::zexp(value - most);
-    const uint64_t weight = e >= 0 ? static_cast<uint64_t>(static_cast<double>(e) * 4294967296.0) : 0;
-    candidates_.push_back({value, static_cast<uint32_t>(i), weight});
-  }
-  return draw(position);
-}
-
-void Sampler::order(size_t wanted) {
-  wanted = std::min(wanted, candidates_.size());
-  if (wanted <= ordered_) return;
-  const auto less = [](const Candidate& a, const Candidate& b) { return before(a.value, a.id, b.value, b.id); };
-  const auto from = candidates_.begin() + static_cast<ptrdiff_t>(ordered_);
-  const auto to = candidates_.begin() + static_cast<ptrdiff_t>(wanted);
-  if (to != candidates_.end()) std::nth_element(from, to, candidates_.end(), less);
-  std::sort(from, to, less);
-  ordered_ = wanted;
-}
-
-uint64_t Sampler::total(size_t count) const {
-  uint64_t sum = 0;
-  for (size_t i = 0; i < count; i++) sum += candidates_[i].weight;
-  return sum;
-}
-
-// Steps 5 to 9 over the candidates. At least one is always left.
-uint32_t Sampler::draw(uint64_t position) {
-  if (options_.top_k > 0 && options_.top_k < candidates_.size()) {
-    order(options_.top_k);
-    candidates_.resize(options_.top_k);
-  }
-  uint64_t sum = total(candidates_.size());
-  const auto need = [this](size_t i) {
-    if (i >= ordered_) order(std::max<size_t>(64, 8 * ordered_));
-  };
-  if (options_.top_p < 1) {
-    const unsigned __int128 least = static_cast<unsigned __int128>(fixed_point(options_.top_p)) * sum;
-    uint64_t running = 0;
-    size_t kept = 0;
-    while (kept < candidates_.size()) {
-      need(kept);
-      running += candidates_[kept++].weight;
-      if (static_cast<unsigned __int128>(running) << 32 >= least) break;
-    }
-    candidates_.resize(kept);
-    ordered_ = std::min(ordered_, kept);
-    sum = running;
-  }
-  if (options_.min_p > 0) {
-    const uint64_t least = fixed_point(options_.min_p);
-    size_t kept = 0;
-    uint64_t running = 0;
-    while (kept < candidates_.size()) {
-      need(kept);
-      if (kept > 0 && candidates_[kept].weight < least) break;
-      running += candidates_[kept++].weight;
-    }
-    candidates_.resize(kept);
-    sum = running;
-  }
-  if (options_.typical_p < 1) keep_typical(&sum);
-  const uint64_t x = philox(options_.seed, static_cast<uint32_t>(position), options_.choice);
-  const auto r = static_cast<uint64_t>(static_cast<unsigned __int128>(x) * sum >> 64);
-  uint64_t running = 0;
-  for (size_t i = 0; i < candidates_.size(); i++) {
-    need(i);
-    running += candidates_[i].weight;
-    if (running > r) return candidates_[i].id;
-  }
-  return candidates_.front().id;
-}
-
-// Locally typical sampling (Meister et al. 2023): tokens whose surprise lies nearest to the mean surprise, at least one, ties by id. All
-// in one order, so that the sums have the same bits everywhere; the library's logarithm is not used.
-void Sampler::keep_typical(uint64_t* sum) {
-  if (*sum == 0) return;
-  order(candidates_.size());
-  const auto surprise = [sum](const Candidate& c) {
-    return c.weight == 0 ? 1e30f : -det::zlog(static_cast<float>(static_cast<double>(c.weight) / static_cast<double>(*sum)));
-  };
-  double mean = 0;
-  for (const Candidate& c : candidates_) {
-    if (c.weight > 0) mean += static_cast<double>(c.weight) / static_cast<double>(*sum) * static_cast<double>(surprise(c));
-  }
-  std::vector<std::pair<double, Candidate>> by_shift;
-  by_shift.reserve(candidates_.size());
-  for (const Candidate& c : candidates_) by_shift.emplace_back(std::fabs(static_cast<double>(surprise(c)) - mean), c);
-  std::sort(by_shift.begin(), by_shift.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first < b.first : a.second.id < b.second.id;
-  });
-  const unsigned __int128 least = static_cast<unsigned __int128>(fixed_point(options_.typical_p)) * *sum;
-  uint64_t running = 0;
-  size_t kept = 0;
-  while (kept < by_shift.size()) {
-    candidates_[kept] = by_shift[kept].second;
-    running += candidates_[kept++].weight;
-    if (static_cast<unsigned __int128>(running) << 32 >= least) break;
-  }
-  candidates_.resize(kept);
-  ordered_ = 0;
-  order(kept);
-  *sum = running;
-}
-
 float Sampler::logprob_of(const float* logits, size_t count, uint32_t token, size_t alternatives, std::vector<Alternative>* best) {
-  logits_.assign(logits, logits + count);
+  values_ = logits;
+  count_ = count;
   return logprob(token, alternatives, best);
 }
 
-float Sampler::logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const {
-  const float most = *std::max_element(logits_.begin(), logits_.end());
+float Sampler::logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) {
+  const Largest largest(level_, values_, count_);
+  const float most = largest.top();
+  exponentials_.resize(count_);
+  level_.weigh(values_, count_, 1, most, exponentials_.data());
   double sum = 0;
-  for (const float l : logits_) sum += static_cast<double>(det::zexp(l - most));
+  for (const float e : exponentials_) sum += static_cast<double>(e);
   const float log_sum = det::zlog(static_cast<float>(sum));
-  const auto value = [&](uint32_t id) { return (logits_[id] - most) - log_sum; };
+  const auto value = [&](uint32_t id) { return (values_[id] - most) - log_sum; };
   if (alternatives > 0 && best != nullptr) {
-    std::vector<uint32_t> ids;
-    ids.reserve(logits_.size());
-    for (size_t i = 0; i < logits_.size(); i++) {
+    std::vector<Candidate> first;
+    largest.each(largest.bound(alternatives), [&](uint32_t id) {
       // Masked tokens are no alternatives.
-      if (logits_[i] != -std::numeric_limits<float>::infinity()) ids.push_back(static_cast<uint32_t>(i));
-    }
-    const size_t kept = std::min(alternatives, ids.size());
-    std::partial_sort(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(kept), ids.end(),
-                      [this](uint32_t a, uint32_t b) { return before(logits_[a], a, logits_[b], b); });
-    for (size_t i = 0; i < kept; i++) best->push_back({ids[i], value(ids[i])});
+      if (values_[id] != kNever) first.push_back({values_[id], id, 0});
+    });
+    const size_t kept = std::min(alternatives, first.size());
+    std::partial_sort(first.begin(), first.begin() + static_cast<ptrdiff_t>(kept), first.end(), before);
+    for (size_t i = 0; i < kept; i++) best->push_back({first[i].id, value(first[i].id)});
   }
   return value(token);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "constraint.h"
+#include "largest.h"
 
 namespace zg::infer {
 
@@ -46,17 +47,17 @@ struct Alternative {
 
 class Sampler {
  public:
-  explicit Sampler(SamplingOptions options);
+  explicit Sampler(SamplingOptions options, const ZgLevel& level = default_level());
 
   // Counts a token of the prompt or of the answer for the penalties; before: it was drawn by an earlier request whose answer goes on here.
   void saw(uint32_t token, bool output, bool before = false);
 
-  // Chooses among count logits. position: index the token will have in the whole sequence, prompt included. With alternatives > 0
-  // or chosen_logprob set also gives log-probabilities after bias and penalties at temperature 1.
+  // Chooses among count logits. position: index the token will have in the whole sequence, prompt included.
   uint32_t next(const float* logits, size_t count, uint64_t position);
 
-  // Log-probability of the token that next() chose last, and the best so many, best first.
-  float logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best) const;
+  // Log-probability after bias and penalties, at temperature 1, of the token that next() chose last, and the best so many, best first. The logits that
+  // next() got must still be there.
+  float logprob(uint32_t token, size_t alternatives, std::vector<Alternative>* best);
   // The same for other logits as they are, without bias, penalties and grammar: for tokens of the prompt.
   float logprob_of(const float* logits, size_t count, uint32_t token, size_t alternatives, std::vector<Alternative>* best);
 
@@ -69,25 +70,17 @@ class Sampler {
   struct Seen {
     uint32_t output = 0;
   };
-  struct Candidate {
-    float value;
-    uint32_t id;
-    uint64_t weight;
-  };
-
+  // Steps 1 to 3: sets values_ to the logits as they were changed.
   void adjust(const float* logits, size_t count);
-  uint32_t choose(size_t count, uint64_t position);
-  uint32_t draw(uint64_t position);
-  void keep_typical(uint64_t* sum);
-  // Brings the first `wanted` candidates into order, the rest behind them.
-  void order(size_t wanted);
-  uint64_t total(size_t count) const;
 
   SamplingOptions options_;
+  const ZgLevel& level_;
   std::unordered_map<uint32_t, Seen> seen_;
-  std::vector<float> logits_;
-  std::vector<Candidate> candidates_;
-  size_t ordered_ = 0;
+  // What was last chosen among: the caller's logits where nothing changes them, else a copy.
+  const float* values_ = nullptr;
+  size_t count_ = 0;
+  std::vector<float> changed_;
+  std::vector<float> exponentials_;
   std::unique_ptr<Constraint> constraint_;
   uint32_t drawn_ = 0;
 };

@@ -36,6 +36,16 @@ ZG_INLINE vf vsign(vf magnitude, vf of) { return _mm256_or_ps(magnitude, _mm256_
 ZG_INLINE vf vpow2(vf p, vf n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
+ZG_INLINE float vtop(vf a) {
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+ZG_INLINE float vjoin(vf a) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
 ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 
 #include "vector.inc"
@@ -428,7 +438,7 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
 }  // namespace
 
 extern "C" const ZgLevel zg_level_avx2 = {"avx2",   0,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
-                                          zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite};
+                                          zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite, zg_maxima, zg_weigh};
 #else
 extern "C" const ZgLevel zg_level_avx2 = {};
 #endif

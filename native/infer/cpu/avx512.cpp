@@ -39,6 +39,18 @@ ZG_INLINE vf vsign(vf magnitude, vf of) {
   return vflt(_mm512_or_si512(vint(magnitude), _mm512_and_si512(vint(of), _mm512_set1_epi32((int)0x80000000u))));
 }
 ZG_INLINE vf vpow2(vf p, vf n) { return vflt(_mm512_add_epi32(vint(p), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23))); }
+ZG_INLINE float vtop(vf a) {
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+ZG_INLINE float vjoin(vf a) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
 ZG_INLINE void vstoreh(uint16_t* p, vf a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 
 // A build for comparison alone (bench.cpp), never part of the product: sums and factors in the order that suits the processor, not that of
@@ -462,7 +474,7 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
 }  // namespace
 
 extern "C" const ZgLevel ZG_LEVEL = {kFree ? "free" : "avx512", 1,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
-                                            zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite};
+                                            zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite, zg_maxima, zg_weigh};
 #elif defined(ZG_FREE_ORDER)
 extern "C" const ZgLevel zg_level_free = {};
 #else

@@ -3,6 +3,8 @@
 //   check products SEED           every type of matrix, odd shapes and odd activations: bits of each level against the reference
 //   check test DIRECTORY TOKENS SEED    every model there on every level, 1 and 2 threads, alone, in chunks, 32 sequences at mixed positions:
 //                                 bits of all logits and final states, over at least so many tokens
+//   check choices COUNT SEED      tokens drawn from random logits on every level against the plain way
+//   check choice-speed VOCABULARY       microseconds a drawn token
 //   check bench FILE THREADS PROMPT DECODED [brief]    timings (bench.h)
 #include <algorithm>
 #include <cmath>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "../det/forward_det.h"
+#include "../sampler_check.h"
 #include "bench.h"
 #include "engine.h"
 
@@ -302,11 +305,15 @@ int main(int count, char** arguments) {
   if (count == 5 && strcmp(arguments[1], "test") == 0) {
     return test(arguments[2], strtoull(arguments[3], nullptr, 10), strtoull(arguments[4], nullptr, 10));
   }
+  if (count == 4 && strcmp(arguments[1], "choices") == 0) {
+    return infer::check_choices(strtoull(arguments[2], nullptr, 10), strtoull(arguments[3], nullptr, 10));
+  }
+  if (count == 3 && strcmp(arguments[1], "choice-speed") == 0) return infer::time_choices(static_cast<uint32_t>(std::clamp(atoi(arguments[2]), 1, 1 << 20)));
   const bool brief = count == 7 && strcmp(arguments[6], "brief") == 0;
   if ((count == 6 || brief) && strcmp(arguments[1], "bench") == 0) {
     const auto number = [&](int i, int most) { return static_cast<uint32_t>(std::clamp(atoi(arguments[i]), 1, most)); };
     return cpu::bench(arguments[2], number(3, 64), number(4, 4'000), number(5, 4'000), brief);
   }
-  fprintf(stderr, "usage: check products SEED | check test DIRECTORY TOKENS SEED | check bench FILE THREADS PROMPT DECODED [brief]\n");
+  fprintf(stderr, "usage: check products SEED | check choices COUNT SEED | check choice-speed VOCABULARY | check test DIRECTORY TOKENS SEED | check bench FILE THREADS PROMPT DECODED [brief]\n");
   return 2;
 }

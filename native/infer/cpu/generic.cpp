@@ -41,6 +41,8 @@ inline vf vpow2(vf p, vf n) {
   const int32_t i = n > -1000.0f && n < 1000.0f ? static_cast<int32_t>(n) : 0;
   return zg::det::float_of(zg::det::bits_of(p) + (static_cast<uint32_t>(i) << 23));
 }
+inline float vtop(vf a) { return a; }
+inline float vjoin(vf a) { return a; }
 inline void vstoreh(uint16_t* p, vf a) { *p = zg::det::float_half(a); }
 
 #include "vector.inc"
@@ -230,4 +232,4 @@ void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
 }  // namespace
 
 extern "C" const ZgLevel zg_level_generic = {"generic", 0,        zg_product, zg_quantize, zg_norm, zg_add,
-                                             zg_gate,   zg_soft_cap, zg_rotate,  zg_store,    zg_attend, zg_mix, zg_finite};
+                                             zg_gate,   zg_soft_cap, zg_rotate,  zg_store,    zg_attend, zg_mix, zg_finite, zg_maxima, zg_weigh};

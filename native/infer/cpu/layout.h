@@ -139,6 +139,10 @@ struct ZgLevel {
   void (*mix)(float* y, const float* x, size_t n, float weight);
   // 1 when no value is infinite or no number.
   int (*finite)(const float* x, size_t n);
+  // The largest of each of so many blocks, whose length is a multiple of 16; all are numbers.
+  void (*maxima)(const float* x, size_t blocks, size_t block, float* out);
+  // Σ ⌊exp(x / t − most) · 2³²⌋ over n values, none above most · t; in e, unless null, the exponentials. No number counts as 0.
+  uint64_t (*weigh)(const float* x, size_t n, float t, float most, float* e);
 };
 
 extern "C" {

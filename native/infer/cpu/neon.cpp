@@ -36,6 +36,11 @@ ZG_INLINE vf vneg(vf a) { return vnegq_f32(a); }
 ZG_INLINE vf vabs(vf a) { return vabsq_f32(a); }
 ZG_INLINE vf vsign(vf magnitude, vf of) { return vbslq_f32(vdupq_n_u32(0x80000000u), of, magnitude); }
 ZG_INLINE vf vpow2(vf p, vf n) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vcvtnq_s32_f32(n), 23))); }
+ZG_INLINE float vtop(vf a) { return vmaxvq_f32(a); }
+ZG_INLINE float vjoin(vf a) {
+  const float32x2_t two = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+  return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
 ZG_INLINE void vstoreh(uint16_t* p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 
 #include "vector.inc"
@@ -375,7 +380,7 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
 }  // namespace
 
 extern "C" const ZgLevel zg_level_neon = {"neon",   0,           zg_product, zg_quantize, zg_norm,   zg_add, zg_gate,
-                                          zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite};
+                                          zg_soft_cap, zg_rotate, zg_store,   zg_attend,   zg_mix, zg_finite, zg_maxima, zg_weigh};
 #else
 extern "C" const ZgLevel zg_level_neon = {};
 #endif

@@ -1,0 +1,44 @@
+#include "largest.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+
+#include "cpu/engine.h"
+
+namespace zg::infer {
+
+Largest::Largest(const ZgLevel& level, const float* x, size_t n) : x_(x), n_(n) {
+  constexpr size_t kUnit = 32;
+  block_ = kUnit * ((n + kUnit * kBlocks - 1) / (kUnit * kBlocks));
+  blocks_ = (n + block_ - 1) / block_;
+  const size_t whole = n / block_;
+  level.maxima(x, whole, block_, maxima_);
+  if (whole < blocks_) maxima_[whole] = *std::max_element(x + whole * block_, x + n);
+  top_ = *std::max_element(maxima_, maxima_ + blocks_);
+}
+
+uint32_t Largest::first() const {
+  const size_t block = static_cast<size_t>(std::find(maxima_, maxima_ + blocks_, top_) - maxima_);
+  return static_cast<uint32_t>(std::find(x_ + block * block_, x_ + n_, top_) - x_);
+}
+
+float Largest::bound(size_t k) const {
+  if (k >= blocks_) return -std::numeric_limits<float>::infinity();
+  float sorted[kBlocks];
+  std::copy(maxima_, maxima_ + blocks_, sorted);
+  float* const kth = sorted + (k == 0 ? 0 : k - 1);
+  std::nth_element(sorted, kth, sorted + blocks_, std::greater<float>());
+  return *kth;
+}
+
+const ZgLevel& default_level() noexcept {
+  static const ZgLevel* const level = [] {
+    const ZgLevel* wanted = cpu::level_by_name(std::getenv("ZG_CPU"));
+    return wanted != nullptr ? wanted : cpu::level_by_name(nullptr);
+  }();
+  return *level;
+}
+
+}  // namespace zg::infer
