@@ -21,6 +21,7 @@ class CpuBackend final : public Backend {
   size_t step_shared() const override { return kStepShared; }
   bool adapts() const override { return true; }
   void pin_caller() const override { engine_->pin_caller(); }
+  cpu::Workers* workers() override { return &engine_->workers(); }
 
  private:
   const std::unique_ptr<cpu::Engine> engine_;

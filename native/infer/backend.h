@@ -39,6 +39,8 @@ class Backend {
   virtual bool adapts() const = 0;
   // By the thread that will call run(), before it does.
   virtual void pin_caller() const {}
+  // Its threads, between two runs; nullptr where it has none.
+  virtual cpu::Workers* workers() { return nullptr; }
 };
 
 // The engine for CPUs. One that has the model's first layers alone leaves the states behind them in every row's `hidden`.
@@ -66,7 +68,7 @@ struct BackendOptions {
 
 // How an addon for devices hands its engine to the one that has the scheduler. Both come from one build: the numbers must be equal.
 struct BackendFactory {
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
   uint32_t version = kVersion;
   uint32_t row_bytes = sizeof(cpu::Row);
   uint32_t model_bytes = sizeof(det::Model);

@@ -42,6 +42,8 @@ struct Scheduler::Task {
   uint32_t cached = 0;
   bool began = false;
   bool finished = false;
+  // A row of it failed: nothing of the step may be remembered.
+  bool lost = false;
   std::unique_ptr<cpu::Sequence> cache;
   std::unique_ptr<Sampler> sampler;
   // In the tree of beginnings: where it starts, the last page that is known there, and how many pages that makes.
@@ -51,6 +53,8 @@ struct Scheduler::Task {
   DraftLength draft_length;
   DraftModel::State draft_state;
   Digest running_hash{};
+  // To be told after the step.
+  std::vector<Event> events{};
 
   bool decoding() const { return drawn > 0 && done + 1 == tokens.size() && request.forced.empty(); }
 };

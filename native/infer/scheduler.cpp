@@ -13,6 +13,8 @@ using std::chrono::steady_clock;
 constexpr size_t kForcedRows = 96;
 // Rows up to which drafts pay: from there on a step is arithmetic, not reading.
 constexpr size_t kDraftRows = 8;
+// Logits of a step from which on several threads draw: some tens of microseconds' work.
+constexpr size_t kSharedValues = 200'000;
 
 bool contains(const std::vector<uint32_t>& ids, uint32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
 
@@ -27,6 +29,7 @@ Scheduler::Scheduler(std::unique_ptr<Backend> engine, std::unique_ptr<Backend> d
       queue_(std::make_unique<Queue>()) {
   stats_.pages = engine_->pages().limit();
   stats_.page_bytes = engine_->page_bytes();
+  if (engine_->workers() == nullptr && limits_.threads > 1) own_workers_ = std::make_unique<cpu::Workers>(limits_.threads);
 }
 
 Scheduler::~Scheduler() { stop(); }
@@ -276,7 +279,7 @@ void Scheduler::step() {
   std::vector<Span> spans;
   collect(&rows, &spans);
   if (!rows.empty() && engine_->run(&rows, &abort_)) {
-    for (const Span& span : spans) use(span, rows);
+    use(spans, rows);
     const std::lock_guard lock(mutex_);
     stats_.steps++;
     stats_.rows += rows.size();
@@ -395,39 +398,75 @@ void Scheduler::collect_prompts(std::vector<cpu::Row>* rows, std::vector<Span>* 
   }
 }
 
-// Takes over what a step computed for one task, as far as drafts were right.
-void Scheduler::use(const Span& span, const std::vector<cpu::Row>& rows) {
-  Task* task = span.task;
-  const bool drafted = task->decoding() && span.count > 1;
-  size_t used = 0;
-  uint32_t prompt = 0;
-  bool failed = false;
-  for (size_t i = span.first; i < span.first + span.count && !task->finished; i++) {
-    const cpu::Row& row = rows[i];
-    if (row.position >= task->tokens.size() || task->tokens[row.position] != row.token) break;
-    task->done = row.position + 1;
-    prompt += !row.wants_logits;
-    used++;
-    if (row.failed_layer != 0) {
-      finish(task, {.finish = Finish::kFailed, .failed_layer = row.failed_layer});
-      failed = true;
-      break;
+// body(0 … count − 1), by several threads when so many values are worth it. Bodies touch nothing in common.
+void Scheduler::each(size_t count, size_t values, const std::function<void(size_t)>& body) {
+  cpu::Workers* workers = engine_->workers() != nullptr ? engine_->workers() : own_workers_.get();
+  const auto some = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i++) body(i);
+  };
+  if (count < 2 || values < kSharedValues || workers == nullptr) return some(0, count);
+  workers->run(count, 1, some);
+}
+
+// Takes over what a step computed.
+void Scheduler::use(const std::vector<Span>& spans, const std::vector<cpu::Row>& rows) {
+  const size_t vocabulary = engine_->model()->vocabulary;
+  const size_t width = engine_->model()->width;
+  std::vector<size_t> traced;
+  size_t values = 0;
+  for (const Span& span : spans) {
+    for (size_t i = span.first; i < span.first + span.count; i++) {
+      if (rows[i].logits == nullptr) continue;
+      values += vocabulary;
+      if (span.task->request.trace) traced.push_back(i);
     }
-    if (row.logits != nullptr && !sample(row, task)) break;
   }
-  if (drafted) task->draft_length.took(static_cast<uint32_t>(span.count - 1), static_cast<uint32_t>(used - 1));
-  if (!failed) remember(task);
-  const std::lock_guard lock(mutex_);
-  task->account->served += span.count;
-  stats_.prompt_tokens += prompt;
-  if (drafted) {
+  if (!traced.empty()) traced_.resize(rows.size());
+  // Hashing takes a byte as long as the search for the largest takes a few logits.
+  each(traced.size(), traced.size() * (vocabulary + 16 * width), [&](size_t i) {
+    const cpu::Row& row = rows[traced[i]];
+    traced_[traced[i]] = {hidden_digest(row.hidden, width), logits_digest(row.logits, vocabulary)};
+  });
+  std::vector<Span> own = spans;
+  each(own.size(), values, [&](size_t i) { draw(&own[i], rows); });
+  for (const Span& span : own) {
+    Task* task = span.task;
+    if (!task->lost) remember(task);
+    const bool drafted = span.drafted;
+    const std::lock_guard lock(mutex_);
+    task->account->served += span.count;
+    stats_.prompt_tokens += span.prompt;
+    stats_.tokens += span.tokens;
+    if (!drafted) continue;
     stats_.drafted += span.count - 1;
-    stats_.accepted += used - 1;
+    stats_.accepted += span.used - 1;
   }
 }
 
+// Of one task, as far as drafts were right.
+void Scheduler::draw(Span* span, const std::vector<cpu::Row>& rows) const {
+  Task* task = span->task;
+  span->drafted = task->decoding() && span->count > 1;
+  const uint32_t before = task->drawn;
+  for (size_t i = span->first; i < span->first + span->count && !task->finished; i++) {
+    const cpu::Row& row = rows[i];
+    if (row.position >= task->tokens.size() || task->tokens[row.position] != row.token) break;
+    task->done = row.position + 1;
+    span->prompt += !row.wants_logits;
+    span->used++;
+    if (row.failed_layer != 0) {
+      finish(task, {.finish = Finish::kFailed, .failed_layer = row.failed_layer});
+      task->lost = true;
+      break;
+    }
+    if (row.logits != nullptr && !sample(row, i < traced_.size() ? traced_[i] : Traced{}, task)) break;
+  }
+  span->tokens = task->drawn - before;
+  if (span->drafted) task->draft_length.took(static_cast<uint32_t>(span->count - 1), static_cast<uint32_t>(span->used - 1));
+}
+
 // The token that follows a row. False: the answer ends.
-bool Scheduler::sample(const cpu::Row& row, Task* task) {
+bool Scheduler::sample(const cpu::Row& row, const Traced& traced, Task* task) const {
   const Request& request = task->request;
   const size_t vocabulary = engine_->model()->vocabulary;
   const bool forced = !request.forced.empty();
@@ -449,8 +488,8 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   }
   if (request.trace) {
     e.has_trace = true;
-    e.hidden = hidden_digest(row.hidden, engine_->model()->width);
-    e.running = task->running_hash = next_hash(task->running_hash, follows, logits_digest(row.logits, vocabulary));
+    e.hidden = traced.hidden;
+    e.running = task->running_hash = next_hash(task->running_hash, follows, traced.logits);
   }
   if (!task->sampler->stuck()) task->sampler->saw(follows, true);
   if (task->sampler->stuck()) {
@@ -459,10 +498,6 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
   }
   if (!forced) task->tokens.push_back(follows);
   task->drawn++;
-  {
-    const std::lock_guard lock(mutex_);
-    stats_.tokens++;
-  }
   if (forced) {
     if (task->done + 1 == task->tokens.size()) e.finish = Finish::kLength;
   } else if (contains(request.end_ids, follows) || task->sampler->complete()) {
@@ -476,7 +511,7 @@ bool Scheduler::sample(const cpu::Row& row, Task* task) {
 }
 
 // Takes a state of a prompt that is pooled. False: it was the last.
-bool Scheduler::pool(const cpu::Row& row, Task* task) {
+bool Scheduler::pool(const cpu::Row& row, Task* task) const {
   const size_t width = engine_->model()->width;
   const bool mean = task->request.pooling == Request::Pooling::kMean;
   if (row.position == 0 || !mean) task->pooled.assign(width, 0);
@@ -494,7 +529,15 @@ void Scheduler::finish(Task* task, Event event) {
   if (task->finished) return;
   event.request = task->id;
   task->finished = event.finish != Finish::kNone;
-  fresh_.push_back(std::move(event));
+  task->events.push_back(std::move(event));
+}
+
+// What running tasks have to tell.
+void Scheduler::gather() {
+  for (auto& task : running_) {
+    std::move(task->events.begin(), task->events.end(), std::back_inserter(fresh_));
+    task->events.clear();
+  }
 }
 
 // Nothing can be computed any more: everybody is told, and whoever comes is refused.
@@ -513,6 +556,7 @@ void Scheduler::lose_device() {
 }
 
 void Scheduler::remove_finished() {
+  gather();
   if (std::none_of(running_.begin(), running_.end(), [](const auto& t) { return t->finished; })) return;
   const std::lock_guard lock(mutex_);
   std::erase_if(running_, [this](const auto& task) {

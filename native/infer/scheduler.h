@@ -102,6 +102,8 @@ struct Limits {
   uint32_t patience_ms = 0;
   // Of keys and values, which the scheduler's thread takes.
   Placement placement{};
+  // That draw tokens, when the engine has no threads of its own.
+  unsigned threads = 1;
 };
 
 enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped, kDeviceLost };
@@ -160,6 +162,15 @@ class Scheduler {
     Task* task;
     size_t first;
     size_t count;
+    // What came of it: rows that stand, those of them in a prompt, tokens.
+    size_t used = 0;
+    uint32_t prompt = 0;
+    uint32_t tokens = 0;
+    bool drafted = false;
+  };
+  // Of a row whose request wants them.
+  struct Traced {
+    Digest hidden, logits;
   };
 
   static void* enter(void* self);
@@ -177,10 +188,13 @@ class Scheduler {
   void remember(Task* task);
   void preempt(Task* task);
   void release(Task* task);
-  void use(const Span& span, const std::vector<cpu::Row>& rows);
-  bool sample(const cpu::Row& row, Task* task);
-  bool pool(const cpu::Row& row, Task* task);
-  void finish(Task* task, Event event);
+  void use(const std::vector<Span>& spans, const std::vector<cpu::Row>& rows);
+  void draw(Span* span, const std::vector<cpu::Row>& rows) const;
+  bool sample(const cpu::Row& row, const Traced& traced, Task* task) const;
+  bool pool(const cpu::Row& row, Task* task) const;
+  static void finish(Task* task, Event event);
+  void each(size_t count, size_t values, const std::function<void(size_t)>& body);
+  void gather();
   void lose_device();
   void remove_finished();
   void publish();
@@ -192,6 +206,9 @@ class Scheduler {
   const std::function<void()> notify_;
   std::unique_ptr<PrefixCache> prefixes_;
   std::vector<Event> fresh_;
+  // By row of a step; empty when none is traced.
+  std::vector<Traced> traced_;
+  std::unique_ptr<cpu::Workers> own_workers_;
 
   pthread_t thread_{};
   bool started_ = false;

@@ -728,6 +728,7 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   limits.patience_ms = static_cast<uint32_t>(patience);
   zg::cpu::Options engine;
   engine.threads = static_cast<unsigned>(threads);
+  limits.threads = engine.threads;
   engine.pin = options.Get("pin").ToBoolean();
   if (options.Has("cpus")) {
     if (!ids_of(options.Get("cpus"), kMaxCores, &engine.cpus)) return fail(env, "open: cpus are numbers of cores");

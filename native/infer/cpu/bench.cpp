@@ -13,6 +13,7 @@
 #include <immintrin.h>
 #endif
 
+#include "../largest.h"
 #include "../trace.h"
 #include "engine.h"
 
@@ -98,8 +99,9 @@ double byte_peak(Workers* workers) {
 
 // ---- the engine ----
 
+// As the scheduler's sampler finds it.
 uint32_t likeliest(const Engine& engine, const Row& row) {
-  return static_cast<uint32_t>(std::max_element(row.logits, row.logits + engine.model().vocabulary) - row.logits);
+  return infer::Largest(engine.level(), row.logits, engine.model().vocabulary).first();
 }
 
 // Sequences side by side, each with the prompt behind it.
@@ -145,7 +147,7 @@ class Run {
     return seconds_since(start);
   }
 
-  // Computes the tokens as one answer again, with states and hashes; how many would have been drawn otherwise.
+  // Computes the tokens as one answer again, with states and hashes, as the scheduler does; how many would have been drawn otherwise.
   uint32_t check(const std::vector<uint32_t>& answer) {
     uint32_t wrong = 0;
     for (size_t first = 0; first + 1 < answer.size(); first += kCheckedRows) {
@@ -154,9 +156,18 @@ class Run {
         rows.push_back({.sequence = sequences_[0].get(), .position = at_ + static_cast<uint32_t>(i), .token = answer[i], .wants_logits = true});
       }
       if (!engine_->run(&rows)) return UINT32_MAX;
+      std::vector<infer::Digest> digests[2];
+      for (auto& d : digests) d.resize(rows.size());
+      engine_->workers().run(rows.size(), 1, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++) {
+          digests[0][i] = infer::hidden_digest(rows[i].hidden, engine_->model().width);
+          digests[1][i] = infer::logits_digest(rows[i].logits, engine_->model().vocabulary);
+        }
+      });
       for (size_t i = 0; i < rows.size(); i++) {
         wrong += likeliest(*engine_, rows[i]) != answer[first + i + 1];
-        trace(rows[i], answer[first + i + 1]);
+        last_[0] ^= digests[0][i][0];
+        last_ = infer::next_hash(last_, answer[first + i + 1], digests[1][i]);
       }
     }
     return wrong;

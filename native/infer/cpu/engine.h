@@ -78,6 +78,8 @@ class Engine {
 
   // The thread that is going to call run keeps to the first core, when threads keep to theirs.
   void pin_caller() const { workers_.pin_caller(); }
+  // For other work of the same thread, between runs.
+  Workers& workers() { return workers_; }
 
   // The cache's pages; used by the same thread as run, between runs.
   Pages& pages() { return *pages_; }
