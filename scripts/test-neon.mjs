@@ -1,4 +1,4 @@
-// Runs the CPU engine's checks on 64-bit ARM under an emulator: the products of every tensor type, and whole models, each bit against the
+// Runs the CPU engine's checks on 64-bit ARM under an emulator: the products of every tensor type, drawn tokens, and whole models, each bit against the
 // plain reference, on the levels `generic` and `neon`. For machines that are no ARM; on one `npm test` does the same.
 //
 //   node scripts/test-neon.mjs [--models A,B|all] [--tokens 1] [--seed 1] [--jobs 2]
@@ -34,6 +34,7 @@ let failed = false
 try {
   const program = await build()
   failed = !run(program, ['products', values.seed])
+  failed = !run(program, ['choices', '200', values.seed]) || failed
   if (fixtures === undefined) {
     console.log('no model fixtures beside the repository: products alone')
   } else {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <functional>
 #include <limits>
+#include <vector>
 
 #include "cpu/engine.h"
 
@@ -25,12 +26,10 @@ uint32_t Largest::first() const {
 }
 
 float Largest::bound(size_t k) const {
-  if (k >= blocks_) return -std::numeric_limits<float>::infinity();
-  float sorted[kBlocks];
-  std::copy(maxima_, maxima_ + blocks_, sorted);
-  float* const kth = sorted + (k == 0 ? 0 : k - 1);
-  std::nth_element(sorted, kth, sorted + blocks_, std::greater<float>());
-  return *kth;
+  if (k == 0 || k >= blocks_) return -std::numeric_limits<float>::infinity();
+  std::vector<float> sorted(maxima_, maxima_ + blocks_);
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(k - 1), sorted.end(), std::greater<float>());
+  return sorted[k - 1];
 }
 
 const ZgLevel& default_level() noexcept {

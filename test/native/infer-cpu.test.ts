@@ -1,7 +1,7 @@
 /**
  * Proves that the engine for CPUs computes the bits of the deterministic reference: for every tensor type over odd shapes and odd
  * activations, and for every fixture model on every level of CPU, with one and two threads, one sequence alone, whole prompts and many
- * sequences at mixed positions; and that ZG_CPU chooses the level. `TOKENS=N npm run test:infer-determinism` runs longer.
+ * sequences at mixed positions; that tokens are drawn as the plain way draws them, from logits of all shapes; and that ZG_CPU chooses the level. `TOKENS=N npm run test:infer-determinism` runs longer.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -27,6 +27,14 @@ t.test('products of every type have the bits of the reference on every level', {
   const r = run(['products', String(seed)])
   t.equal(r.status, 0, r.stdout)
   t.match(r.stdout, /products: \d{5,} values, 0 different/)
+  t.end()
+})
+
+t.test('tokens are drawn as by sorting everything, on every level', { skip: noBuild }, t => {
+  const r = run(['choices', process.env.TOKENS === undefined ? '1000' : '20000', String(seed)])
+  t.equal(r.status, 0, r.stdout)
+  const said = /^choices: (\d+) draws, (\d+) cases of (\d+) gave the likeliest, 0 different$/m.exec(r.stdout)
+  t.ok(said !== null && Number(said[2]) < 0.95 * Number(said[3]), r.stdout.trim())
   t.end()
 })
 

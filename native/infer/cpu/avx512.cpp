@@ -227,7 +227,10 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
 #pragma GCC unroll 4
   for (int t = 0; t < T; t++) {
     a[t] = c[t] = _mm512_setzero_si512();
-    if constexpr (kOffset >= 0 && !halves_apart) a[t] = _mm512_slli_epi32(_mm512_set1_epi32(sums[2 * n + t]), kOffset);
+    if constexpr (kOffset >= 0) {
+      a[t] = _mm512_slli_epi32(_mm512_set1_epi32(sums[(halves_apart ? 0 : 2 * n) + t]), kOffset);
+      if constexpr (halves_apart) c[t] = _mm512_slli_epi32(_mm512_set1_epi32(sums[n + t]), kOffset);
+    }
   }
 #pragma GCC unroll 4
   for (int k = 0; k < 4; k++) {
@@ -256,10 +259,6 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
 #pragma GCC unroll 4
   for (int t = 0; t < T; t++) {
     if constexpr (halves_apart) {
-      if constexpr (kOffset >= 0) {
-        a[t] = _mm512_sub_epi32(a[t], _mm512_slli_epi32(_mm512_set1_epi32(sums[t]), kOffset));
-        c[t] = _mm512_sub_epi32(c[t], _mm512_slli_epi32(_mm512_set1_epi32(sums[n + t]), kOffset));
-      }
       s[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t]), f.s1, zero);
       s[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[t]), f.s0, s[t]);
     } else {
@@ -272,8 +271,8 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
     const __m512 dx = _mm512_set1_ps(d[t]);
     if constexpr (kFree && ZG_IS_K(kScale)) {
       if constexpr (kScale == ZG_SCALE_K2M) {
-        s[t] = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), s[t]);
-        s[t] = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), s[t]);
+        s[t] = _mm512_fmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), s[t]);
+        s[t] = _mm512_fmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), s[t]);
       }
       acc[t] = _mm512_fmadd_ps(s[t], dx, acc[t]);
       continue;
@@ -288,8 +287,8 @@ ZG_INLINE void block_tokens(const __m512i* w, const Factors& f, const int8_t* q,
       acc[t] = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc[t]);
     }
     if constexpr (kScale == ZG_SCALE_K2M) {
-      __m512 m = _mm512_fnmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), zero);
-      m = _mm512_fnmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), m);
+      __m512 m = _mm512_fmadd_ps(f.m0, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[t])), zero);
+      m = _mm512_fmadd_ps(f.m1, _mm512_cvtepi32_ps(_mm512_set1_epi32(sums[n + t])), m);
       acc[t] = _mm512_fmadd_ps(m, _mm512_mul_ps(f.dm, dx), acc[t]);
     }
   }
@@ -464,8 +463,8 @@ static void zg_quantize(const float* x, uint32_t columns, const ZgSlot* slot) {
     _mm_storeu_si128((__m128i*)(slot->q + b * n * 32 + 16), _mm512_cvtepi32_epi8(q1));
     const int32_t low = _mm512_reduce_add_epi32(q0);
     const int32_t high = _mm512_reduce_add_epi32(q1);
-    slot->sums[3 * b * n] = low;
-    slot->sums[(3 * b + 1) * n] = high;
+    slot->sums[3 * b * n] = -low;
+    slot->sums[(3 * b + 1) * n] = -high;
     slot->sums[(3 * b + 2) * n] = -(low + high);
     slot->d[(2 * b + 1) * n] = (float)-(low + high) * (kFree ? d : 1.0f);
   }

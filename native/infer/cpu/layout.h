@@ -55,7 +55,7 @@ struct ZgMatrix {
 };
 
 // Activations of up to ZG_TOKENS tokens side by side. Blocks of 32: quants [block][token][32]; d [block][2][token]: the scale, and the sum
-// of all quants times −1 as a float; sums [block][3][token]: of the quants of each half, and of all times −1. As floats [column][token].
+// of all quants times −1 as a float; sums [block][3][token]: of the quants of each half (AVX-512: times −1), and of all times −1. As floats [column][token].
 struct ZgTokens {
   uint32_t count;
   const int8_t* q;
