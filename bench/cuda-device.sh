@@ -14,19 +14,23 @@ command -v nvcc > /dev/null || { echo 'no nvcc'; exit 3; }
 started=$SECONDS
 say() { echo "[$((SECONDS - started)) s] $*"; }
 
+# C++ sources of targets of binding.gyp, each once.
+sources() {
+  for target; do
+    awk -v want="'target_name': '$target'" '/target_name/ { on = index($0, want) > 0 }
+      on && match($0, /native\/[a-z0-9_\/]+\.cpp/) { print substr($0, RSTART, RLENGTH) }' binding.gyp
+  done | sort -u
+}
 host="-std=c++20 -O2 -fno-exceptions -fno-rtti -ffp-contract=off -pthread -fPIC -Inative/infer -Inative/codec"
 avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mbmi2 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized"
 cuda="-std=c++20 -O3 --fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Xcompiler=-fPIC,-ffp-contract=off"
 gpu="-gencode=arch=compute_90,code=sm_90"
 {
   for f in native/infer/cuda/*.cu; do echo "nvcc $cuda $gpu ${ZG_NVCC:-} -c $f -o $work/$(basename "$f").o"; done
-  for f in native/infer/cuda/{check,schedule_check,split_check,backend,plan,split} native/infer/det/{blocks,det_model,forward_det,rope_table} \
-    native/infer/cpu/{adapt,adapter,engine,generic,levels,load,packed,pages,tokens,workers} \
-    native/infer/{backend,constraint,draft,gguf,gguf_parts,grammar,mapping,pool,prefix,sampler,scheduler,tensor_type,token_trie,trace} \
-    native/codec/{keccak_one,keccak_scalar}; do
+  for f in native/infer/cuda/check.cpp $(sources infer_schedule_check infer_det); do
     more=""
     case $f in *det/*) more="-mfma" ;; esac
-    echo "g++ $host $more -c $f.cpp -o $work/$(echo "$f" | tr / _).o"
+    echo "g++ $host $more -c $f -o $work/$(echo "$f" | tr / _).o"
   done
   echo "g++ $host -mavx2 -mfma -mf16c -mbmi2 -c native/infer/cpu/avx2.cpp -o $work/avx2.o"
   echo "g++ $host $avx512 -c native/infer/cpu/avx512.cpp -o $work/avx512.o"
