@@ -55,9 +55,9 @@ const program = join(out, 'zg-train')
 const link = [...checks, '-pthread', ...jobs.map(job => job.object), '-o', program]
 if (failed || spawnSync(compiler, link, { stdio: 'inherit' }).status !== 0) process.exit(1)
 
-const test = spawnSync(
-  process.execPath,
-  ['--import', 'tsx', join(root, 'test', 'native', 'train.test.ts')],
-  { cwd: root, stdio: 'inherit', env: { ...process.env, ZG_TRAIN_PROGRAM: program, TAP_TIMEOUT: '3000' } }
-)
+const test = spawnSync(process.execPath, ['--import', 'tsx', join(root, 'test', 'native', 'train.test.ts')], {
+  cwd: root,
+  stdio: 'inherit',
+  env: { ...process.env, ZG_TRAIN_PROGRAM: program, TAP_TIMEOUT: '3000' }
+})
 process.exit(test.status ?? 1)
