@@ -1,9 +1,31 @@
 #include "constraint.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <limits>
 
 namespace zg::infer {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// −∞ where the bit is 0, by what is fewer: bits that are 0, or those that are kept.
+void hide(float* logits, size_t width, uint64_t set) {
+  if (width == 64 && std::popcount(set) < 32) {
+    float kept[64];
+    if (set != 0) std::memcpy(kept, logits, sizeof kept);
+    for (size_t i = 0; i < 64; i++) logits[i] = kNever;
+    for (; set != 0; set &= set - 1) logits[std::countr_zero(set)] = kept[std::countr_zero(set)];
+    return;
+  }
+  for (uint64_t off = ~set; off != 0; off &= off - 1) {
+    const auto bit = static_cast<size_t>(std::countr_zero(off));
+    if (bit < width) logits[bit] = kNever;
+  }
+}
+
+}  // namespace
 
 Constraint::Constraint(std::shared_ptr<Grammar> grammar, std::vector<uint32_t> end_ids, uint32_t budget)
     : grammar_(std::move(grammar)), end_ids_(std::move(end_ids)), left_(budget) {
@@ -41,7 +63,6 @@ bool Constraint::apply(float* logits, size_t count) {
     stuck_ = true;
     return false;
   }
-  constexpr float kNever = -std::numeric_limits<float>::infinity();
   const bool may_end = grammar_->accepts(state);
   std::vector<float> ends;
   for (const uint32_t id : end_ids_) ends.push_back(may_end && id < count ? logits[id] : kNever);
@@ -50,10 +71,7 @@ bool Constraint::apply(float* logits, size_t count) {
     const uint64_t set = word < bits->size() ? (*bits)[word] : 0;
     any = any || set != 0;
     if (set == ~uint64_t{0}) continue;
-    const size_t to = std::min(count, word * 64 + 64);
-    for (size_t i = word * 64; i < to; i++) {
-      if ((set >> (i % 64) & 1) == 0) logits[i] = kNever;
-    }
+    hide(logits + word * 64, std::min<size_t>(count - word * 64, 64), set);
   }
   for (size_t i = 0; i < end_ids_.size(); i++) {
     if (end_ids_[i] < count) logits[end_ids_[i]] = ends[i];
