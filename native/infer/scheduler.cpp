@@ -13,8 +13,6 @@ using std::chrono::steady_clock;
 constexpr size_t kForcedRows = 96;
 // Rows up to which drafts pay: from there on a step is arithmetic, not reading.
 constexpr size_t kDraftRows = 8;
-// Logits of a step from which on several threads draw: some tens of microseconds' work.
-constexpr size_t kSharedValues = 200'000;
 
 bool contains(const std::vector<uint32_t>& ids, uint32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
 
@@ -404,7 +402,7 @@ void Scheduler::each(size_t count, size_t values, const std::function<void(size_
   const auto some = [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; i++) body(i);
   };
-  if (count < 2 || values < kSharedValues || workers == nullptr) return some(0, count);
+  if (count < 2 || values < limits_.shared_values || workers == nullptr) return some(0, count);
   workers->run(count, 1, some);
 }
 

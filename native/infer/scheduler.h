@@ -102,8 +102,9 @@ struct Limits {
   uint32_t patience_ms = 0;
   // Of keys and values, which the scheduler's thread takes.
   Placement placement{};
-  // That draw tokens, when the engine has no threads of its own.
+  // That draw tokens, when the engine has no threads of its own; logits of a step from which on several draw: some tens of microseconds' work.
   unsigned threads = 1;
+  size_t shared_values = 200'000;
 };
 
 enum class Submitted { kYes, kQueueFull, kTooLarge, kStopped, kDeviceLost };
