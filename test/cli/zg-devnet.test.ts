@@ -193,7 +193,14 @@ t.test('a second up of the same network is refused, and so is a taken port', asy
   t.teardown(() => server.close())
   const taken = await run(['up', '--name', 'other', '--port-base', `${port}`])
   t.equal(taken.code, 78)
-  t.match(taken.stderr, new RegExp(`port ${port} is in use by .*\\(pid ${process.pid}\\)`))
+  const named = new RegExp(`port ${port} is in use by .*\\(pid ${process.pid}\\)`)
+  t.match(taken.stderr, named)
+  // The same where the mark of the block is taken, too.
+  const mark = createServer().on('error', () => {})
+  mark.listen(port + 99, '127.0.0.1')
+  t.teardown(() => mark.close())
+  await new Promise(resolve => setImmediate(resolve))
+  t.match((await run(['up', '--name', 'other', '--port-base', `${port}`])).stderr, named)
 })
 
 t.test('a killed child is reported with its last lines and restarted', async t => {

@@ -154,6 +154,8 @@ async function portsOf(name: string, opts: Options): Promise<PortBlock | undefin
   if (base !== undefined) {
     const block = await claimBlock(base)
     if (block !== undefined) return block
+    // Of several reasons the plainest: a port that is taken.
+    await refuseTaken(listOfPorts(planPorts(opts.stores as number, base)))
     throw new ZgError(
       'ERR_PORT_IN_USE',
       `the ports from ${base} on belong to another network, or port ${base + 99} is in use`,
@@ -170,10 +172,9 @@ async function portsOf(name: string, opts: Options): Promise<PortBlock | undefin
   return block
 }
 
-async function makePlan(name: string, dir: string, opts: Options, base: number | undefined): Promise<NetworkPlan> {
-  const stores = opts.stores as number
-  const ports = planPorts(stores, base, base === undefined ? await freePorts(stores) : [])
-  for (const port of listOfPorts(ports)) {
+/** @throws {ZgError} ERR_PORT_IN_USE for the first port that somebody has, named where the system tells. */
+async function refuseTaken(ports: readonly number[]): Promise<void> {
+  for (const port of ports) {
     if (await portFree(port)) continue
     const owner = await portOwner(port)
     throw new ZgError(
@@ -184,6 +185,12 @@ async function makePlan(name: string, dir: string, opts: Options, base: number |
       }
     )
   }
+}
+
+async function makePlan(name: string, dir: string, opts: Options, base: number | undefined): Promise<NetworkPlan> {
+  const stores = opts.stores as number
+  const ports = planPorts(stores, base, base === undefined ? await freePorts(stores) : [])
+  await refuseTaken(listOfPorts(ports))
   const blockTime = opts.blockTime as string
   return {
     name,
