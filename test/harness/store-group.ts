@@ -21,6 +21,7 @@ import { concat, equalBytes, utf8 } from '../../lib/base/bytes.ts'
 import { ZgError } from '../../lib/base/errors.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { place } from '../../lib/codec/storage/flow-tree.ts'
+import type { Manifest } from '../../lib/codec/storage/manifest.ts'
 import { type GroupList, type Member, signGroup } from '../../lib/codec/storage/members.ts'
 import { rsEncode, rsReconstruct } from '../../lib/codec/storage/rs.ts'
 import { segmentLeaves, shape } from '../../lib/codec/storage/shape.ts'
@@ -263,6 +264,13 @@ export class SimGroup {
 
   async isFinal(i: number, seq: number): Promise<boolean> {
     return (await this.members[i]!.flow.tx(seq))?.status === 'final'
+  }
+
+  /** Manifests that a member keeps of a file. */
+  async manifests(i: number, root: Uint8Array): Promise<Manifest[]> {
+    const out: Manifest[] = []
+    for await (const m of this.members[i]!.group.manifestsOf(root)) out.push(m)
+    return out
   }
 
   async tx(i: number, seq: number): Promise<Tx> {

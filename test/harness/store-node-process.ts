@@ -1,7 +1,10 @@
 /** A storage node as a process of its own, for tests that kill it: options as JSON in the first argument, one JSON line when ready. */
 import { startStoreNode } from '../../cmd/zg-store/node/store-node.ts'
+import { boundGarbage } from '../../cmd/zg-store/node/young-garbage.ts'
 import { createLog } from '../../lib/ops/log.ts'
 
+// As the tool does at its start.
+boundGarbage()
 const log = createLog({ level: 'warn', pretty: false, tool: 'zg-store' })
 const node = await startStoreNode({
   ...JSON.parse(process.argv[2]!),

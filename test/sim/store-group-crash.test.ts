@@ -417,7 +417,7 @@ t.test('prune: power loss of the member that is told to delete a file, and of on
       over: async g => {
         for (const x of g.members) {
           if ((await g.tx(x.index, 0)).status !== 'pruned') return false
-          if ((await x.group.manifestsOf(g.chain[0]!.root)).length > 0) return false
+          if ((await g.manifests(x.index, g.chain[0]!.root)).length > 0) return false
         }
         return (await soundEverywhere(g, [1])) && (await shards(g)) === 6
       },

@@ -248,7 +248,7 @@ t.test('liars: false acknowledgements, wrong parity, forged manifests', async t 
 
   // Forged: the last epoch, foreign holders, nothing signed by them.
   const before = await g.shares()
-  const m = (await g.members[1]!.group.manifestsOf(file.root))[0]!
+  const m = (await g.manifests(1, file.root))[0]!
   const core = { ...m, epoch: MAX_EPOCH, claims: m.claims.map(() => undefined) }
   const [by] = signBatch(liar, [coreStatement(core)])
   const forged = encodeManifests([{ ...core, signer: liar.publicKey, by: by! }]).bytes
@@ -256,7 +256,7 @@ t.test('liars: false acknowledgements, wrong parity, forged manifests', async t 
     await g.finish(x.group.handle(liar.publicKey, OP.manifests, { head: new Uint8Array(0), body: forged }))
   }
   t.ok(
-    (await g.members[1]!.group.manifestsOf(file.root)).every(x => x.epoch < 100),
+    (await g.manifests(1, file.root)).every(x => x.epoch < 100),
     'an epoch out of reach is refused'
   )
   await g.run(30_000)
@@ -460,7 +460,7 @@ t.test('many shards: fetched by their holders, signed together; whoever lies abo
     const answer = await g.finish(g.members[0]!.group.handle(from, OP.take, { head, body: new Uint8Array(0) }))
     t.same(answer.head, Uint8Array.of(0), 'an offer that is over')
   }
-  const [m] = await g.members[0]!.group.manifestsOf(first.file.root)
+  const [m] = await g.manifests(0, first.file.root)
   const missing = { ...m!, j: 0, shardRoot: m!.shardRoots[0]! }
   const without = g.members.find(x => toHex(x.key.publicKey) !== toHex(m!.claims[0]!.holder))!
   const asked = { head: encodeClaims([missing]), body: new Uint8Array(0) }
@@ -474,7 +474,7 @@ t.test('many shards: fetched by their holders, signed together; whoever lies abo
   })
   const mute = await g.put(0, content('mute', 4 * 1_048_576))
   const silent = toHex(g.members[3]!.key.publicKey)
-  const named = (await g.members[1]!.group.manifestsOf(mute.file.root)).flatMap(x => x.claims)
+  const named = (await g.manifests(1, mute.file.root)).flatMap(x => x.claims)
   t.notOk(
     named.some(c => c !== undefined && toHex(c.holder) === silent),
     'no word, no holder'

@@ -89,7 +89,8 @@ export class Answers {
       case OP.family: {
         const at = decodeStripeName(packet.head)
         if (at === undefined || codeFault(at) !== undefined) return flag(false)
-        const list = await this.#c.manifests.family(at.root, at, at.stripe, FAMILY_PAGE)
+        const list: Manifest[] = []
+        for await (const m of this.#c.manifests.family(at.root, at, at.stripe, FAMILY_PAGE)) list.push(m)
         return { head: Uint8Array.of(1), body: encodeManifests(list).bytes }
       }
       case OP.buckets:

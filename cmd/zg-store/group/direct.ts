@@ -59,14 +59,12 @@ async function placement(
   root: Uint8Array,
   res: ServerResponse
 ): Promise<void> {
-  const manifests = await group.manifestsOf(root)
-  const [first] = manifests
-  if (first === undefined) throw new HttpError(404, 'ERR_NOT_FOUND', 'no such file in this group')
-  const { k, m, size } = first
+  let file: { k: number; m: number; size: number; holders: Uint8Array } | undefined
   const members: { id: string; url: string }[] = []
   const numbers = new Map<string, number>()
-  const out = new Uint8Array(stripeCount(size, first) * (k + m)).fill(NOBODY)
-  for (const x of manifests) {
+  for await (const x of group.manifestsOf(root)) {
+    const { k, m, size } = x
+    file ??= { k, m, size, holders: new Uint8Array(stripeCount(size, x) * (k + m)).fill(NOBODY) }
     for (const [j, claim] of x.claims.entries()) {
       if (claim === undefined) continue
       const id = toHex(claim.holder)
@@ -77,10 +75,12 @@ async function placement(
         n = members.push({ id, url }) - 1
         numbers.set(id, n)
       }
-      out[x.stripe * (k + m) + j] = n
+      file.holders[x.stripe * (k + m) + j] = n
     }
   }
-  sendJson(res, 200, { root: toHex(root), size, k, m, members, holders: Buffer.from(out).toString('base64') })
+  if (file === undefined) throw new HttpError(404, 'ERR_NOT_FOUND', 'no such file in this group')
+  const { holders, ...rest } = file
+  sendJson(res, 200, { root: toHex(root), ...rest, members, holders: Buffer.from(holders).toString('base64') })
 }
 
 /** `?k=4&m=2&size=N&at=STRIPE.J,STRIPE.J,…`: the shards that are here, in that order, then one byte for each asked: 1 or 0. */

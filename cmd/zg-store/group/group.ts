@@ -313,10 +313,7 @@ export class CodingGroup {
   async leaves(tx: Pick<Tx, 'root' | 'size'>): Promise<Uint8Array | undefined> {
     const known = await this.#leavesOf(tx.root)
     if (known === undefined) return undefined
-    const padded = paddedLeaves(known.size, known.leaves)
-    const out = new Uint8Array(32 * padded.length)
-    for (const [i, leaf] of padded.entries()) out.set(leaf, 32 * i)
-    return out
+    return paddedLeaves(known.size, known.leaves)
   }
 
   /** True when enough acknowledgements of every stripe were checked here and the tree folds to the root. */
@@ -470,7 +467,7 @@ export class CodingGroup {
     for (const f of await this.#c.manifests.families(root)) {
       if (f.durable < f.stripes) continue
       const leaves = new Uint8Array(32 * shape(f.size).segments)
-      for (const m of await this.#c.manifests.family(root, f)) {
+      for await (const m of this.#c.manifests.family(root, f)) {
         const at = manifestStripe(m).firstSegment
         for (const [i, leaf] of segmentRootsOf(m).entries()) leaves.set(leaf, 32 * (at + i))
       }
@@ -481,7 +478,7 @@ export class CodingGroup {
       if (found === undefined) continue
       const known = await this.#c.manifests.keepLeaves(root, f.size, found)
       // Whoever signed those that do not fit has lied: they go, the true ones come again by comparison.
-      for (const m of await this.#c.manifests.family(root, f)) {
+      for await (const m of this.#c.manifests.family(root, f)) {
         if (!(await this.#contradicts(m))) continue
         this.#c.logger.error('manifest of another file dropped', { root: toHex(root), signer: toHex(m.signer) })
         await this.#c.manifests.forget(root, x => x.stripe === m.stripe && x.k === m.k && x.m === m.m)
@@ -650,7 +647,7 @@ export class CodingGroup {
     const out: StripeState[] = []
     const best = await this.#c.manifests.best(root)
     if (best === undefined) return out
-    for (const m of await this.#c.manifests.family(root, best, 0, limit)) {
+    for await (const m of this.#c.manifests.family(root, best, 0, limit)) {
       const s = manifestStripe(m)
       out.push({
         stripe: m.stripe,
@@ -668,9 +665,9 @@ export class CodingGroup {
   }
 
   /** Manifests of a file under the code it is read by. */
-  async manifestsOf(root: Uint8Array): Promise<Manifest[]> {
+  async *manifestsOf(root: Uint8Array): AsyncGenerator<Manifest> {
     const best = await this.#c.manifests.best(root)
-    return best === undefined ? [] : this.#c.manifests.family(root, best)
+    if (best !== undefined) yield* this.#c.manifests.family(root, best)
   }
 
   /** Shards of full stripes that lie here, each with its memory; undefined for those that do not. */

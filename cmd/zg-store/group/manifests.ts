@@ -128,16 +128,14 @@ export class Manifests {
     }
   }
 
-  /** Up to `limit` manifests of one code from `stripe` on. */
-  async family(root: Uint8Array, code: Code, stripe = 0, limit = 0xffff_ffff): Promise<Manifest[]> {
-    const out: Manifest[] = []
+  /** Up to `limit` manifests of one code from `stripe` on, one at a time: those of a large file together take 6 KiB a MiB of it. */
+  async *family(root: Uint8Array, code: Code, stripe = 0, limit = 0xffff_ffff): AsyncGenerator<Manifest> {
     const prefix = concat(rootKey('m', root), Uint8Array.of(code.k, code.m))
     const range = { gte: concat(prefix, u32be(stripe)), lt: after(prefix), limit }
     for await (const [, v] of this.#kv.scan(range)) {
       const m = decodeManifest(v)
-      if (m !== undefined) out.push(m)
+      if (m !== undefined) yield m
     }
-    return out
   }
 
   /** All manifests, roots rising. */
@@ -225,13 +223,11 @@ export class Manifests {
   }
 
   /** Forgets manifests of a root, all or those that `which` says, with their marks. */
-  forget(root: Uint8Array, which?: (m: Manifest) => boolean): Promise<Manifest[]> {
+  forget(root: Uint8Array, which?: (m: Manifest) => boolean): Promise<void> {
     return this.#serial(async () => {
-      const gone: Manifest[] = []
       const ops: KvOp[] = []
       for await (const m of this.ofRoot(root)) {
         if (which !== undefined && !which(m)) continue
-        gone.push(m)
         this.#flip(root, hash16(encodeManifest(m)))
         ops.push({ del: manifestKey(root, m, m.stripe) }, { del: manifestKey(root, m, m.stripe, 'c') })
       }
@@ -240,7 +236,6 @@ export class Manifests {
       await this.#kv.batch(ops, { sync: true })
       this.#families.delete(toHex(root))
       if (which === undefined) this.#forgetLeaves(toHex(root))
-      return gone
     })
   }
 
@@ -385,12 +380,13 @@ export class Manifests {
   }
 }
 
-/** Roots of all padded segments, from those with data. */
-export function paddedLeaves(size: number, leaves: Uint8Array): Uint8Array[] {
+/** Roots of all padded segments, 32 bytes each, from those with data. */
+export function paddedLeaves(size: number, leaves: Uint8Array): Uint8Array {
   const s = shape(size)
-  return Array.from({ length: s.paddedSegments }, (_, i) =>
-    i < s.segments ? leaves.subarray(32 * i, 32 * i + 32) : zeroTreeRoot(segmentLeaves(s, i))
-  )
+  const out = new Uint8Array(32 * s.paddedSegments)
+  out.set(leaves.subarray(0, 32 * s.segments))
+  for (let i = s.segments; i < s.paddedSegments; i++) out.set(zeroTreeRoot(segmentLeaves(s, i)), 32 * i)
+  return out
 }
 
 function note(families: Family[], m: Manifest): void {

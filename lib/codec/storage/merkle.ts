@@ -72,61 +72,71 @@ export function foldNodes(roots: readonly Uint8Array[]): Uint8Array {
   return root
 }
 
-/** Root of the tree over these leaves. */
-export function treeRoot(leaves: readonly Uint8Array[]): Uint8Array {
-  assert(leaves.length > 0, 'a tree has at least one leaf')
-  return codec().treeRoot(concat(...leaves))
+/** Hashes, 32 bytes each: one after the other in an array of bytes, or each by itself. */
+type Hashes = Uint8Array | readonly Uint8Array[]
+
+function together(hashes: Hashes): Uint8Array {
+  const bytes = hashes instanceof Uint8Array ? hashes : concat(...hashes)
+  assert(bytes.length > 0 && bytes.length % 32 === 0, 'a tree has at least one leaf, each of 32 bytes')
+  return bytes
 }
 
-function parents(level: readonly Uint8Array[]): Uint8Array[] {
-  const next: Uint8Array[] = []
-  for (let i = 0; i + 1 < level.length; i += 2) next.push(nodeHash(level[i]!, level[i + 1]!))
-  if (level.length % 2 === 1) next.push(level[level.length - 1]!)
+/** Root of the tree over these leaves. */
+export function treeRoot(leaves: Hashes): Uint8Array {
+  return codec().treeRoot(together(leaves))
+}
+
+function parents(level: Uint8Array): Uint8Array {
+  const pairs = Math.floor(level.length / 64)
+  const next = new Uint8Array(32 * Math.ceil(level.length / 64))
+  for (let i = 0; i < pairs; i++) next.set(keccak256(level.subarray(64 * i, 64 * i + 64)), 32 * i)
+  if (level.length % 64 !== 0) next.set(level.subarray(64 * pairs), 32 * pairs)
   return next
 }
 
-/** A tree with all its levels, for many proofs of one file: 64 bytes a leaf. */
+/** A tree with all its levels, for many proofs of one file: 64 bytes a leaf. What it gives are views of its own memory. */
 export class MerkleTree {
-  readonly #levels: (readonly Uint8Array[])[]
+  /** Each the hashes of one level, 32 bytes each. */
+  readonly #levels: Uint8Array[]
 
-  constructor(leaves: readonly Uint8Array[]) {
-    assert(leaves.length > 0, 'a tree has at least one leaf')
-    this.#levels = [leaves]
-    for (let level = leaves; level.length > 1; ) {
+  constructor(leaves: Hashes) {
+    let level = together(leaves)
+    this.#levels = [level]
+    while (level.length > 32) {
       level = parents(level)
       this.#levels.push(level)
     }
   }
 
   get root(): Uint8Array {
-    return this.#levels[this.#levels.length - 1]![0]!
+    return this.#levels[this.#levels.length - 1]!
   }
 
   get leafCount(): number {
-    return this.#levels[0]!.length
+    return this.#levels[0]!.length / 32
   }
 
   leaf(index: number): Uint8Array {
-    return this.#levels[0]![index]!
+    assert(Number.isInteger(index) && index >= 0 && index < this.leafCount, 'no such leaf')
+    return hashAt(this.#levels[0]!, index)
   }
 
   /** Root of the complete subtree over leaves [index·2^height, (index+1)·2^height), all of which must exist. */
   subtree(height: number, index: number): Uint8Array {
     assert((index + 1) * 2 ** height <= this.leafCount, 'subtree reaches beyond the tree')
-    return this.#levels[height]![index]!
+    return hashAt(this.#levels[height]!, index)
   }
 
   /** The proof of one leaf. */
   proof(index: number): Proof {
     assert(Number.isInteger(index) && index >= 0 && index < this.leafCount, 'no such leaf')
-    const lemma = [this.#levels[0]![index]!]
+    const lemma = [hashAt(this.#levels[0]!, index)]
     const path: boolean[] = []
     let at = index
     for (const level of this.#levels.slice(0, -1)) {
-      const sibling = level[at ^ 1]
       // Without a sibling the node moves up unpaired and the level leaves no trace in the proof.
-      if (sibling !== undefined) {
-        lemma.push(sibling)
+      if (32 * (at ^ 1) < level.length) {
+        lemma.push(hashAt(level, at ^ 1))
         path.push(at % 2 === 0)
       }
       at = Math.floor(at / 2)
@@ -134,6 +144,10 @@ export class MerkleTree {
     if (path.length > 0) lemma.push(this.root)
     return { lemma, path }
   }
+}
+
+function hashAt(level: Uint8Array, index: number): Uint8Array {
+  return level.subarray(32 * index, 32 * index + 32)
 }
 
 /** What a proof is checked against. */
