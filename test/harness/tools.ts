@@ -4,6 +4,7 @@
  * Everything started here is killed when the test process ends, by pid.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -219,17 +220,26 @@ export function endSoon(afterMs = 5_000): void {
   timer.unref()
 }
 
-/** A loopback port that nobody listens on now. Prefer port 0 where the tool takes it: another process may be faster. */
+/** Below the ports that the system hands out by itself (32768 on Linux), above the first blocks of networks (18000). */
+const PORTS = { from: 24_000, count: 8_000 }
+
+/**
+ * A loopback port that nobody listens on now, and that the system gives to nobody who asks for any: it stays free while a tool
+ * starts, or is down for a while. Prefer port 0 where the tool takes it.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
+  for (let i = 0; i < 100; i++) {
+    const port = PORTS.from + randomInt(PORTS.count)
+    const server = createServer()
+    const taken = await new Promise<boolean>(resolve => {
+      server.once('error', () => resolve(true))
+      server.listen(port, '127.0.0.1', () => resolve(false))
+    })
+    if (taken) continue
+    await new Promise(resolve => server.close(resolve))
+    return port
+  }
+  throw new Error('no free port')
 }
 
 /** Lines of stdout that are JSON records; a last, unfinished line is left out. */
