@@ -199,7 +199,7 @@ export async function waitFor(
   cond: () => boolean | Promise<boolean>,
   opts: { timeoutMs?: number; everyMs?: number; what?: string } = {}
 ): Promise<void> {
-  const end = performance.now() + (opts.timeoutMs ?? 10_000)
+  const end = performance.now() + (opts.timeoutMs ?? 30_000)
   for (;;) {
     if (await cond()) return
     if (performance.now() > end) throw new Error(`gave up waiting for ${opts.what ?? 'a condition'}`)
