@@ -147,16 +147,19 @@ t.test('a cache too small for all takes pages back, and answers stay what they a
 t.test('an account with one request does not wait for one with forty', { skip }, async t => {
   await withEngine('stories260K-Q8_0', { running: 4 }, async engine => {
     const order: string[] = []
+    // Long ones: while this thread does not run, the engine's goes on.
     const run = async (account: string): Promise<void> => {
-      await collect(engine, { prompt: ids(20, 512), maxTokens: 40, account })
+      await collect(engine, { prompt: ids(20, 512), maxTokens: 400, account })
       order.push(account)
     }
     const many = Array.from({ length: 40 }, () => run('many'))
     await new Promise(resolve => setImmediate(resolve))
+    const { running, waiting } = engine.stats()
     await run('one')
-    const before = order.length
+    const before = order.length - 1 - (40 - running - waiting)
     await Promise.all(many)
-    t.ok(before <= 12, `${before - 1} of the others' forty were ready before it`)
+    // Those that run, and those that run beside it: about eight. In the order of asking it would be all.
+    t.ok(before <= 20, `${before} of the others' forty became ready before it`)
   })
 })
 
