@@ -119,7 +119,14 @@ t.test('damaged schemas, patterns and grammars are compiled or refused in words'
     'exclusiveMaximum',
     'additionalProperties',
     'prefixItems',
-    '$defs'
+    '$defs',
+    'multipleOf',
+    'uniqueItems',
+    'oneOf',
+    'not',
+    'if',
+    'else',
+    'patternProperties'
   ]
   const damage = (value: unknown): unknown => {
     if (typeof value !== 'object' || value === null || random() < 0.1) return random() < 0.5 ? value : pick(values)

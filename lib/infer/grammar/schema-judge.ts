@@ -4,7 +4,7 @@
  */
 import { isMultiple } from './numbers.ts'
 import { matches, parseRegex } from './regex.ts'
-import { asSchema, isSchema, listOf, type Schema, typesOf } from './schema-merge.ts'
+import { asSchema, isSchema, listOf, type Schema, typesOf } from './schema-shape.ts'
 
 /** References and schemas within each other that are followed. */
 const MAX_DEPTH = 32

@@ -3,35 +3,11 @@
  * the two say it in ways that are not joined here; nothing is allowed that one of them forbids.
  */
 import { unfit } from './automaton.ts'
-
-export type Schema = Record<string, unknown>
+import { isMultiple } from './numbers.ts'
+import { isSchema, joinNamed, listOf, type Schema, typesOf } from './schema-shape.ts'
 
 /** Alternatives that two `anyOf` make together. */
 const MAX_ALTERNATIVES = 256
-
-export function isSchema(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** A schema that may be `true` or `false` as an object. */
-export function asSchema(value: unknown, where: string): Schema {
-  if (value === true) return {}
-  if (value === false) return { enum: [] }
-  if (!isSchema(value)) throw unfit(`the schema's ${where} is no schema`)
-  return value
-}
-
-export function typesOf(schema: Schema): string[] | undefined {
-  const { type } = schema
-  if (type === undefined) return undefined
-  const list: unknown[] = Array.isArray(type) ? type : [type]
-  for (const name of list) {
-    if (typeof name !== 'string' || !TYPES.has(name)) throw unfit("the schema's type is none of JSON's")
-  }
-  return list as string[]
-}
-
-const TYPES = new Set(['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'])
 
 /** @throws {ZgError} ERR_BAD_INPUT when the two cannot be joined, or nothing satisfies both. */
 export function merge(a: Schema, b: Schema): Schema {
@@ -93,14 +69,9 @@ function join(key: string, x: unknown, y: unknown, a: Schema, b: Schema): unknow
       if (both.length === 0) throw unfit('the schema asks for two types at once')
       return both
     }
-    case 'properties': {
-      if (!isSchema(x) || !isSchema(y)) throw unfit("the schema's properties are no object")
-      const out: Schema = { ...x }
-      for (const [name, value] of Object.entries(y)) {
-        out[name] = Object.hasOwn(x, name) ? { allOf: [x[name], value] } : value
-      }
-      return out
-    }
+    case 'properties':
+    case 'patternProperties':
+      return joinNamed(x as Schema, y as Schema, (one, other) => ({ allOf: [one, other] }))
     case 'required':
       return [...new Set([...listOf(x, key), ...listOf(y, key)])]
     case 'items':
@@ -141,24 +112,11 @@ function join(key: string, x: unknown, y: unknown, a: Schema, b: Schema): unknow
       return { anyOf: [x, y] }
     case 'uniqueItems':
       return x === true || y === true
-    case 'patternProperties': {
-      if (!isSchema(x) || !isSchema(y)) throw unfit("the schema's patternProperties are no object")
-      const out: Schema = { ...x }
-      for (const [name, value] of Object.entries(y)) {
-        out[name] = Object.hasOwn(x, name) ? { allOf: [x[name], value] } : value
-      }
-      return out
-    }
     case 'multipleOf':
-      if (Number(x) % Number(y) === 0) return x
-      if (Number(y) % Number(x) === 0) return y
+      if (isMultiple(Number(x), Number(y))) return x
+      if (isMultiple(Number(y), Number(x))) return y
       throw unfit("the schema has two different 'multipleOf' for one value")
     default:
       return x
   }
-}
-
-export function listOf(value: unknown, key: string): unknown[] {
-  if (!Array.isArray(value)) throw unfit(`the schema's ${key} is no list`)
-  return value
 }

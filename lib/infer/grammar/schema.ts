@@ -10,7 +10,8 @@ import { Json } from './json.ts'
 import { type Bounds, decimal, integer, multiples } from './numbers.ts'
 import { type CharNfa, disjoint, matches, parseRegex } from './regex.ts'
 import { apart, canonical, judge, literalsOf, type Resolve } from './schema-judge.ts'
-import { asSchema, isSchema, listOf, merge, type Schema, typesOf } from './schema-merge.ts'
+import { merge } from './schema-merge.ts'
+import { asSchema, DEFINITIONS, isSchema, listOf, malformed, type Schema, typesOf, within } from './schema-shape.ts'
 
 /** A schema as JSON. */
 export const MAX_SCHEMA_BYTES = 64 * 1024
@@ -18,6 +19,8 @@ export const MAX_SCHEMA_BYTES = 64 * 1024
 export const MAX_RULES = 10_000
 /** Schemas within each other that are written out. */
 export const MAX_SCHEMA_DEPTH = 64
+/** Lists and objects of a schema's JSON within each other. */
+export const MAX_SCHEMA_NESTING = 512
 /** Longest string where the schema counts characters and allows longer ones. */
 export const MAX_COUNTED_CHARS = 4_096
 /** Longest list where the schema counts elements and allows longer ones. */
@@ -104,16 +107,29 @@ export class SchemaCompiler {
     this.#a = a
     this.#json = new Json(a)
     this.#strict = o.strict
-    this.#root = asSchema(schema, 'root')
+    const walk = (value: unknown, at: string, depth: number): void => {
+      // JSON has no such numbers, and would write them as null.
+      if (typeof value === 'number' && !Number.isFinite(value))
+        throw unfit(`the schema's number at ${at.slice(0, 200)} is too large`)
+      if (typeof value !== 'object' || value === null) return
+      if (depth > MAX_SCHEMA_NESTING) throw unfit(`the schema nests more than ${MAX_SCHEMA_NESTING} lists and objects`)
+      this.#places.set(value, at)
+      for (const [key, part] of Object.entries(value)) walk(part, `${at}/${key.slice(0, 64)}`, depth + 1)
+    }
+    walk(schema, '#', 1)
     if (Buffer.byteLength(JSON.stringify(schema)) > MAX_SCHEMA_BYTES) {
       throw unfit(`the schema has more than ${MAX_SCHEMA_BYTES} bytes`)
     }
-    const walk = (value: unknown, at: string): void => {
-      if (typeof value !== 'object' || value === null) return
-      this.#places.set(value, at)
-      for (const [key, part] of Object.entries(value)) walk(part, `${at}/${key.slice(0, 64)}`)
-    }
-    walk(schema, '#')
+    this.#check(schema)
+    this.#root = asSchema(schema, 'root')
+  }
+
+  /** Every keyword of a schema and of those in it, used or not. */
+  #check(part: unknown): void {
+    if (!isSchema(part)) return
+    const wrong = malformed(part)
+    if (wrong !== undefined) this.#refuse(wrong.key, part, wrong.why)
+    for (const inner of within(part)) this.#check(inner)
   }
 
   #refuse(key: string, schema: Schema, why: string): never {
@@ -229,6 +245,7 @@ export class SchemaCompiler {
         throw unfit(`the schema lacks '${ref.slice(0, 100)}'`)
       at = (at as Record<string, unknown>)[key]
     }
+    this.#check(at)
     const schema = asSchema(at, ref.slice(0, 100))
     this.#refs.set(ref, schema)
     return schema
@@ -364,9 +381,8 @@ export class SchemaCompiler {
       case 'number': {
         const step = schema.multipleOf
         if (step === undefined) return (type === 'integer' ? integer : decimal)(this.#a, bounds(schema))
-        if (typeof step !== 'number' || !(step > 0) || step > 1e12)
-          this.#refuse('multipleOf', schema, 'is no number above 0, at most 1e12')
-        return multiples(this.#a, bounds(schema), step, type === 'integer')
+        if (Number(step) > 1e12) this.#refuse('multipleOf', schema, 'is larger than 1e12')
+        return multiples(this.#a, bounds(schema), Number(step), type === 'integer')
       }
       case 'boolean':
         return this.#a.any(this.#a.text('true'), this.#a.text('false'))
@@ -377,13 +393,8 @@ export class SchemaCompiler {
 
   #object(schema: Schema): Part {
     const a = this.#a
-    const named = schema.properties === undefined ? {} : schema.properties
-    if (!isSchema(named)) throw unfit("the schema's properties are no object")
-    const required = new Set<string>()
-    for (const name of schema.required === undefined ? [] : listOf(schema.required, 'required')) {
-      if (typeof name !== 'string') throw unfit("the schema's required has something that is no name")
-      required.add(name)
-    }
+    const named = (schema.properties ?? {}) as Schema
+    const required = new Set((schema.required ?? []) as string[])
     const extra = schema.additionalProperties
     const open = extra === undefined ? Object.keys(named).length === 0 && required.size === 0 : extra !== false
     // Beside patterns no further names are made: they would have to be none of the patterns' own.
@@ -454,10 +465,10 @@ export class SchemaCompiler {
 
   /** Names by pattern. Two that may mean one name would have to be kept both. */
   #patterns(schema: Schema): { nfa: CharNfa; schema: unknown }[] {
-    const { patternProperties } = schema
-    if (patternProperties === undefined) return []
-    if (!isSchema(patternProperties)) throw unfit("the schema's patternProperties are no object")
-    const list = Object.entries(patternProperties).map(([p, s]) => ({ nfa: parseRegex(p, true), schema: s }))
+    const list = Object.entries((schema.patternProperties ?? {}) as Schema).map(([p, s]) => ({
+      nfa: parseRegex(p, true),
+      schema: s
+    }))
     for (const [i, x] of list.entries()) {
       for (const y of list.slice(0, i)) {
         this.#known.spend(x.nfa.size + y.nfa.size + 1_000)
@@ -511,15 +522,12 @@ export class SchemaCompiler {
     if (min > MAX_COUNTED_ELEMENTS) throw unfit(`the schema asks for more than ${MAX_COUNTED_ELEMENTS} elements`)
     const first = schema.prefixItems === undefined ? [] : listOf(schema.prefixItems, 'prefixItems')
     let max = asked === Number.POSITIVE_INFINITY ? asked : Math.min(asked, Math.max(min, MAX_COUNTED_ELEMENTS))
-    let items = schema.items
-    if (Array.isArray(items)) throw unfit("the schema's items is a list: use prefixItems")
+    let { items } = schema
     if (items === false || (items === undefined && first.length > 0 && min <= first.length)) {
       max = Math.min(max, first.length)
       if (max < min) throw unfit('the schema asks for more elements than it describes')
     }
     items ??= true
-    if (schema.uniqueItems !== undefined && typeof schema.uniqueItems !== 'boolean')
-      throw unfit("the schema's uniqueItems is no boolean")
     if (schema.uniqueItems === true && max > 1) {
       if (first.length > 0) this.#refuse('uniqueItems', schema, 'is not supported beside prefixItems')
       return this.#unique(schema, this.#whole(asSchema(items, 'items'), 1), min, asked)
@@ -595,14 +603,12 @@ export class SchemaCompiler {
   }
 
   #pattern(schema: Schema): CharNfa | undefined {
-    const { pattern, format } = schema
+    const { pattern, format } = schema as { pattern?: string; format?: string }
     if (pattern !== undefined) {
-      if (typeof pattern !== 'string') throw unfit("the schema's pattern is no string")
       if (format !== undefined && this.#strict) throw unfit('the schema has a pattern and a format for one string')
       return parseRegex(pattern, true)
     }
     if (format === undefined) return undefined
-    if (typeof format !== 'string') throw unfit("the schema's format is no string")
     const known = Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined
     if (known === undefined) {
       if (this.#strict) throw unfit(`the schema's format '${format.slice(0, 64)}' is not supported`)
@@ -623,8 +629,6 @@ const MAX_EXCLUSIVE = 64
 /** Integers of a range that are written out to leave some out. */
 const MAX_EXCLUDED_RANGE = 1_024
 
-const DEFINITIONS = new Set(['$defs', 'definitions'])
-
 function decode(part: string): string {
   try {
     return decodeURIComponent(part)
@@ -644,20 +648,13 @@ function inferred(schema: Schema): string[] | undefined {
 }
 
 function count(schema: Schema, key: string): number | undefined {
-  const value = schema[key]
-  if (value === undefined) return undefined
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
-    throw unfit(`the schema's ${key} is no count`)
-  return value
+  return schema[key] as number | undefined
 }
 
 function bounds(schema: Schema): Bounds {
   const of = (key: string): number | undefined => {
-    const value = schema[key]
-    if (value === undefined) return undefined
-    if (typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 1e18) {
-      throw unfit(`the schema's ${key} is no number up to 1e18`)
-    }
+    const value = schema[key] as number | undefined
+    if (value !== undefined && Math.abs(value) > 1e18) throw unfit(`the schema's ${key} is no number up to 1e18`)
     return value
   }
   const [min, above, max, below] = [of('minimum'), of('exclusiveMinimum'), of('maximum'), of('exclusiveMaximum')]
