@@ -28,7 +28,8 @@ export function parseAdapters(
     if (typeof item !== 'object' || item === null) throw wrong('has an entry that is no {"id", "scale"}')
     const { id, scale } = item as { id?: unknown; scale?: unknown }
     const adapter = typeof id === 'number' ? adapters[id] : undefined
-    if (adapter === undefined) throw wrong(`names id ${JSON.stringify(id)?.slice(0, 40)}, ids are ${idsOf(adapters)}`)
+    if (adapter === undefined)
+      throw wrong(`names id ${(JSON.stringify(id) ?? 'nothing').slice(0, 40)}, ids are ${idsOf(adapters)}`)
     if (typeof scale !== 'number' || !(Math.abs(scale) <= MAX_ADAPTER_STRENGTH)) {
       throw wrong(`has a scale that is not from -${MAX_ADAPTER_STRENGTH} to ${MAX_ADAPTER_STRENGTH}`)
     }
