@@ -14,6 +14,7 @@ import { planSessionToken, signSessionToken } from '../../lib/codec/compute/sess
 import { checksumAddress } from '../../lib/crypto/address.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 import { packageRoot, type RunningTool, runTool, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
 t.setTimeout(240_000)
@@ -21,8 +22,7 @@ t.setTimeout(240_000)
 const OG = 10n ** 18n
 const INPUT = 100_000_000_000n
 const OUTPUT = 200_000_000_000n
-const random = new SeededRandom(process.env.ZG_SEED ?? 'compute-provider')
-t.comment(`seed ${random.seed}`)
+const random = new SeededRandom(SEED)
 
 const dev = (i: number): Account => ({
   address: fromHex(DEV_ACCOUNTS[i]!.address),

@@ -24,14 +24,13 @@ import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { FLOW_ADDRESS, startFlowChain, type TestSubmission } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { SparseTree } from '../harness/sparse-tree.ts'
 import { sandbox, startTool, waitFor } from '../harness/tools.ts'
 import { AT, BATCH_OLD, type File, file, tuple } from '../unit/contract-chain.ts'
 
 const SUBMISSIONS = Number(process.env.SUBMISSIONS ?? 500)
-const seed = Number(process.env.ZG_SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed} (ZG_SEED)`)
-const random = new SeededRandom(seed)
+const random = new SeededRandom(SEED)
 
 /** A file of random shape: mostly small, now and then up to 8 GiB. */
 function someFile(n: number): File {

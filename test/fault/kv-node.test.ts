@@ -23,12 +23,11 @@ import {
 import { ANY_VERSION, encodeKv, encodeStreamTags, type KvOps } from '../../lib/codec/storage/kv.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 import { freePort, type RunningTool, runTool, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
-const seed = Number(process.env.ZG_SEED ?? randomBytes(4).readUInt32BE())
 const KILLS = Number(process.env.KILLS ?? 6)
-const random = new SeededRandom(seed)
-t.comment(`seed ${seed}`)
+const random = new SeededRandom(SEED)
 
 const box = sandbox('kv-node')
 const started: RunningTool[] = []

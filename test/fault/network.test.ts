@@ -11,11 +11,10 @@ import { toQuantity } from '../../lib/base/hex.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { startNetwork } from '../harness/network.ts'
+import { SEED } from '../harness/seed.ts'
 import { runTool, waitFor } from '../harness/tools.ts'
 
-const seed = Number(process.env.ZG_SEED ?? randomBytes(4).readUInt32BE())
-const random = new SeededRandom(seed)
-t.comment(`seed ${seed}`)
+const random = new SeededRandom(SEED)
 
 const network = await startNetwork('fault')
 t.teardown(() => network.stop())

@@ -17,13 +17,12 @@ import { NodePool } from '../../lib/clients/store/nodes.ts'
 import { groupToJson, signGroup } from '../../lib/codec/storage/members.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { FLOW_ADDRESS, startFlowChain, type TestFile, testFile } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { choices, content } from '../harness/store-group.ts'
 import { freePort, packageRoot, waitFor } from '../harness/tools.ts'
 
-const SEED = process.env.SEED ?? '1'
 const ALL = process.env.PATTERNS === 'all'
 const random = new SeededRandom(`store group ${SEED}`)
-t.comment(`seed ${SEED}`)
 t.setTimeout(ALL ? 3_600_000 : 540_000)
 
 const WAYS = ['kill', 'wipe', 'corrupt'] as const

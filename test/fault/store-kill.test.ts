@@ -13,12 +13,11 @@ import { encodeFrameHead } from '../../cmd/zg-store/node/frame.ts'
 import { concat, equalBytes } from '../../lib/base/bytes.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { startFlowChain, type TestFile, testFile } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { packageRoot, waitFor } from '../harness/tools.ts'
 
-const SEED = process.env.SEED ?? '1'
 const ROUNDS = Number(process.env.ROUNDS ?? 10)
 const random = new SeededRandom(`store kill ${SEED}`)
-t.comment(`seed ${SEED}, ${ROUNDS} rounds`)
 t.setTimeout(60_000 + ROUNDS * 25_000)
 
 function frame(f: TestFile, index: number): Uint8Array {

@@ -23,11 +23,10 @@ import { silentLog } from '../../lib/ops/log.ts'
 import type { Disk } from '../../lib/ports/disk.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { FLOW_ADDRESS, startFlowChain, type TestFile, testFile, wireSegment } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { packageRoot, waitFor } from '../harness/tools.ts'
 
-const SEED = process.env.SEED ?? '1'
 const random = new SeededRandom(`store fault ${SEED}`)
-t.comment(`seed ${SEED}`)
 t.setTimeout(120_000)
 
 function content(size: number): Uint8Array {

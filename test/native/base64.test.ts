@@ -5,9 +5,9 @@
 import { existsSync } from 'node:fs'
 import t from 'tap'
 import { codec, nativePath, reference } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 const skip = existsSync(nativePath('codec')) ? false : 'no native build here'
 let state = seed >>> 0
 const random = (size: number): Uint8Array =>

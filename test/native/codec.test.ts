@@ -17,9 +17,9 @@ import { concat } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { packageRoot } from '../../lib/base/package-root.ts'
 import { type Codec, codec, loadError, nativePath, reference } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 // Without a compiler there is no native part and the tools run on the reference; the build says so.
 const skip = existsSync(nativePath('codec')) ? false : 'no native build here'
 const slow = reference()

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
 import { cudaDevices } from '../../lib/infer/cuda.ts'
+import { SEED } from '../harness/seed.ts'
 
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
 const program = (name: string): string => join(packageRoot(), 'build', 'Release', name)
@@ -17,8 +18,7 @@ const noBuild = ['infer_det_check', 'infer_emulation'].every(n => existsSync(pro
   : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
 const tokens = Number(process.env.TOKENS ?? 500)
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
+const seed = SEED
 // A short run takes 30 s of processor time on a free machine.
 t.setTimeout(Math.max(600_000, tokens * 100))
 

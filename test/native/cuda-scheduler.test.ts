@@ -14,13 +14,13 @@ import { devicesOf, parseDevice, parseSplit } from '../../lib/infer/device.ts'
 import { type LocalEngine, openEngine } from '../../lib/infer/engine.ts'
 import type { EngineOptions, GenerateRequest, Step } from '../../lib/infer/types.ts'
 import { nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
 const cudaAddon = join(packageRoot(), 'build', 'Release', 'infer_emulated.node')
 const noBuild = existsSync(nativePath('infer')) && existsSync(cudaAddon) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
+const seed = SEED
 // One emulated device at a time: tests run one after another.
 t.setTimeout(300_000)
 

@@ -15,16 +15,15 @@ import { extendRow } from '../../lib/codec/da/row-tree.ts'
 import { shapeTag } from '../../lib/codec/da/shape.ts'
 import { verifyLines } from '../../lib/codec/da/verify.ts'
 import { codec, type DaKernels, nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
 // The reference hashes a hundred times slower than what it checks.
 t.setTimeout(120_000)
 
 const native = codec().da
 const skip = native === undefined ? 'no native build' : false
-const seed = Number(process.env.ZG_SEED ?? Date.now() % 1_000_000_000)
-t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
 
-let state = seed >>> 0 || 1
+let state = SEED >>> 0 || 1
 function random(n: number): number {
   state ^= state << 13
   state >>>= 0
@@ -139,7 +138,7 @@ t.test('any k rows decode, for every k and on every path', { skip }, async t => 
 t.test('the largest blobs come back from parity rows alone', { skip }, async t => {
   for (const len of [32_505_851, 32_505_852]) {
     const data = Buffer.alloc(len)
-    for (let at = 0; at + 4 <= len; at += 4) data.writeUInt32LE((Math.imul(at, 2_654_435_761) ^ seed) >>> 0, at)
+    for (let at = 0; at + 4 <= len; at += 4) data.writeUInt32LE((Math.imul(at, 2_654_435_761) ^ SEED) >>> 0, at)
     data[len - 1] = 7
     const b = await encodeBlob(data)
     t.match(b.header, { k: 1024, w: 31_744, len })

@@ -12,10 +12,10 @@ import { inferAddon, type NativeGrammar } from '../../lib/infer/native.ts'
 import { openTokenizer } from '../../lib/infer/tokenizer.ts'
 import { nativePath } from '../../lib/native.ts'
 import { fault, randomOf, randomSchema } from '../harness/json-schema.ts'
+import { SEED } from '../harness/seed.ts'
 import { packageRoot } from '../harness/tools.ts'
 
 const skip = existsSync(nativePath('infer')) ? false : 'the native part is not built'
-const SEED = Number(process.env.ZG_SEED ?? Math.floor(Math.random() * 2 ** 31))
 t.setTimeout(120_000)
 
 const tokenizer = skip ? undefined : openTokenizer(inferAddon(), join(packageRoot, 'share', 'models', 'tiny-zg.gguf'))
@@ -36,7 +36,6 @@ const FIXED: Constraint[] = [
 ]
 
 t.test('masks are what one by one would be; walks end in texts of the grammar', { skip }, async t => {
-  t.comment(`seed ${SEED}`)
   const random = randomOf(SEED)
   const schemas = Array.from(
     { length: 25 },
@@ -75,7 +74,6 @@ t.test('masks are what one by one would be; walks end in texts of the grammar', 
 })
 
 t.test('damaged schemas, patterns and grammars are compiled or refused in words', { skip }, async t => {
-  t.comment(`seed ${SEED}`)
   const random = randomOf(SEED + 1)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
   const values = [

@@ -9,14 +9,14 @@ import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
 import { nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
 const program = join(packageRoot(), 'build', 'Release', 'infer_cpu_check')
 const noBuild = existsSync(program) && existsSync(nativePath('infer')) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
 const tokens = Number(process.env.TOKENS ?? 5_000)
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
+const seed = SEED
 // A short run takes about 15 s of processor time.
 t.setTimeout(Math.max(600_000, tokens * 20))
 

@@ -11,12 +11,12 @@ import { type LocalEngine, openEngine } from '../../lib/infer/engine.ts'
 import { inferAddon } from '../../lib/infer/native.ts'
 import type { EngineOptions, GenerateRequest, Step } from '../../lib/infer/types.ts'
 import { nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
 const noBuild = existsSync(nativePath('infer')) ? false : 'no native build here'
 const skip = noBuild !== false ? noBuild : FIXTURES === undefined ? 'no model fixtures beside the repository' : false
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
+const seed = SEED
 t.setTimeout(300_000)
 
 let state = seed * 2 + 1

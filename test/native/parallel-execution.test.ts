@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
+import { SEED } from '../harness/seed.ts'
 
 t.setTimeout(280_000)
 const root = packageRoot()
@@ -16,7 +17,6 @@ const skip =
   spawnSync('g++', ['--version']).status !== 0
     ? 'no g++ here'
     : !existsSync(join(root, 'build', 'Release', 'evm_core.a')) && 'no static libraries of the build here'
-const seed = process.env.ZG_SEED ?? String(Date.now() % 1_000_000)
 const blocks = process.env.ZG_BLOCKS ?? '200'
 
 function run(command: string, args: string[], env = {}): { status: number | null; text: string } {
@@ -29,7 +29,7 @@ const LAST_LINE = /(\d+) guessed at, (\d+) of them repeated, (\d+) differences\n
 t.test('blocks are the same on one thread and on many', { skip }, async t => {
   const built = run('sh', [BUILD, 'parallel_test'])
   t.equal(built.status, 0, built.text)
-  const r = run(join(root, 'build', 'chain', 'parallel_test'), [blocks, seed])
+  const r = run(join(root, 'build', 'chain', 'parallel_test'), [blocks, String(SEED)])
   t.equal(r.status, 0, r.text.slice(0, 4_000))
   const [, guessed, repeated, differences] = LAST_LINE.exec(r.text)!.map(Number)
   t.equal(differences, 0)
@@ -41,7 +41,7 @@ t.test('guesses that nobody compares are found out', { skip }, async t => {
   const unchecked = [BUILD, 'parallel_test', '-DZG_TEST_UNCHECKED', 'native/evm/exec/parallel.cpp']
   const built = run('sh', unchecked, { ZG_BUILD_AS: 'parallel_unchecked' })
   t.equal(built.status, 0, built.text)
-  const r = run(join(root, 'build', 'chain', 'parallel_unchecked'), ['5', seed])
+  const r = run(join(root, 'build', 'chain', 'parallel_unchecked'), ['5', String(SEED)])
   t.equal(r.status, 1, 'the program says no')
   t.ok(Number(LAST_LINE.exec(r.text)![3]) > 0, r.text.slice(-200))
 })

@@ -26,9 +26,9 @@ import {
 } from '../../lib/codec/storage/pora.ts'
 import { poraKernels, referencePora } from '../../lib/codec/storage/pora-kernels.ts'
 import { codec, nativePath, type PoraKernels } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 const skip = existsSync(nativePath('codec')) ? false : 'no native build here'
 const vectors = JSON.parse(readFileSync(new URL('../vectors/storage-vectors.json', import.meta.url), 'utf8'))
 

@@ -10,6 +10,7 @@ import { fromHex, toHex } from '../../lib/base/hex.ts'
 import * as bls from '../../lib/crypto/bn254.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 import { nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 import { abiBytes } from '../oracle/precompiles/abi.ts'
 import { daSigners } from '../oracle/precompiles/da-signers.ts'
 import { PrecompileError, type PrecompileLog } from '../oracle/precompiles/types.ts'
@@ -38,9 +39,7 @@ interface Addon {
 
 const path = nativePath('evm' as 'codec')
 const skip = existsSync(path) ? false : 'no native build here'
-const seed = Number(process.env.ZG_TEST_SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
-let state = seed >>> 0
+let state = SEED >>> 0
 function random(below: number): number {
   state = (state + 0x6d2b79f5) >>> 0
   let x = Math.imul(state ^ (state >>> 15), state | 1)

@@ -17,6 +17,7 @@ import { bigToBytes, bytesToBig, concat } from '../../lib/base/bytes.ts'
 import { fromHex, toHex } from '../../lib/base/hex.ts'
 import { nativePath } from '../../lib/native.ts'
 import { fixturesDir } from '../harness/evm-fixtures.ts'
+import { SEED } from '../harness/seed.ts'
 
 interface Answer {
   ok: boolean
@@ -30,10 +31,8 @@ interface Addon {
 const path = nativePath('evm' as 'codec')
 const skip = existsSync(path) ? false : 'no native build here'
 const addon = skip ? undefined : (createRequire(import.meta.url)(path) as Addon)
-const seed = Number(process.env.ZG_TEST_SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed}`)
 
-let state = seed >>> 0
+let state = SEED >>> 0
 function random(below: number): number {
   state = (state + 0x6d2b79f5) >>> 0
   let x = Math.imul(state ^ (state >>> 15), state | 1)

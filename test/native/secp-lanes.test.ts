@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/base/package-root.ts'
+import { SEED } from '../harness/seed.ts'
 
 t.setTimeout(280_000)
 const root = packageRoot()
@@ -20,8 +21,10 @@ const skip =
 t.test('lanes and library agree on every signature', { skip }, t => {
   const built = spawnSync('sh', ['native/evm/test/chain_build.sh', 'secp_lanes_test'], { cwd: root, encoding: 'utf8' })
   t.equal(built.status, 0, built.stderr)
-  const seed = process.env.ZG_SEED ?? `${Date.now() % 1_000_000}`
-  const run = spawnSync(join(root, 'build', 'chain', 'secp_lanes_test'), [seed, '60'], { cwd: root, encoding: 'utf8' })
+  const run = spawnSync(join(root, 'build', 'chain', 'secp_lanes_test'), [String(SEED), '60'], {
+    cwd: root,
+    encoding: 'utf8'
+  })
   t.equal(run.status, 0, run.stdout)
   t.comment(run.stdout.trim())
   if (/nothing to compare/.test(run.stdout)) t.pass('no lanes on this machine')

@@ -9,9 +9,9 @@ import t from 'tap'
 import { defaultCode, rsEncode, rsReconstruct } from '../../lib/codec/storage/rs.ts'
 import { shardSum, sumPoint, sumsAgree, towerMul } from '../../lib/codec/storage/tower.ts'
 import { codec, nativePath, type ReedSolomon, reference } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 const skip = existsSync(nativePath('codec')) ? false : 'no native build here'
 
 let state = seed >>> 0

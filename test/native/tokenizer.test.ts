@@ -16,9 +16,9 @@ import { inferAddon } from '../../lib/infer/native.ts'
 import { TextStream } from '../../lib/infer/text-stream.ts'
 import { type ModelTokenizer, openTokenizer, type TokenizerAddon } from '../../lib/infer/tokenizer.ts'
 import { nativePath } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 fc.configureGlobal({ seed })
 // A busy machine needs longer than the runner's half minute.
 t.setTimeout(120_000)

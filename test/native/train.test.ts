@@ -19,6 +19,7 @@ import { describeModel } from '../../lib/infer/model-file.ts'
 import { inferAddon } from '../../lib/infer/native.ts'
 import { trainerPath } from '../../lib/infer/train/program.ts'
 import { encoderOf, metadataLines, type Vocabulary } from '../../lib/infer/train/vocabulary.ts'
+import { SEED } from '../harness/seed.ts'
 
 const sources = join(packageRoot(), 'native', 'infer', 'train')
 const corpusModule = (): Promise<any> => import(pathToFileURL(join(packageRoot(), 'scripts', 'train-corpus.mjs')).href)
@@ -26,8 +27,7 @@ const corpusModule = (): Promise<any> => import(pathToFileURL(join(packageRoot()
 const program = process.env.ZG_TRAIN_PROGRAM ?? trainerPath()
 const skip = existsSync(program) ? false : 'no native build here'
 const FIXTURES = ['..', '../..'].map(up => join(packageRoot(), up, 'shared', 'fixtures', 'models')).find(existsSync)
-const seed = Date.now() % 2 ** 31
-t.comment(`seed ${seed}`)
+const seed = SEED
 t.setTimeout(process.env.ZG_TRAIN_PROGRAM === undefined ? 240_000 : 3_000_000)
 
 const EMBEDDED = join(packageRoot(), 'share', 'models', 'tiny-zg.gguf')

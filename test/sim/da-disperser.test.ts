@@ -25,11 +25,10 @@ import { SimCrash, SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { asPoint, openSigner, WorldChain } from '../harness/da-world.ts'
+import { SEED } from '../harness/seed.ts'
 
 t.setTimeout(180_000)
-const seed = process.env.ZG_SEED ?? String(Date.now() % 1_000_000_000)
-t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
-const random = new SeededRandom(seed)
+const random = new SeededRandom(SEED)
 
 /** Twenty times as fast as the wall: pauses and patience cost the test little. */
 const SPEED = 20
@@ -106,7 +105,7 @@ async function disperser(w: World, disk: SimDisk, name = 'one'): Promise<Dispers
     kv,
     dir: '/blobs',
     clock,
-    random: new SeededRandom(`${seed}/${name}`),
+    random: new SeededRandom(`${SEED}/${name}`),
     maxBytes: 1e7,
     keepMs: 1e9
   })
@@ -179,7 +178,7 @@ t.test('power loss at every disk operation of a blob on its way: accepted is fin
     disk.crashAt(n)
     const job = await run(w, disk)
     if (!disk.crashed) disk.crashNow()
-    const again = await disperser(w, disk.afterCrash(mode, `${seed}/${n}`))
+    const again = await disperser(w, disk.afterCrash(mode, `${SEED}/${n}`))
     const at = `crash at ${n} (${whole.trace[n - 1]}), ${mode}`
     const left = again.queue.active()
     if (job !== undefined) {

@@ -19,11 +19,10 @@ import type { Logger } from '../../lib/ops/log.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { asPoint, codeRows, type Forged, forge, openSigner, WorldChain, type WorldSigner } from '../harness/da-world.ts'
+import { SEED } from '../harness/seed.ts'
 
 t.setTimeout(120_000)
-const seed = process.env.ZG_SEED ?? String(Date.now() % 1_000_000_000)
-t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
-const random = new SeededRandom(seed)
+const random = new SeededRandom(SEED)
 
 type Mode = 'honest' | 'gone' | 'silent' | 'alters' | 'swaps' | 'garbage' | 'empty' | 'header' | 'headless'
 

@@ -11,6 +11,7 @@ import { daKernels } from '../../lib/codec/da/kernels.ts'
 import { shapeOf, shapeTag } from '../../lib/codec/da/shape.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 
 const K = 8
 const ROWS = 24
@@ -22,9 +23,7 @@ const HONEST = [3, 3, 2, 2, 2, 2, 2]
 const FAULTY = 8
 
 t.setTimeout(120_000)
-const seed = process.env.ZG_SEED ?? String(Date.now() % 1_000_000_000)
-t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
-const random = new SeededRandom(seed)
+const random = new SeededRandom(SEED)
 
 type Rows = Uint16Array[]
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)

@@ -15,9 +15,8 @@ import type { KvOp, KvStore } from '../../lib/ports/kv.ts'
 import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
+import { SEED } from '../harness/seed.ts'
 import { openSimFiles, type SimFile, simFile, submitSim } from '../harness/sim-files.ts'
-
-const SEED = process.env.SEED ?? '1'
 
 let nowMs = 0
 const clock: Clock = {
@@ -163,7 +162,6 @@ t.test('a power loss at any write of pruning', async t => {
     }
     await opened.close()
   }, filled)
-  t.comment(`seed ${SEED}: ${report.points} crash points, ${report.runs} recoveries`)
   t.ok(report.points > 10)
 })
 
@@ -196,7 +194,6 @@ t.test('a power loss at any write between damage and its repair', async t => {
     async () => damaged()
   )
   t.ok(lost, 'the flipped bit was found')
-  t.comment(`seed ${SEED}: ${report.points} crash points, ${report.runs} recoveries`)
   t.ok(report.points > 8)
 })
 
@@ -220,7 +217,6 @@ t.test(
       if (dropped !== D.segments.length) throw new Error(`${dropped} segments dropped`)
       await opened.close()
     }, filled)
-    t.comment(`seed ${SEED}: ${report.points} crash points, ${report.runs} recoveries`)
     t.ok(report.points > 6)
   }
 )

@@ -17,9 +17,8 @@ import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 import { openSimFiles, simFile, submitSim } from '../harness/sim-files.ts'
-
-const SEED = process.env.SEED ?? '1'
 
 /** Groups close at the next turn of the event loop, so a scenario's order is its own. */
 let nowMs = 0

@@ -19,8 +19,8 @@ import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 
-const SEED = process.env.SEED ?? '1'
 const FLIPS = Number(process.env.FLIPS ?? 300)
 
 let nowMs = 0
@@ -210,7 +210,6 @@ t.test('a power loss at any write of the scrubber and its quarantine', async t =
     seeds: 2,
     seed: SEED
   })
-  t.comment(`seed ${SEED}: ${report.points} crash points, ${report.runs} recoveries`)
   t.ok(report.points > 3)
 })
 
@@ -242,7 +241,6 @@ t.test('the index is made again from the files alone, whenever the power goes', 
     seeds: 3,
     seed: SEED
   })
-  t.comment(`seed ${SEED}: ${report.points} crash points, ${report.runs} recoveries`)
   t.ok(report.points > 5)
 })
 
@@ -273,7 +271,6 @@ t.test('the scrubber finds every flipped bit, and no reader gets one', async t =
     }
     await opened.close()
   }
-  t.comment(`seed ${SEED}: ${FLIPS} bits flipped, ${found} found by the scrubber, 0 returned to a reader`)
   t.equal(found, FLIPS)
 })
 

@@ -11,11 +11,10 @@ import type { GroupCodec } from '../../cmd/zg-store/group/ports.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { signTombstone } from '../../lib/codec/storage/members.ts'
 import { CRASH_MODES } from '../../lib/sim/disk.ts'
+import { SEED } from '../harness/seed.ts'
 import { content, SimGroup, syncCodec } from '../harness/store-group.ts'
 
-const SEED = process.env.SEED ?? '1'
 const ALL = process.env.CRASH_MODES === 'all'
-t.comment(`seed ${SEED}`)
 t.setTimeout(ALL ? 3_000_000 : 280_000)
 
 /** Three full stripes, so many that holders fetch their shards; one; a short one that is coded. */

@@ -10,11 +10,10 @@ import { equalBytes } from '../../lib/base/bytes.ts'
 import { toHex } from '../../lib/base/hex.ts'
 import { shardSum } from '../../lib/codec/storage/tower.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
+import { SEED } from '../harness/seed.ts'
 import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts'
 
-const SEED = process.env.SEED ?? '1'
 const random = new SeededRandom(`large groups ${SEED}`)
-t.comment(`seed ${SEED}`)
 t.setTimeout(280_000)
 
 /** Some of these, or all where there are few. */

@@ -20,11 +20,10 @@ import { signTombstone } from '../../lib/codec/storage/members.ts'
 import { ranked, reassign } from '../../lib/codec/storage/placement.ts'
 import type { SigningKey } from '../../lib/crypto/ed25519.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
+import { SEED } from '../harness/seed.ts'
 import { choices, content, SimGroup, syncCodec } from '../harness/store-group.ts'
 
-const SEED = process.env.SEED ?? '1'
 const ALL = process.env.PATTERNS === 'all'
-t.comment(`seed ${SEED}`)
 t.setTimeout(280_000)
 
 /** What a member says who keeps nothing. */

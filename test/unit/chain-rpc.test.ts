@@ -17,6 +17,7 @@ import { fromHex, type Hex, toHex, toQuantity } from '../../lib/base/hex.ts'
 import { ChainClient } from '../../lib/clients/chain.ts'
 import { signTransaction } from '../../lib/clients/sign.ts'
 import { DEV_ACCOUNTS } from '../../lib/crypto/dev-accounts.ts'
+import { SEED } from '../harness/seed.ts'
 
 /** Answers come in every shape, and each test knows its own. */
 type Json = any
@@ -662,8 +663,7 @@ t.test(
 )
 
 t.test('no parameter is an internal error', async t => {
-  const seed = Date.now() % 2 ** 31
-  t.comment(`seed ${seed}`)
+  const seed = SEED
   const { methods, chain } = await open({ onDemand: false })
   const skip = /^(evm_setTime|anvil_setTime|.*_mine|evm_mine|evm_increaseTime|anvil_increaseTime)$/
   const names = Object.keys(methods).filter(name => !skip.test(name))

@@ -9,6 +9,7 @@ import { styleOf } from '../../lib/infer/chat-style.ts'
 import { TextStream } from '../../lib/infer/text-stream.ts'
 import type { Engine, GenerateRequest, Step } from '../../lib/infer/types.ts'
 import { randomOf } from '../harness/json-schema.ts'
+import { SEED } from '../harness/seed.ts'
 
 const PROMPT = Int32Array.from(Buffer.from('prompt:'))
 /** Where a grammar ends in a script. */
@@ -114,12 +115,10 @@ async function run(engine: Scripted, o: Partial<ChatRun> & { maxTokens?: number;
 
 const QWEN = '{% if tools %}<tool_call>{% endif %}<think></think>'
 const PLAIN = '{{ messages }}'
-const SEED = Number(process.env.ZG_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const grammar = { native: undefined, ignored: [] }
 const auto = { mode: 'auto' as const, grammar, names: ['weather', 'stop'], parallel: true }
 
 t.test('thoughts, text and calls, cut into tokens in two hundred ways', async t => {
-  t.comment(`seed ${SEED}`)
   const random = randomOf(SEED)
   const call = `${callHead('weather', 'arguments', false)}{"city": "Zürich 🏔"}}`
   const stop = `${callHead('stop', 'arguments', false)}{}}`

@@ -6,6 +6,7 @@
 import type { Result } from 'ethers'
 import t from 'tap'
 import { SERVICE_NAMES } from '../../lib/contracts/compute-genesis.ts'
+import { SEED } from '../harness/seed.ts'
 import { failure, LOCK, OG, World } from './compute-world.ts'
 import { account, type Outcome, stop } from './contract-chain.ts'
 
@@ -150,9 +151,7 @@ function seededRandom(seed: number): () => number {
 }
 
 t.test('contracts and model agree through random operations', async t => {
-  const seed = Number(process.env.ZG_SEED ?? Math.floor(Math.random() * 2 ** 31))
-  t.comment(`seed ${seed}`)
-  const random = seededRandom(seed)
+  const random = seededRandom(SEED)
   const below = (n: number) => Math.floor(random() * n)
   const pick = <T>(list: readonly T[]): T => list[below(list.length)]!
   /** Round amounts, odd amounts, and everything there is. */

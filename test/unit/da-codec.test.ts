@@ -29,12 +29,10 @@ import type { DaHeader, LineRecord, Shape } from '../../lib/codec/da/types.ts'
 import { fromSlice, sublineProof, toSlice } from '../../lib/codec/da/upstream.ts'
 import { verifyLines } from '../../lib/codec/da/verify.ts'
 import { keccak256 } from '../../lib/crypto/hash.ts'
+import { SEED } from '../harness/seed.ts'
 
 // Without a native build hashing is a hundred times slower.
 t.setTimeout(120_000)
-
-const seed = Number(process.env.ZG_SEED ?? Date.now() % 1_000_000_000)
-t.comment(`seed ${seed}: ZG_SEED=${seed} repeats the run`)
 
 /** Numbers below n from a seed (xorshift). */
 function generator(from: number): (n: number) => number {
@@ -49,7 +47,7 @@ function generator(from: number): (n: number) => number {
   }
 }
 
-const random = generator(seed)
+const random = generator(SEED)
 const bytes = (size: number, from = random): Uint8Array => Uint8Array.from({ length: size }, () => from(256))
 const range = (n: number, from = 0): number[] => Array.from({ length: n }, (_, i) => from + i)
 /** m different numbers below n, in random order. */

@@ -4,9 +4,7 @@
  */
 import t from 'tap'
 import { ASSUMED, GROUPS, type Group, generator, markovYears, simulate } from '../../scripts/durability.ts'
-
-const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
-t.comment(`seed ${SEED}`)
+import { SEED } from '../harness/seed.ts'
 
 /** Within so many sigma: at five, chance fails this test once in a million runs. */
 function holds(g: Group, years: number, sigma: number): boolean {

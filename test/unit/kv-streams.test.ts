@@ -20,9 +20,8 @@ import type { KvStore } from '../../lib/ports/kv.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { account, TestChain } from '../harness/kv-chain.ts'
+import { SEED } from '../harness/seed.ts'
 
-const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
-t.comment(`seed ${SEED}`)
 const RUNS = Number(process.env.RUNS ?? 40)
 
 const stream = (n: number): Uint8Array => concat(new Uint8Array(31), Uint8Array.of(n))

@@ -31,10 +31,9 @@ import { forEveryCrash } from '../../lib/sim/crash.ts'
 import { SimDisk } from '../../lib/sim/disk.ts'
 import { openSimKv } from '../../lib/sim/kv.ts'
 import { TestChain } from '../harness/kv-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import vectors from '../vectors/storage-vectors.json' with { type: 'json' }
 
-const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)
-t.comment(`seed ${SEED}`)
 const RUNS = { seed: SEED, numRuns: Number(process.env.RUNS ?? 60) }
 
 const stream = (n: number): Uint8Array => concat(new Uint8Array(31), Uint8Array.of(n))

@@ -20,13 +20,12 @@ import {
 import { poraKernels } from '../../lib/codec/storage/pora-kernels.ts'
 import { chunkLinearRewardAbi, poraMineAbi } from '../../lib/contracts/generated/abi.ts'
 import { codec } from '../../lib/native.ts'
+import { SEED } from '../harness/seed.ts'
 import { AT, account, flowOf, PRICE, SUBMIT_OLD, stop } from './contract-chain.ts'
 
 const vectors = JSON.parse(readFileSync(new URL('../vectors/storage-vectors.json', import.meta.url), 'utf8'))
 const ASKER = '0x000000000000000000000000000000000000000A'
 const ZERO = `0x${'00'.repeat(32)}` as Hex
-const seed = Number(process.env.ZG_SEED ?? Date.now() % 2 ** 31)
-t.comment(`seed ${seed} (ZG_SEED)`)
 t.teardown(stop)
 
 function generated(seed: number, size: number): Uint8Array {
@@ -75,7 +74,7 @@ async function world(opts: Opts = {}) {
   const mine = chain.contract(AT.mine, poraMineAbi)
   const reward = chain.contract(AT.reward, chunkLinearRewardAbi)
   const hash = codec().keccak256
-  const file = generated(seed, 2048 * 256)
+  const file = generated(SEED, 2048 * 256)
   // The whole flow as leaves: sector 0 is special, a gap of zero sectors follows, then the file.
   const data = concat(new Uint8Array(2048 * 256), file)
   const leaves = Array.from({ length: 4096 }, (_, i) => hash(data.subarray(256 * i, 256 * i + 256)))
@@ -168,7 +167,8 @@ async function world(opts: Opts = {}) {
     }
     throw new Error('nothing found')
   }
-  const rootSeed = (): Hex => toHex(codec().keccak256(Uint8Array.from([seed & 255, seed >> 8, Number(tried++)])))
+  const rootSeed = (): Hex =>
+    toHex(codec().keccak256(Uint8Array.from([SEED & 255, (SEED >> 8) & 255, Number(tried++)])))
 
   const submit = (a: Answer) => mine.send('submit', [tuple(a)], { from: account(2), gas: 3_000_000n })
   return { chain, flow, mine, reward, register, work, search, submit, mineable, mineStart, proofOf, data }

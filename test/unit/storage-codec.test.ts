@@ -86,10 +86,10 @@ import {
   submissionFault,
   submissionFee
 } from '../../lib/codec/storage/submission.ts'
+import { SEED } from '../harness/seed.ts'
 import { vectors as v } from '../vectors/storage.ts'
 
-const seed = Date.now() % 2 ** 31
-t.comment(`fast-check seed ${seed}`)
+const seed = SEED
 
 /** The vectors' deterministic bytes. */
 function generated(seed: number, size: number): Uint8Array {

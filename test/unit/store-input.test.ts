@@ -17,11 +17,10 @@ import { toHex } from '../../lib/base/hex.ts'
 import { silentLog } from '../../lib/ops/log.ts'
 import { SeededRandom } from '../../lib/sim/random.ts'
 import { type FlowChainServer, startFlowChain, type TestFile, testFile, wireSegment } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { waitFor } from '../harness/tools.ts'
 
-const SEED = process.env.SEED ?? '1'
 const random = new SeededRandom(`store input ${SEED}`)
-t.comment(`seed ${SEED}`)
 t.setTimeout(200_000)
 
 interface Setup {

@@ -30,10 +30,9 @@ import {
   testFile,
   wireSegment
 } from '../harness/flow-chain.ts'
+import { SEED } from '../harness/seed.ts'
 import { packageRoot, waitFor } from '../harness/tools.ts'
 
-const SEED = process.env.SEED ?? '1'
-t.comment(`seed ${SEED}`)
 t.setTimeout(120_000)
 const random = new SeededRandom(`store-node ${SEED}`)
 const content = (size: number): Uint8Array => {

@@ -11,6 +11,7 @@ import type { AccessListEntry, Authorization, Transaction } from './types.ts'
 export const MAX_TX_BYTES = 128 * 1024
 /** EIP-3860. */
 export const MAX_INITCODE_BYTES = 49_152
+const BAD_SIGNATURE = 'invalid transaction v, r, s values'
 const MAX_U64 = (1n << 64n) - 1n
 
 type Fields = Omit<Transaction, 'hash' | 'from' | 'raw' | 'type'>
@@ -187,6 +188,7 @@ function signingHash(tx: Transaction): Uint8Array {
 }
 
 function senderOf(tx: Transaction): Uint8Array {
+  if (tx.type === 0 && tx.v === 0n) throw new PoolRefusal(BAD_SIGNATURE)
   const parity = tx.type !== 0 ? tx.v : tx.chainId === undefined ? tx.v - 27n : (tx.v - 35n) % 2n
   const from = recoverSender(signingHash(tx), tx.r, tx.s, Number(parity))
   if (from === undefined) throw new PoolRefusal('invalid sender')
@@ -206,7 +208,10 @@ function readFields(raw: Uint8Array): Fields {
 function legacy(raw: Uint8Array): Fields {
   const f = fields(raw, 9)
   const v = uint(f[6], 256, 'v')
-  if (v !== 27n && v !== 28n && v < 35n) throw new PoolRefusal('invalid transaction v, r, s values')
+  const [r, s] = [uint(f[7], 256, 'r'), uint(f[8], 256, 's')]
+  // A call of a simulated block stands there unsigned.
+  const unsigned = v === 0n && r === 0n && s === 0n
+  if (v !== 27n && v !== 28n && v < 35n && !unsigned) throw new PoolRefusal(BAD_SIGNATURE)
   return {
     ...(v < 35n ? {} : { chainId: (v - 35n) / 2n }),
     nonce: nonceOf(f[0]),
@@ -216,8 +221,8 @@ function legacy(raw: Uint8Array): Fields {
     value: uint(f[4], 256, 'value'),
     data: bytes(f[5], 'data'),
     v,
-    r: uint(f[7], 256, 'r'),
-    s: uint(f[8], 256, 's')
+    r,
+    s
   }
 }
 
