@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import t from 'tap'
 import { RpcClient } from '../../lib/adapters/jsonrpc/client.ts'
+import { toHex } from '../../lib/base/hex.ts'
 import { ChainClient, type RpcHeader } from '../../lib/clients/chain.ts'
 import { freePort, runTool, sandbox, startTool, waitFor } from '../harness/tools.ts'
 
@@ -39,6 +40,20 @@ t.test('a directory holds a chain over stop and kill -9, and one process', async
   const client = new ChainClient(running.url)
   await waitFor(async () => (await client.blockNumber()) >= 3)
   const third = await client.call<RpcHeader>('eth_getHeaderByNumber', ['0x3'])
+  // An unsigned legacy transaction: no chain id, zeros for a signature.
+  const call = { from: toHex(new Uint8Array(20)), to: toHex(new Uint8Array(20)), gasPrice: '0x77359400', gas: '0x5208' }
+  const stateOverrides = { [call.from]: { balance: '0xffffffffffffff' } }
+  const simulated = { blockStateCalls: [{ stateOverrides, calls: [call] }], returnFullTransactions: true }
+  const [block] = await client.call<{ transactions: object[] }[]>('eth_simulateV1', [simulated, 'latest'])
+  t.match(block!.transactions[0], {
+    type: '0x0',
+    gasPrice: '0x77359400',
+    v: '0x0',
+    r: '0x0',
+    s: '0x0',
+    from: call.from
+  })
+  t.notOk('chainId' in block!.transactions[0]!)
   await running.kill9()
   running = await startTool('zg-chain', args, { env: box.env })
   t.same(await new ChainClient(running.url).call('eth_getHeaderByNumber', ['0x3']), third, 'what was final stays')
