@@ -33,6 +33,8 @@ interface Told {
 }
 
 interface Play {
+  /** Instead of the suite's. */
+  seed?: number
   readonly members: number
   readonly codecs?: Map<number, GroupCodec>
   /** Puts files and makes the damage. @returns the files that are promised already. */
@@ -75,7 +77,7 @@ async function restart(g: SimGroup, i: number): Promise<void> {
 async function everywhere(t: T, name: string, play: Play, victims: readonly number[]): Promise<void> {
   const codecs = play.codecs === undefined ? {} : { codecs: play.codecs }
   const fresh = async () => {
-    const g = await SimGroup.start(play.members, `${SEED}/${name}`, codecs)
+    const g = await SimGroup.start(play.members, `${play.seed ?? SEED}/${name}`, codecs)
     const told: Told = { acked: new Map(), final: new Set(), gone: false }
     return { g, told, files: await play.before(g) }
   }
@@ -446,6 +448,8 @@ t.test('canary: these checks notice a disk whose syncs do nothing', async t => {
     'canary',
     {
       members: 6,
+      // Whether a lost write is one that was promised is a matter of the draw; with this one it is.
+      seed: 1,
       before: async g => {
         await g.kill(0, 'all')
         const { disk } = g.members[0]!
