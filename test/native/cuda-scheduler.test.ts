@@ -60,11 +60,13 @@ async function collect(engine: LocalEngine, request: Asked): Promise<Step[]> {
 /** What must be equal wherever it was computed: tokens, digests of states, running hashes of whole rows of logits. */
 const told = (steps: Step[]): unknown[] => steps.map(s => [s.id, s.trace, s.finish])
 
-function requests(count: number, vocabulary: number, longest: number): Asked[] {
+function requests(count: number, vocabulary: number, longest: number, shortest = 1): Asked[] {
   const start = ids(33, vocabulary)
   return Array.from({ length: count }, (_, i) => ({
     prompt:
-      i % 3 === 0 ? Int32Array.from([...start, ...ids(1 + below(8), vocabulary)]) : ids(1 + below(longest), vocabulary),
+      i % 3 === 0
+        ? Int32Array.from([...start, ...ids(1 + below(8), vocabulary)])
+        : ids(shortest + below(longest - shortest + 1), vocabulary),
     maxTokens: 3 + below(9),
     account: `u${i % 2}`,
     sampling: i % 2 === 0 ? { temperature: 0 } : { temperature: 0.8, topK: 40, seed: BigInt(i) }
@@ -99,7 +101,7 @@ t.test('tokens and digests are those of the CPU, one request at a time and eight
 
 t.test('a cache too small for all, guesses of a draft model, forced answers, pooled states', { skip }, async t => {
   const name = 'stories260K-Q8_0'
-  const list = requests(8, 512, 60).map(r => ({ ...r, maxTokens: 40 }))
+  const list = requests(8, 512, 60, 30).map(r => ({ ...r, maxTokens: 60 }))
   const pageBytes = await withEngine(name, { ...emulated, cacheBytes }, async engine => {
     t.equal(engine.info.cpu, 'emulation')
     return engine.stats().pageBytes
@@ -188,7 +190,7 @@ t.test('layers over several devices and the CPU: the same tokens and digests', {
 
 t.test('a split with few pages, a draft model, forced answers and pooled states', { skip }, async t => {
   const name = 'stories260K-Q8_0'
-  const list = requests(6, 512, 60).map(r => ({ ...r, maxTokens: 30 }))
+  const list = requests(6, 512, 60, 30).map(r => ({ ...r, maxTokens: 60 }))
   const cpu = await withEngine(name, { lookUp: false }, async engine => ({
     answers: await Promise.all(list.map(async r => told(await collect(engine, r)))),
     mean: await engine.embed!(list[0]!.prompt)
