@@ -4,7 +4,7 @@
  * SIGTERM nor SIGKILL of `up` leaves a process behind.
  */
 import { execFile, execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -239,6 +239,7 @@ t.test('two networks side by side, detached, data kept over a restart, nothing l
   await run(['fund', '0x00000000000000000000000000000000000000f2', '3', '--name', 'two'], box.env)
   const down = await run(['down', '--name', 'two'], box.env)
   t.equal(down.code, 0, down.stderr)
+  t.match(down.stderr, `its data stays in ${box.path('data', 'zg', 'two')}`)
   await waitFor(() => !pids.some(alive), { what: 'all processes to end' })
   t.equal((await run(['down', '--name', 'two'], box.env)).code, 1, 'a second down is a plain no')
   t.equal((await run(['up', '--name', 'two', '--detach'], box.env)).code, 0)
@@ -250,4 +251,15 @@ t.test('two networks side by side, detached, data kept over a restart, nothing l
   process.kill(left[0]!, 'SIGKILL')
   await waitFor(() => !left.some(alive), { timeoutMs: 30_000, what: 'children to notice that up was killed' })
   t.equal(execFileSync('ps', ['-eo', 'args']).toString().includes(box.dir), false, 'no process of it is left')
+})
+
+t.test('a detached network that keeps nothing says so, and does', async t => {
+  const box = sandbox('passing')
+  t.teardown(() => box.remove())
+  t.equal((await run(['up', '--name', 'passing', '--detach', '--ephemeral'], box.env)).code, 0)
+  const { dataDir } = JSON.parse(readFileSync(box.path('run', 'zg', 'passing', 'network.json'), 'utf8'))
+  t.ok(existsSync(dataDir))
+  const down = await run(['down', '--name', 'passing'], box.env)
+  t.match(down.stderr, "network 'passing' stopped, nothing of it is kept")
+  t.notOk(existsSync(dataDir))
 })

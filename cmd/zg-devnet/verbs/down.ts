@@ -1,5 +1,5 @@
 /** `zg-devnet down`: asks the running network to stop and waits until nothing of it lives. */
-
+import { existsSync } from 'node:fs'
 import type { Options, VerbContext } from '../../../lib/cli/types.ts'
 import { alive, readNetwork } from '../../../lib/clients/network.ts'
 import { control } from '../control-client.ts'
@@ -31,6 +31,8 @@ export async function down(ctx: VerbContext, args: string[], opts: Options): Pro
     await new Promise(resolve => setTimeout(resolve, 20))
   }
   ctx.print({ type: 'network_stopped', name }, null)
-  ctx.say(`network '${name}' stopped, its data stays in ${file.dataDir}`)
+  // Of an ephemeral network nothing is left.
+  const kept = existsSync(file.dataDir) ? `its data stays in ${file.dataDir}` : 'nothing of it is kept'
+  ctx.say(`network '${name}' stopped, ${kept}`)
   return 0
 }
