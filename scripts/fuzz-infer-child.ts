@@ -320,7 +320,21 @@ const BODIES: Record<Kind, Record<string, unknown>[]> = {
               n: { type: 'number', minimum: -3.5, exclusiveMaximum: 12 },
               l: { type: 'array', items: { $ref: '#/$defs/t' }, minItems: 1, maxItems: 3 },
               e: { enum: ['a', 1, null, { b: [] }] },
-              o: { anyOf: [{ const: 1 }, { type: 'boolean' }] }
+              o: { anyOf: [{ const: 1 }, { type: 'boolean' }] },
+              m: { const: 6, multipleOf: 1.5, minimum: 0, not: { enum: [3] } },
+              x: {
+                oneOf: [
+                  { type: 'string', maxLength: 2 },
+                  { type: 'array', prefixItems: [{ type: 'null' }] }
+                ]
+              },
+              u: { type: 'array', items: { enum: [1, 2, 3] }, uniqueItems: true, maxItems: 2 },
+              p: { type: 'object', patternProperties: { '^k': { type: 'integer', maximum: 9 } }, required: ['k1'] },
+              i: {
+                properties: { a: { type: 'string' } },
+                if: { properties: { a: { const: 'y' } } },
+                else: { required: ['a'] }
+              }
             },
             required: ['s'],
             $defs: { t: { type: 'object', properties: { t: { $ref: '#/$defs/t' } } } }
@@ -363,6 +377,10 @@ const KEYS = [
   'suffix',
   'store'
 ]
+const SCHEMA_KEYS =
+  `type properties patternProperties required additionalProperties items prefixItems minItems maxItems uniqueItems
+  enum const anyOf oneOf allOf not if then else $ref $defs minLength maxLength pattern format minimum maximum exclusiveMinimum
+  exclusiveMaximum multipleOf`.split(/\s+/)
 const JSON_WORDS = [
   'null',
   '-0',
@@ -397,7 +415,7 @@ function oddValue(): unknown {
   if (kind === 0) return Array.from({ length: below(3_000) }, () => pick(ODD_TEXTS).slice(0, 20))
   if (kind === 1) {
     let deep: unknown = 1
-    for (let i = below(200); i > 0; i--) deep = below(2) === 0 ? [deep] : { a: deep }
+    for (let i = below(below(20) === 0 ? 3_000 : 200); i > 0; i--) deep = below(2) === 0 ? [deep] : { a: deep }
     return deep
   }
   if (kind === 2) return 'x'.repeat(below(200_000))
@@ -416,8 +434,9 @@ async function tryRequest(engine: Engine): Promise<string> {
     const places = placesOf(body)
     if (places.length === 0) break
     const [object, key] = pick(places)
-    const how = below(5)
-    if (how === 0) delete object[key]
+    const how = below(6)
+    if (how === 5) object[pick(SCHEMA_KEYS)] = oddValue()
+    else if (how === 0) delete object[key]
     else if (how === 1) body[pick(KEYS)] = oddValue()
     else if (how === 2) {
       const [other, name] = pick(placesOf(pick(BODIES[pick(['chat', 'completion'] as const)])))
