@@ -415,7 +415,7 @@ function oddValue(): unknown {
   if (kind === 0) return Array.from({ length: below(3_000) }, () => pick(ODD_TEXTS).slice(0, 20))
   if (kind === 1) {
     let deep: unknown = 1
-    for (let i = below(below(20) === 0 ? 3_000 : 200); i > 0; i--) deep = below(2) === 0 ? [deep] : { a: deep }
+    for (let i = below(below(20) === 0 ? 800 : 200); i > 0; i--) deep = below(2) === 0 ? [deep] : { a: deep }
     return deep
   }
   if (kind === 2) return 'x'.repeat(below(200_000))
