@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto'
 import t from 'tap'
 
-const FIXED = 20_261_128
+const FIXED = 1
 
 function drawn(): number {
   const given = process.env.ZG_SEED
