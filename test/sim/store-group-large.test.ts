@@ -173,7 +173,7 @@ t.test('more members lost than the code bears: repaired when an operator says so
     Promise.all(seqs.map(async seq => (await g.health(0, seq)).survivors))
   const before = await survivors()
   // Twelve shards a stripe, eleven members: the fullest that can be is eleven. k or k + 1 are repaired at once, ten are more.
-  t.ok(before.includes(10), `survivors ${before}: what is not in danger waits`)
+  t.ok(before.includes(10), `survivors ${before}, lost ${held}: what is not in danger waits`)
   for (const [i, n] of before.entries()) {
     if (held[i]! > 4 ? n >= 8 : n < 10) t.fail(`file ${i}: ${held[i]} lost, ${n} survivors`)
   }
