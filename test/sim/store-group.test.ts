@@ -166,7 +166,7 @@ t.test('flipped bits: never served, found by reads and by scrub, made again', as
   t.ok(await g.until(() => g.sound([seq]), 60_000), 'whole again')
   // The others' view is whole before the last byte is written at those two.
   let left = -1
-  for (let i = 0; i < 60 && left !== 0; i++) {
+  for (let second = 0; second < 60 && left !== 0; second++) {
     await g.run(1_000)
     left = 0
     for (const i of [1, 4]) left += (await g.finish(g.members[i]!.group.scrub())).damaged

@@ -78,10 +78,11 @@ const shape =
 const isPart = (value: unknown): boolean => typeof value === 'boolean' || isSchema(value)
 const isType = (value: unknown): boolean => typeof value === 'string' && TYPES.has(value)
 const isText = (value: unknown): boolean => typeof value === 'string'
+const isNumber = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value)
 
 const limit: Shape = value => {
   if (typeof value === 'boolean') return 'is a boolean: since draft 6 it is the number itself'
-  return typeof value === 'number' && Number.isFinite(value) ? undefined : 'is no number'
+  return isNumber(value) ? undefined : 'is no number'
 }
 
 const SHAPES = new Map<string, Shape>([
@@ -96,12 +97,9 @@ const SHAPES = new Map<string, Shape>([
   ['enum', shape(Array.isArray, 'is no list')],
   ['items', value => (Array.isArray(value) ? 'is a list: use prefixItems' : part(value))],
   ['uniqueItems', shape(value => typeof value === 'boolean', 'is no boolean')],
-  [
-    'multipleOf',
-    shape(value => typeof value === 'number' && value > 0 && Number.isFinite(value), 'is no number above 0')
-  ],
-  ['minimum', shape(value => typeof value === 'number' && Number.isFinite(value), 'is no number')],
-  ['maximum', shape(value => typeof value === 'number' && Number.isFinite(value), 'is no number')],
+  ['multipleOf', shape(value => isNumber(value) && Number(value) > 0, 'is no number above 0')],
+  ['minimum', shape(isNumber, 'is no number')],
+  ['maximum', shape(isNumber, 'is no number')],
   ['exclusiveMinimum', limit],
   ['exclusiveMaximum', limit]
 ])
